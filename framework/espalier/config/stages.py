@@ -1,0 +1,177 @@
+"""The kinds of stage a job can chain. Each names the stages whose output it takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from espalier.config.base import Config, Count, Name, parse_tuple
+from espalier.config.training import (
+    BatchConfig,
+    BudgetConfig,
+    CheckpointConfig,
+    LossConfig,
+    OptimizerConfig,
+    ZeroLevel,
+)
+
+
+class LoadStage(Config):
+    """Bring a pretrained model into the run: a folder in Hugging Face layout (safetensors only), or a hub name."""
+
+    name: Name
+    kind: Literal["load"]
+    model: str
+    revision: str | None = None
+
+    def inputs(self) -> dict[str, str]:
+        """Setting -> name of the stage it refers to."""
+        return {}
+
+
+class TargetConfig(Config):
+    """The shape to reach: a parameter count that is searched for, or axes given one by one."""
+
+    parameters: Count | None = None
+    layers: Count | None = None
+    hidden: Count | None = None
+    ffn: Count | None = None
+    heads: Count | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> TargetConfig:
+        shape = (self.layers, self.hidden, self.ffn, self.heads)
+        if (self.parameters is None) == all(size is None for size in shape):
+            raise ValueError("give either `parameters` or some of `layers`, `hidden`, `ffn`, `heads`")
+        return self
+
+
+class SearchConfig(Config):
+    """How a parameter target is searched: axes that may shrink, their grain, and how far each may go."""
+
+    axes: Annotated[tuple[Literal["layers", "hidden", "ffn", "heads"], ...], BeforeValidator(parse_tuple)] = (
+        "layers",
+        "ffn",
+    )
+    hidden_multiple_of: Count = 64
+    ffn_multiple_of: Count = 64
+    layers_multiple_of: Count = 1
+    max_width_cut: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    max_depth_cut: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+
+
+class CalibrationConfig(Config):
+    """Text that importance is measured on: sequences of the training split, spread over it."""
+
+    samples: Count = 1024
+    microbatch_sequences: Count = 4
+
+
+class PruneStage(Config):
+    """Measure importance in one forward pass and keep the most important part (Minitron)."""
+
+    name: Name
+    kind: Literal["prune"]
+    student: Name
+    target: TargetConfig
+    search: SearchConfig = SearchConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    scores: Name | None = None  # take the importance scores of this prune stage instead of measuring again
+    zero_level: Literal["none", "parameters"] = "none"
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student} | ({"scores": self.scores} if self.scores else {})
+
+
+class _Trained(Config):
+    """What a stage that trains has, whatever its losses."""
+
+    name: Name
+    student: Name
+    budget: BudgetConfig
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    zero_level: ZeroLevel = "gradients"
+    activation_checkpointing: bool = False
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+class DistillStage(_Trained):
+    """Train the student to follow a frozen teacher."""
+
+    kind: Literal["distill"]
+    teacher: Name
+    losses: Annotated[tuple[LossConfig, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = (
+        LossConfig(function="forward_kl"),
+    )
+    teacher_zero_level: Literal["none", "parameters"] = "none"
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student, "teacher": self.teacher}
+
+
+class TrainStage(_Trained):
+    """Train on the text itself: cross-entropy of the next token."""
+
+    kind: Literal["train"]
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student}
+
+    @property
+    def losses(self) -> tuple[LossConfig, ...]:
+        return (LossConfig(function="cross_entropy"),)
+
+
+class Range(Config):
+    min: float | None = None
+    max: float | None = None
+
+
+class GateConfig(Config):
+    """Bounds a result must keep, or the run stops with exit code 3."""
+
+    perplexity: Range | None = None
+    perplexity_ratio: Range | None = None  # to the first model of `against`
+
+
+class EvaluateStage(Config):
+    """Measure a model on the validation text, beside others, and write a few samples."""
+
+    name: Name
+    kind: Literal["evaluate"]
+    model: Name
+    against: Annotated[tuple[Name, ...], BeforeValidator(parse_tuple)] = ()
+    sequences: Count | None = None  # of the validation text, from its start; all of it when left out
+    microbatch_sequences: Count = 4
+    zero_level: Literal["none", "parameters"] = "none"
+    prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
+    gate: GateConfig = GateConfig()
+
+    def inputs(self) -> dict[str, str]:
+        return {"model": self.model} | {f"against[{i}]": name for i, name in enumerate(self.against)}
+
+    @model_validator(mode="after")
+    def _gate_has_base(self) -> EvaluateStage:
+        if self.gate.perplexity_ratio and not self.against:
+            raise ValueError("`gate.perplexity_ratio` needs a model in `against` to compare with")
+        return self
+
+
+class ExportStage(Config):
+    """Write a model as a plain Hugging Face folder."""
+
+    name: Name
+    kind: Literal["export"]
+    model: Name
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+    def inputs(self) -> dict[str, str]:
+        return {"model": self.model}
+
+
+StageConfig = Annotated[
+    LoadStage | PruneStage | DistillStage | TrainStage | EvaluateStage | ExportStage, Field(discriminator="kind")
+]
+TrainedStage = DistillStage | TrainStage

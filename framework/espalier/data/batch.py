@@ -1,0 +1,47 @@
+"""One microbatch, as the model sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens of a few sequences.
+
+    Attributes:
+        input_ids: [B, T] int64.
+        labels: [B, T] int64, the token that follows each position; NO_LABEL where none is to be predicted
+            (the last of a document, padding).
+        positions: [B, T] int64, place inside the document.
+        documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every row
+            is one whole document without padding, so that plain causal attention is right.
+        sample_ids: [B] int64, stable over epochs, workers and runs.
+        sample_weights: [B] float32.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    positions: Tensor
+    documents: Tensor | None
+    sample_ids: Tensor
+    sample_weights: Tensor
+
+    @property
+    def token_mask(self) -> Tensor:
+        """[B, T] bool, True where a token counts."""
+        return self.labels != NO_LABEL
+
+    def num_counted_tokens(self) -> int:
+        """Tokens of this microbatch that count in a loss, local."""
+        return int(self.token_mask.sum())
+
+    def to(self, device: torch.device) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: None if v is None else v.to(device, non_blocking=True) for name, v in values.items()}
+        return Batch(**moved)

@@ -1,0 +1,121 @@
+"""A plan: the stages of a job as a small graph, in an order in which each finds its inputs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.stages import PruneStage, StageConfig
+
+# Raise when a stage computes something else from the same settings: results under older keys are not used again.
+CODE_VERSION = 1
+
+_MAKES_MODEL = ("load", "prune", "distill", "train")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One element of a plan.
+
+    Attributes:
+        config: its settings.
+        key: hash of its settings, of the code version, of the data and of the keys of its inputs.
+    """
+
+    config: StageConfig
+    key: str
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.config.inputs().values()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in an order in which every input comes before its use."""
+
+    stages: tuple[Stage, ...]
+
+    def __getitem__(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def lineage(self, name: str) -> tuple[Stage, ...]:
+        """The chain of models from the loaded one to `name`, following each stage's first input."""
+        stage = self[name]
+        return (*(self.lineage(stage.inputs[0]) if stage.inputs else ()), stage)
+
+    def parent(self, name: str) -> Stage:
+        """The loaded model that `name` comes from; its tokenizer is that of the whole line."""
+        return self.lineage(name)[0]
+
+
+def build_plan(configs: Sequence[StageConfig], *, context: dict[str, object]) -> Plan:
+    """Check the graph and give every stage its key.
+
+    Args:
+        configs: the stages as the job lists them.
+        context: JSON values that every stage depends on (seed, dtype, data, number of samples in a step).
+
+    Raises:
+        RefusedInput: names used twice, unknown inputs, inputs that make no model, cycles; all at once.
+    """
+    faults = [*_duplicate_names(configs), *_unknown_inputs(configs)]
+    if faults:
+        raise RefusedInput(faults)
+    stages: dict[str, Stage] = {}
+    for config in _in_order(configs):
+        inputs = {setting: stages[name].key for setting, name in config.inputs().items()}
+        stages[config.name] = Stage(config, _key(config, inputs, context))
+    return Plan(tuple(stages.values()))
+
+
+def _key(config: StageConfig, inputs: dict[str, str], context: dict[str, object]) -> str:
+    settings = config.model_dump(mode="json", exclude={"checkpoint"})  # when to save does not change the result
+    text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _duplicate_names(configs: Sequence[StageConfig]) -> Iterable[Fault]:
+    seen: set[str] = set()
+    for position, config in enumerate(configs):
+        if config.name in seen:
+            yield Fault(f"stages[{position}].name", config.name, "a name that no other stage has")
+        seen.add(config.name)
+
+
+def _unknown_inputs(configs: Sequence[StageConfig]) -> Iterable[Fault]:
+    kinds = {config.name: config.kind for config in configs}
+    for position, config in enumerate(configs):
+        for setting, name in config.inputs().items():
+            path = f"stages[{position}].{setting}"
+            wanted = ("prune",) if isinstance(config, PruneStage) and setting == "scores" else _MAKES_MODEL
+            fitting = [other for other, kind in kinds.items() if kind in wanted and other != config.name]
+            if name not in kinds:
+                near = difflib.get_close_matches(name, fitting, n=1)
+                yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", near[0] if near else None)
+            elif name not in fitting:
+                yield Fault(path, name, f"another stage of kind {', '.join(wanted)}")
+
+
+def _in_order(configs: Sequence[StageConfig]) -> list[StageConfig]:
+    ordered: list[StageConfig] = []
+    waiting = list(configs)
+    while waiting:
+        done = {config.name for config in ordered}
+        ready = [config for config in waiting if done.issuperset(config.inputs().values())]
+        if not ready:
+            names = ", ".join(config.name for config in waiting)
+            raise RefusedInput([Fault("stages", names, "stages that do not wait for one another in a circle")])
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
+    return ordered
+
+
