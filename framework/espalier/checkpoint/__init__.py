@@ -1,0 +1,6 @@
+"""Committed state on disk: fragments, a hashed manifest renamed last, plain model folders for others.
+
+Read in this order: `fragments` (what is stored), `manifest` (what makes it a checkpoint), `write` and `read`
+(both ways), `steps` (many of them), `huggingface` and `export` (plain model folders), `lock` (one run at a
+time). State is touched through `storage` alone, so that a test can stop a save between any two effects.
+"""

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from espalier.config.faults import Fault
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGBT])")
 
 
 class Config(BaseModel):
     """A part of the job file. Immutable; a wrong type or an unknown key is a fault, never a guess."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+@dataclass(frozen=True)
+class Words:
+    """Mark of a field: what its type alone does not say of the values it takes."""
+
+    text: str
 
 
 def parse_count(value: Any) -> Any:
     """Read `95M`, `1.5B` or `200k` as an int; leave anything else for pydantic to judge."""
-    if isinstance(value, str) and value[-1:] in _UNITS:
-        try:
-            count = float(value[:-1]) * _UNITS[value[-1]]
-        except ValueError:
-            return value
-        if count == int(count):
-            return int(count)
-    return value
+    written = _COUNT.fullmatch(value) if isinstance(value, str) else None
+    if written is None:
+        return value
+    count = Decimal(written[1]) * _UNITS[written[2]]
+    return int(count) if count == int(count) else value
 
 
 def parse_tuple(value: Any) -> Any:
@@ -32,11 +45,29 @@ def parse_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+def foreign(config: Config, setting: str, *, owner: str) -> list[Fault]:
+    """The fault of a setting that was moved from its default although only `owner` reads it."""
+    value = getattr(config, setting)
+    if value == type(config).model_fields[setting].default:
+        return []
+    return [Fault(setting, value, f"leave it out; only {owner} reads it")]
+
+
+Count = Annotated[
+    int,
+    BeforeValidator(parse_count),
+    Field(gt=0, le=10**15),
+    Words("also written 95M, 1.5B or 200k"),
+    WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9.]+[kMGBT]$"}),
+]
 """A positive whole number, also written `95M`, `1.5B`, `200k`."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A part of a whole, 0 to 1."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-"""A name that is also a folder: lower-case letters, digits, dot, dash, underscore."""
+Name = Annotated[
+    str,
+    Field(pattern=f"^{NAME.pattern}$"),
+    Words("at most 64 lower-case letters, digits, dots, dashes or underscores, a letter or digit first"),
+]
+"""A name that is also a folder."""

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from espalier.config.base import Config, Count, parse_tuple
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.paths import HubName, InputFile
+
+_Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class CorpusConfig(Config):
     """One body of text. Files may be gzipped and may be globs; `hub` takes a data set's name instead."""
 
     source: Literal["text", "json", "csv", "parquet", "hub"]
-    files: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
-    dataset: str | None = None
-    subset: str | None = None
-    split: str = "train"
-    text: str = "text"
+    files: Annotated[tuple[InputFile, ...], BeforeValidator(parse_tuple)] = ()
+    """Paths or globs; relative ones count from the folder of the job file."""
+    dataset: HubName | None = None
+    subset: _Word | None = None
+    split: _Word = "train"
+    text: _Word = "text"
+    """The column or key that holds the text."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> CorpusConfig:
-        if (self.source == "hub") != (self.dataset is not None):
-            raise ValueError("`dataset` goes with source: hub, and only with it")
-        if (self.source != "hub") != bool(self.files):
-            raise ValueError("`files` goes with source: text, json, csv or parquet; name at least one")
+        faults = []
+        if self.source == "hub" and self.dataset is None:
+            faults.append(Fault("dataset", None, "the name of a data set, as source: hub needs one"))
+        if self.source != "hub" and self.dataset is not None:
+            faults.append(
+                Fault("dataset", self.dataset, f"leave it out with source: {self.source}, or use source: hub")
+            )
+        if self.source != "hub" and not self.files:
+            faults.append(
+                Fault("files", None, f"a list of at least one file, as source: {self.source} needs")
+            )
+        if self.source == "hub" and self.files:
+            faults.append(
+                Fault(
+                    "files",
+                    self.files,
+                    "leave it out with source: hub, or use source: text, json, csv, parquet",
+                )
+            )
+        if faults:
+            raise RefusedInput(faults)
         return self
 
 
 class HeldOutConfig(Config):
-    """Take the validation text out of the training text, document by document (equal documents go together)."""
+    """Take the validation text out of the training text by whole documents; equal documents go together."""
 
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+def _valid_kind(value: Any) -> str:
+    held_out = "fraction" in value if isinstance(value, dict) else isinstance(value, HeldOutConfig)
+    return "HeldOutConfig" if held_out else "CorpusConfig"
+
+
+ValidConfig = Annotated[
+    Annotated[CorpusConfig, Tag("CorpusConfig")] | Annotated[HeldOutConfig, Tag("HeldOutConfig")],
+    Discriminator(_valid_kind),
+]
+
+
 class DataConfig(Config):
-    """The job's data. `packed` fills every sequence, attention stays inside documents; `documents`: one each."""
+    """The job's data. `packed` fills every sequence, attention stays in documents; `documents`: one each."""
 
     train: CorpusConfig
-    valid: CorpusConfig | HeldOutConfig
+    valid: ValidConfig
     sequence_tokens: Annotated[Count, Field(ge=8)] = 1024
     layout: Literal["packed", "documents"] = "packed"

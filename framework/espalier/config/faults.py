@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,21 +12,28 @@ class Fault:
     """One thing wrong with what a person gave us.
 
     Attributes:
-        path: the setting, as `stages[2].optimizer.lr`.
+        path: the setting, as `stages.heal.optimizer.lr` or `stages[2].name`; relative inside a validator.
         value: what was given; None when something is missing.
         allowed: what would be right, and what to do.
         near: a likely meaning of a misspelt word.
+        line: of the job file, counted from 1; None when the setting does not stand in it.
+        given: what is wrong in words (`stands twice`), where the value alone does not say it.
     """
 
     path: str
     value: object
     allowed: str
     near: str | None = None
+    line: int | None = None
+    given: str | None = None
 
     def __str__(self) -> str:
-        given = "is missing" if self.value is None else f"is {_short(self.value)}"
+        given = self.given or ("is missing" if self.value is None else f"is {_short(self.value)}")
+        place = f"`{self.path}`" + (f" (line {self.line})" if self.line else "")
         hint = f" Did you mean `{self.near}`?" if self.near else ""
-        return f"`{self.path}` {given}; allowed: {self.allowed}.{hint}"
+        sentence = f"{place} {given}; allowed: {self.allowed}.{hint}"
+        # a terminal must not obey what a job file or a file's name holds
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
 
 
 class RefusedInput(ValueError):
@@ -39,6 +47,12 @@ class RefusedInput(ValueError):
         return RefusedInput, (self.faults,)
 
 
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` that `word` may have been meant to be, or None."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return close[0] if close else None
+
+
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 120 else f"{text[:56]} … {text[-56:]}"

@@ -2,59 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.base import Config, Count, Name, parse_tuple
+from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.data import DataConfig
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.paths import Folder, Resume
 from espalier.config.recipes import PruneThenDistill
-from espalier.config.stages import StageConfig
+from espalier.config.stages import StageConfig, TrainedStage
+from espalier.config.training import BatchConfig
 
 
 class WorkersConfig(Config):
-    """Processes that train side by side. `cpus_each` is also each one's number of threads."""
+    """Processes that train side by side."""
 
     count: Count = 1
-    gpus_each: Literal[0, 1] = 0
+    gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
     cpus_each: Count = 1
+    """Also each worker's number of threads."""
+
+
+_WandbName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_. -]{1,128}$"),
+    Words("at most 128 letters, digits, spaces, dots, dashes or underscores"),
+]
 
 
 class WandbConfig(Config):
     """The mirror in Weights & Biases. `auto`: online when a key is found, otherwise offline."""
 
-    project: str = "espalier"
-    entity: str | None = None
+    project: _WandbName = "espalier"
+    entity: _WandbName | None = None
     mode: Literal["auto", "online", "offline", "off"] = "auto"
 
 
 class TrackingConfig(Config):
+    """Where a run can be watched besides its own record on disk."""
+
     wandb: WandbConfig = WandbConfig()
 
 
 class RetryConfig(Config):
     """How often a stage is tried again after a failure that may pass (a lost worker or node)."""
 
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    max_failures: Annotated[int, Field(ge=0, le=10**6)] = 3
 
 
 class Job(Config):
     """One job. `recipe` makes the stages from a few dials; `stages` lists them; exactly one is given."""
 
     name: Name
-    storage: Annotated[str, Field(pattern=r"^/")]
+    storage: Folder
+    """Absolute; everything of the run lives under <storage>/<name>."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    resume: str = "auto"  # auto, never, or the folder of a checkpoint
+    resume: Resume = "auto"
+    """auto, never, or the folder of a checkpoint."""
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     retry: RetryConfig = RetryConfig()
     data: DataConfig
-    recipe: PruneThenDistill | None = None
+    recipe: Annotated[PruneThenDistill | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
 
     @model_validator(mode="after")
     def _one_plan(self) -> Job:
-        if (self.recipe is None) == (not self.stages):
-            raise ValueError("give either `recipe` or `stages`")
+        if self.recipe is None and not self.stages:
+            raise RefusedInput([Fault("stages", None, "either a list of stages or a recipe")])
+        if self.recipe is not None and self.stages:
+            names = ", ".join(stage.name for stage in self.stages)
+            raise RefusedInput([Fault("stages", names, "leave it out, as the recipe makes the stages")])
         return self
+
+    @model_validator(mode="after")
+    def _workers_share_batches(self) -> Job:
+        faults = []
+        for path, batch in self._batches():
+            at_once = batch.microbatch_sequences * self.workers.count
+            if batch.sequences % at_once:
+                allowed = f"a multiple of {at_once}, microbatch_sequences times workers.count"
+                faults.append(Fault(f"{path}.sequences", batch.sequences, allowed))
+        if faults:
+            raise RefusedInput(faults)
+        return self
+
+    def _batches(self) -> Iterator[tuple[str, BatchConfig]]:
+        if self.recipe is not None:
+            yield "recipe.batch", self.recipe.batch
+        for stage in self.stages:
+            if isinstance(stage, TrainedStage):
+                yield f"stages.{stage.name}.batch", stage.batch

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from espalier.config.base import Config, Count, parse_tuple
+from espalier.config.paths import ModelSource
 from espalier.config.stages import CalibrationConfig, GateConfig, SearchConfig, TargetConfig
 from espalier.config.training import (
     BatchConfig,
@@ -19,10 +20,14 @@ from espalier.config.training import (
 
 
 class PruneThenDistill(Config):
-    """Dials of `prune_then_distill`. Logits only, forward KL at temperature 1, no cross-entropy: what both papers found best."""
+    """Dials of `prune_then_distill`.
+
+    The default loss is forward KL on logits at temperature 1 without cross-entropy, what both Minitron papers
+    found best.
+    """
 
     name: Literal["prune_then_distill"]
-    model: str
+    model: ModelSource
     target: TargetConfig
     budget: BudgetConfig
     batch: BatchConfig

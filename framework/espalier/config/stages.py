@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.base import Config, Count, Name, parse_tuple
+from espalier.config.base import Config, Count, Name, Words, parse_tuple
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.paths import ModelSource
 from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
@@ -16,14 +18,19 @@ from espalier.config.training import (
     ZeroLevel,
 )
 
+_Revision = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$"), Words("a branch, a tag or a commit")
+]
+
 
 class LoadStage(Config):
-    """Bring a pretrained model into the run: a folder in Hugging Face layout (safetensors only), or a hub name."""
+    """Bring a pretrained model into the run: a Hugging Face folder (safetensors only) or a hub name."""
 
     name: Name
     kind: Literal["load"]
-    model: str
-    revision: str | None = None
+    model: ModelSource
+    revision: _Revision | None = None
+    """Of a hub model."""
 
     def inputs(self) -> dict[str, str]:
         """Setting -> name of the stage it refers to."""
@@ -42,18 +49,23 @@ class TargetConfig(Config):
     @model_validator(mode="after")
     def _some(self) -> TargetConfig:
         shape = (self.layers, self.hidden, self.ffn, self.heads)
-        if (self.parameters is None) == all(size is None for size in shape):
-            raise ValueError("give either `parameters` or some of `layers`, `hidden`, `ffn`, `heads`")
+        if self.parameters is None and all(size is None for size in shape):
+            raise RefusedInput(
+                [Fault("parameters", None, "either parameters or some of layers, hidden, ffn, heads")]
+            )
+        if self.parameters is not None and any(size is not None for size in shape):
+            allowed = "leave it out, as layers, hidden, ffn or heads are given, or give it alone"
+            raise RefusedInput([Fault("parameters", self.parameters, allowed)])
         return self
+
+
+Axis = Literal["layers", "hidden", "ffn", "heads"]
 
 
 class SearchConfig(Config):
     """How a parameter target is searched: axes that may shrink, their grain, and how far each may go."""
 
-    axes: Annotated[tuple[Literal["layers", "hidden", "ffn", "heads"], ...], BeforeValidator(parse_tuple)] = (
-        "layers",
-        "ffn",
-    )
+    axes: Annotated[tuple[Axis, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = ("layers", "ffn")
     hidden_multiple_of: Count = 64
     ffn_multiple_of: Count = 64
     layers_multiple_of: Count = 1
@@ -77,7 +89,8 @@ class PruneStage(Config):
     target: TargetConfig
     search: SearchConfig = SearchConfig()
     calibration: CalibrationConfig = CalibrationConfig()
-    scores: Name | None = None  # take the importance scores of this prune stage instead of measuring again
+    scores: Name | None = None
+    """Take the importance scores of this prune stage instead of measuring again."""
     zero_level: Literal["none", "parameters"] = "none"
 
     def inputs(self) -> dict[str, str]:
@@ -125,15 +138,26 @@ class TrainStage(_Trained):
 
 
 class Range(Config):
+    """From `min` to `max`, both included; either may be left open."""
+
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Range:
+        if self.min is None and self.max is None:
+            raise RefusedInput([Fault("max", None, "min, max or both")])
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise RefusedInput([Fault("min", self.min, f"at most max {self.max:g}")])
+        return self
 
 
 class GateConfig(Config):
     """Bounds a result must keep, or the run stops with exit code 3."""
 
     perplexity: Range | None = None
-    perplexity_ratio: Range | None = None  # to the first model of `against`
+    perplexity_ratio: Range | None = None
+    """To the first model of `against`."""
 
 
 class EvaluateStage(Config):
@@ -143,9 +167,12 @@ class EvaluateStage(Config):
     kind: Literal["evaluate"]
     model: Name
     against: Annotated[tuple[Name, ...], BeforeValidator(parse_tuple)] = ()
-    sequences: Count | None = None  # of the validation text, from its start; all of it when left out
+    sequences: Count | None = None
+    """Of the validation text, from its start; all of it when left out."""
     microbatch_sequences: Count = 4
     zero_level: Literal["none", "parameters"] = "none"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Rounding to bfloat16 shows in the fourth digit of a perplexity."""
     prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
     gate: GateConfig = GateConfig()
 
@@ -155,7 +182,9 @@ class EvaluateStage(Config):
     @model_validator(mode="after")
     def _gate_has_base(self) -> EvaluateStage:
         if self.gate.perplexity_ratio and not self.against:
-            raise ValueError("`gate.perplexity_ratio` needs a model in `against` to compare with")
+            raise RefusedInput(
+                [Fault("against", None, "a list of models, as gate.perplexity_ratio compares with its first")]
+            )
         return self
 
 
@@ -172,6 +201,7 @@ class ExportStage(Config):
 
 
 StageConfig = Annotated[
-    LoadStage | PruneStage | DistillStage | TrainStage | EvaluateStage | ExportStage, Field(discriminator="kind")
+    LoadStage | PruneStage | DistillStage | TrainStage | EvaluateStage | ExportStage,
+    Field(discriminator="kind"),
 ]
 TrainedStage = DistillStage | TrainStage

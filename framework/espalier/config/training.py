@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from espalier.config.base import Config, Count, Share, parse_tuple
+from espalier.config.base import Config, Count, Share, Words, foreign, parse_tuple
+from espalier.config.faults import Fault, RefusedInput
 
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
 """What ZeRO shards: nothing, optimizer state, gradients too, parameters too (DeepSpeed's 0 to 3)."""
 
-LossFunction = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"]
+LossFunction = Literal[
+    "cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"
+]
 
 
 class LossConfig(Config):
-    """One term of the weighted sum. `beta` belongs to jsd, `skew` to the skewed divergences."""
+    """One term of the weighted sum."""
 
     function: LossFunction
     weight: Annotated[float, Field(gt=0.0)] = 1.0
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """jsd only."""
     skew: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """The skewed divergences only."""
+
+    @model_validator(mode="after")
+    def _only_what_is_read(self) -> LossConfig:
+        faults = [] if self.function == "jsd" else foreign(self, "beta", owner="jsd")
+        if not self.function.startswith("skewed_"):
+            faults += foreign(self, "skew", owner="skewed_forward_kl and skewed_reverse_kl")
+        if faults:
+            raise RefusedInput(faults)
+        return self
+
+
+_Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class OptimizerConfig(Config):
@@ -30,13 +48,24 @@ class OptimizerConfig(Config):
     lr: Annotated[float, Field(gt=0.0)]
     schedule: Literal["cosine", "wsd", "linear", "constant"] = "cosine"
     warmup: Share = 0.02
-    decay: Share = 0.2  # wsd only: the share of the steps at the end in which the rate falls
+    """The share of the steps at the start in which the rate rises."""
+    decay: Share = 0.2
+    """wsd only: the share of the steps at the end in which the rate falls."""
     final_lr_ratio: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
-    betas: Annotated[tuple[float, float], BeforeValidator(parse_tuple)] = (0.9, 0.95)
+    betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(parse_tuple)] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
     clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """The largest norm that the gradient of a step keeps."""
     offload: bool = False
+    """Keep the optimizer's state in the memory of the host."""
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> OptimizerConfig:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1.0:
+            allowed = f"at most {1.0 - self.warmup:g}, as warmup {self.warmup:g} and decay share the steps"
+            raise RefusedInput([Fault("decay", self.decay, allowed)])
+        return self
 
 
 class BatchConfig(Config):
@@ -48,9 +77,8 @@ class BatchConfig(Config):
     @model_validator(mode="after")
     def _divides(self) -> BatchConfig:
         if self.sequences % self.microbatch_sequences:
-            raise ValueError(
-                f"`sequences` {self.sequences} is no multiple of `microbatch_sequences` {self.microbatch_sequences}"
-            )
+            allowed = f"a multiple of microbatch_sequences {self.microbatch_sequences}"
+            raise RefusedInput([Fault("sequences", self.sequences, allowed)])
         return self
 
 
@@ -62,8 +90,12 @@ class BudgetConfig(Config):
 
     @model_validator(mode="after")
     def _one(self) -> BudgetConfig:
-        if (self.tokens is None) == (self.steps is None):
-            raise ValueError("give either `tokens` or `steps`")
+        if self.tokens is None and self.steps is None:
+            raise RefusedInput([Fault("tokens", None, "either tokens or steps")])
+        if self.tokens is not None and self.steps is not None:
+            raise RefusedInput(
+                [Fault("steps", self.steps, "leave it out, as tokens is given, or give steps alone")]
+            )
         return self
 
     def num_steps(self, step_tokens: int) -> int:
@@ -71,8 +103,20 @@ class BudgetConfig(Config):
         return self.steps if self.steps is not None else -(-self.tokens // step_tokens)
 
 
-class CheckpointConfig(Config):
-    """Saving inside a stage. A stage's end is always saved. `every` is in steps."""
+def parse_steps(value: Any) -> Any:
+    """Read `500 steps` as the count before the word."""
+    written = re.fullmatch(r"([0-9]{1,15}) steps?", value) if isinstance(value, str) else None
+    return int(written[1]) if written else value
 
-    every: Count = 500
+
+class CheckpointConfig(Config):
+    """Saving inside a stage. A stage's end is always saved."""
+
+    every: Annotated[
+        Count,
+        BeforeValidator(parse_steps),
+        Words("in steps, also written 500 steps"),
+        WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": "^[0-9]+ steps?$"}),
+    ] = 500
+    """In steps."""
     keep_latest: Count = 2

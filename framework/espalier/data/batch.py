@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-NO_LABEL = -100
+from espalier.data.packing import NO_LABEL
+
+__all__ = ["NO_LABEL", "Batch"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,9 @@ class Batch:
         input_ids: [B, T] int64.
         labels: [B, T] int64, the token that follows each position; NO_LABEL where none is to be predicted
             (the last of a document, padding).
-        positions: [B, T] int64, place inside the document.
-        documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every row
-            is one whole document without padding, so that plain causal attention is right.
+        positions: [B, T] int64, place inside the part of its document that stands in the row (padding: 0).
+        documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every
+            row lies inside one document and has no padding, so that plain causal attention is right.
         sample_ids: [B] int64, stable over epochs, workers and runs.
         sample_weights: [B] float32.
     """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from espalier.config.faults import Fault, RefusedInput
+from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import PruneStage, StageConfig
 
-# Raise when a stage computes something else from the same settings: results under older keys are not used again.
+# Raise when a stage computes something else from the same settings: older results are not used again.
 CODE_VERSION = 1
 
 _MAKES_MODEL = ("load", "prune", "distill", "train")
@@ -57,12 +56,15 @@ class Plan:
         return self.lineage(name)[0]
 
 
-def build_plan(configs: Sequence[StageConfig], *, context: dict[str, object]) -> Plan:
+def build_plan(
+    configs: Sequence[StageConfig], *, context: Mapping[str, object], identities: Mapping[str, str] | None = None
+) -> Plan:
     """Check the graph and give every stage its key.
 
     Args:
         configs: the stages as the job lists them.
-        context: JSON values that every stage depends on (seed, dtype, data, number of samples in a step).
+        context: JSON values that every stage depends on (seed, dtype, data).
+        identities: by name of a `load` stage, what changes when the model's files do.
 
     Raises:
         RefusedInput: names used twice, unknown inputs, inputs that make no model, cycles; all at once.
@@ -73,12 +75,14 @@ def build_plan(configs: Sequence[StageConfig], *, context: dict[str, object]) ->
     stages: dict[str, Stage] = {}
     for config in _in_order(configs):
         inputs = {setting: stages[name].key for setting, name in config.inputs().items()}
+        inputs |= {"identity": identities[config.name]} if identities and config.name in identities else {}
         stages[config.name] = Stage(config, _key(config, inputs, context))
     return Plan(tuple(stages.values()))
 
 
-def _key(config: StageConfig, inputs: dict[str, str], context: dict[str, object]) -> str:
-    settings = config.model_dump(mode="json", exclude={"checkpoint"})  # when to save does not change the result
+def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
+    # when to save does not change the result
+    settings = config.model_dump(mode="json", exclude={"checkpoint"})
     text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -93,14 +97,13 @@ def _duplicate_names(configs: Sequence[StageConfig]) -> Iterable[Fault]:
 
 def _unknown_inputs(configs: Sequence[StageConfig]) -> Iterable[Fault]:
     kinds = {config.name: config.kind for config in configs}
-    for position, config in enumerate(configs):
+    for config in configs:
         for setting, name in config.inputs().items():
-            path = f"stages[{position}].{setting}"
+            path = f"stages.{config.name}.{setting}"
             wanted = ("prune",) if isinstance(config, PruneStage) and setting == "scores" else _MAKES_MODEL
             fitting = [other for other, kind in kinds.items() if kind in wanted and other != config.name]
             if name not in kinds:
-                near = difflib.get_close_matches(name, fitting, n=1)
-                yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", near[0] if near else None)
+                yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", nearest(name, fitting))
             elif name not in fitting:
                 yield Fault(path, name, f"another stage of kind {', '.join(wanted)}")
 
@@ -112,10 +115,17 @@ def _in_order(configs: Sequence[StageConfig]) -> list[StageConfig]:
         done = {config.name for config in ordered}
         ready = [config for config in waiting if done.issuperset(config.inputs().values())]
         if not ready:
-            names = ", ".join(config.name for config in waiting)
-            raise RefusedInput([Fault("stages", names, "stages that do not wait for one another in a circle")])
+            allowed = "stages that do not wait for one another in a circle"
+            raise RefusedInput([Fault("stages", " -> ".join(_circle(waiting)), allowed)])
         ordered.append(ready[0])
         waiting.remove(ready[0])
     return ordered
 
 
+def _circle(waiting: Sequence[StageConfig]) -> list[str]:
+    """One way round: each of `waiting` takes from another of them, so following inputs comes back."""
+    takes = {config.name: config.inputs().values() for config in waiting}
+    way = [waiting[0].name]
+    while way.count(way[-1]) == 1:
+        way.append(next(name for name in takes[way[-1]] if name in takes))
+    return way[way.index(way[-1]) :]

@@ -1,0 +1,119 @@
+"""The `espalier` command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from espalier.config.faults import RefusedInput
+from espalier.config.load import read_job
+from espalier.config.schema import job_schema, resolved
+from espalier.stages.controller import ExitCode
+from espalier.stages.run_folder import RunFolder
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Grow, prune, distill and correct language models on a Ray cluster, resumable anywhere. "
+    "Exit codes: 0 done, 1 error, 2 refused input, 3 gate failed, 75 stopped but resumable.",
+)
+JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings that replace the file's: `a.b=value`.", show_default=False)
+]
+
+
+def main() -> None:
+    """Entry point: refused input and errors become a sentence and an exit code."""
+    try:
+        app()
+    except RefusedInput as refused:
+        console = Console(stderr=True)
+        for fault in refused.faults:
+            console.print(f"refused: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(ExitCode.REFUSED) from None
+
+
+@app.command()
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Show what a job will do and cost. Starts nothing."""
+    from espalier.planning.prepare import prepare
+    from espalier_cluster.local import room_line
+    from espalier_cluster.show import plan_json, show_plan
+
+    prepared = prepare(read_job(job_file, overrides or ()))
+    if as_json:
+        print(plan_json(prepared.previews))
+        return
+    folder = RunFolder.of(prepared.job)
+    done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
+    console = Console()
+    show_plan(console, prepared, done)
+    console.print(room_line(prepared))
+
+
+@app.command()
+def run(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, `host:port` or `auto`; left out: a local one.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option(help="Join a cluster that no token protects.")] = False,
+    in_process: Annotated[bool, typer.Option(help="One worker in this process, without Ray.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Let Ray, DeepSpeed and transformers speak.")] = False,
+) -> None:
+    """Run a job, or go on with one that was stopped."""
+    from espalier.planning.prepare import prepare
+    from espalier_cluster.drive import HowToRun, drive
+
+    prepared = prepare(read_job(job_file, overrides or ()))
+    how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
+    raise SystemExit(drive(prepared, how, Console()))
+
+
+@app.command()
+def validate(job_file: JobFile, overrides: Overrides = None) -> None:
+    """Check a job file and print it with every default filled in."""
+    print(json.dumps(resolved(read_job(job_file, overrides or ())), indent=2))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of job files, for editors."""
+    print(json.dumps(job_schema(), indent=2))
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    stage: Annotated[str, typer.Argument(help="The stage whose model is wanted.")],
+    target: Annotated[Path, typer.Argument(help="The folder to write.")],
+    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+) -> None:
+    """Write the model of any finished stage as a plain Hugging Face folder."""
+    from espalier.training.export import export_model
+
+    export_model(run_folder, stage, target, dtype=dtype)
+    print(target)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Write the run's page, report.html, and print where it is."""
+    from espalier.report.page import write_report
+
+    print(write_report(run_folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The desk between the driver and one worker group: orders lie on it, results come back over it.
+
+Everyone waits here in a call that returns when there is something to say, so a seam between two stages costs a few
+round trips and nobody polls. A desk serves one worker group and ends with it: nothing outlives a lost group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.result import StageResult
+
+
+class Desk:
+    """Holds the orders of one worker group, one at a time. Runs as a Ray actor, on one event loop.
+
+    An order is done when every rank has reported it: a rank that fails after rank zero returned still fails the stage.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._orders: list[StageOrder] = []
+        self._seated: dict[int, Any] = {}
+        self._reported: dict[int, StageResult] = {}
+        self._failure: StageFailed | None = None
+        self._closed = False
+        self._changed = asyncio.Condition()
+
+    async def carry_out(self, order: StageOrder) -> StageResult | StageFailed:
+        """Lay down an order and wait for its outcome. A failure is returned, because Ray would wrap it if raised."""
+        async with self._changed:
+            self._reported.clear()
+            self._orders.append(order)
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._failure is not None or self._all_reported)
+            return self._failure or self._reported[0]
+
+    async def sit_down(self, rank: int, worker: Any) -> None:
+        """A rank has started. `worker` is its actor, for whoever has to end it."""
+        self._seated[rank] = worker
+
+    async def next_order(self, *, num_done: int) -> StageOrder | None:
+        """The order after the first `num_done`, as soon as it is there; None when no more will come."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or len(self._orders) > num_done)
+            return None if self._closed else self._orders[num_done]
+
+    async def report(self, rank: int, result: StageResult) -> None:
+        """A rank has carried out the current order. Rank zero's result is the one that counts."""
+        async with self._changed:
+            self._reported[rank] = result
+            self._changed.notify_all()
+
+    async def lose(self, failure: StageFailed) -> None:
+        """The group is gone: fails the order that is out, and any that is laid down later. The first reason stays."""
+        async with self._changed:
+            self._failure = self._failure or failure
+            self._changed.notify_all()
+
+    async def close(self) -> dict[int, Any]:
+        """Send home every rank that asks for an order from now on.
+
+        Returns:
+            Rank -> worker of those at work on an order, who would hear of it only at its end.
+        """
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            if not self._orders or self._failure is not None:
+                return {}
+            return {rank: worker for rank, worker in self._seated.items() if rank not in self._reported}
+
+    async def num_seated(self) -> int:
+        """How many ranks have started."""
+        return len(self._seated)
+
+    @property
+    def _all_reported(self) -> bool:
+        return len(self._reported) == self._num_workers

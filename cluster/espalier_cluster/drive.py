@@ -1,0 +1,184 @@
+"""Driving a run: from a job that was accepted to an exit code. The only process that decides."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from espalier.checkpoint.lock import RunLock
+from espalier.config.schema import resolved
+from espalier.planning.prepare import PreparedJob
+from espalier.report.page import write_report
+from espalier.stages.controller import ExitCode, Runner, Stop, carry_out
+from espalier.stages.orders import StageFailed
+from espalier.stages.plan import Stage
+from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder, write_json
+from espalier.tracking.events import EVENTS, EventLog
+from espalier.tracking.follow import Follower
+from espalier.tracking.mirror import Mirror
+from espalier.tracking.progress import open_display
+from espalier_cluster.embedded import cluster
+from espalier_cluster.preflight import check_cluster
+from espalier_cluster.ray_runner import RayRunner
+from espalier_cluster.show import show_outcome
+from espalier_cluster.silence import silenced
+
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class HowToRun:
+    """What the command line adds to the job.
+
+    Attributes:
+        address: of a running Ray cluster; None for a local one.
+        in_process: one worker, this process, no Ray.
+    """
+
+    address: str | None = None
+    insecure: bool = False
+    in_process: bool = False
+    verbose: bool = False
+
+
+def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
+    """Run or go on with a run, to its end or to a stop. The run's folder is ours meanwhile.
+
+    Raises:
+        RefusedInput: another process holds the run, or the cluster has no room for it.
+    """
+    job, folder = prepared.job, RunFolder.of(prepared.job)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with RunLock(folder.path / "lock", job=job.name), silenced(verbose=how.verbose):
+        _write_down(prepared, folder)
+        events = EventLog(folder.path / EVENTS)
+        names = [stage.name for stage in prepared.plan.stages]
+        results = {name: result for name in names if (result := folder.result(name)) is not None}
+        with _terminated_as_interrupted(), _watched(prepared, folder, events, console):
+            stop = _carry_out(prepared, folder, results, events, how)
+        write_report(folder.path)
+        show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
+    _say(console, stop, folder)
+    return stop.code
+
+
+def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
+    if prepared.job.resume == "never":
+        for old in ("stages", "records", "exports", "run.json"):
+            path = folder.path / old
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    write_json(folder.path / "job.json", resolved(prepared.job))
+    write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
+    if not (folder.path / "run.json").exists():
+        ids = {"run_id": secrets.token_hex(8), "wandb_id": secrets.token_hex(4), "created": time.time()}
+        write_json(folder.path / "run.json", ids)
+
+
+def _carry_out(
+    prepared: PreparedJob,
+    folder: RunFolder,
+    results: dict[str, StageResult],
+    events: EventLog,
+    how: HowToRun,
+) -> Stop:
+    def on_event(kind: str, stage: Stage, detail: object) -> None:
+        if isinstance(detail, StageFailed):
+            events.add("failed", stage.name, detail.message)
+            if detail.detail:
+                (folder.path / "failure.txt").write_text(detail.detail)
+        elif isinstance(detail, StageResult):
+            events.add("finished" if detail.status == "done" else "gate", stage.name, detail.metrics.get("gate", ""))
+        else:
+            events.add("started", stage.name, "" if detail == 1 else f"attempt {detail}")
+
+    try:
+        with _runner(prepared, folder, how) as runner:
+            return carry_out(
+                prepared.plan,
+                runner,
+                run_folder=str(folder.path),
+                results=results,
+                max_failures=prepared.job.retry.max_failures,
+                on_event=on_event,
+            )
+    except KeyboardInterrupt:
+        return Stop(ExitCode.RESUMABLE, "stopped")
+
+
+@contextlib.contextmanager
+def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun) -> Iterator[Runner]:
+    if how.in_process:
+        from espalier.training.in_process import InProcessRunner
+
+        with contextlib.closing(InProcessRunner()) as runner:
+            yield runner
+        return
+    workers = prepared.job.workers
+    needed_bytes = sum(preview.bytes_on_disk for preview in prepared.previews)
+    with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
+        check_cluster(workers, folder.path.parent, needed_bytes=needed_bytes)
+        with contextlib.closing(RayRunner(workers, str(folder.path), verbose=how.verbose)) as runner:
+            yield runner
+
+
+@contextlib.contextmanager
+def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console) -> Iterator[None]:
+    """Follow the record in a thread: what it tells goes to the terminal and to W&B."""
+    names = [stage.name for stage in prepared.plan.stages]
+    mirror, follower = Mirror.open(folder.path, prepared.job, events), Follower(folder.path)
+    done = threading.Event()
+    with open_display(names, console) as display:
+
+        def look() -> None:
+            news = follower.poll()
+            display.show(news)
+            mirror.receive(news)
+
+        thread = threading.Thread(target=_until, args=(done, look), name="espalier-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            look()
+    mirror.close()
+
+
+def _until(done: threading.Event, look: Callable[[], None]) -> None:
+    while not done.wait(_LOOK_SECONDS):
+        look()
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM stops the run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(console: Console, stop: Stop, folder: RunFolder) -> None:
+    if stop.code is ExitCode.DONE:
+        console.print(f"done; the report is {folder.path / 'report.html'}", soft_wrap=True)
+    elif stop.code is ExitCode.RESUMABLE:
+        console.print(f"stopped ({stop.reason}); the same command goes on from the last checkpoint", soft_wrap=True)
+    else:
+        console.print(stop.reason, style="red", markup=False, soft_wrap=True)
+        if (folder.path / "failure.txt").exists():
+            console.print(f"more in {folder.path / 'failure.txt'}", soft_wrap=True)

@@ -1,0 +1,101 @@
+"""Carries orders out on a group of Ray workers that outlives the stages.
+
+Ray Train places, starts and watches the processes. Whether a failed order is given again is the controller's business
+alone, so Ray never retries one: a group that lost a worker or raised is given up as a whole, and the next order opens
+a new one, which takes nothing from memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import ray
+from ray.exceptions import RayActorError
+from ray.types import ObjectRef
+
+from espalier.config.job import WorkersConfig
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.result import StageResult
+from espalier_cluster.group import WorkerGroup
+from espalier_cluster.preflight import room_faults
+
+_log = logging.getLogger("espalier.cluster")
+
+_LOOK_SECONDS = 1.0
+_SPEAK_SECONDS = 30.0
+
+
+class RayRunner:
+    """A `Runner` on the Ray cluster that this process is connected to.
+
+    The group starts with the first order: a run that finds everything done starts none.
+    """
+
+    def __init__(
+        self,
+        workers: WorkersConfig,
+        run_folder: str,
+        *,
+        work: str = "espalier.training.worker:serve",
+        verbose: bool = False,
+        patience_seconds: float = 600.0,
+    ) -> None:
+        """Take note of what is wanted; starts nothing.
+
+        Args:
+            run_folder: absolute, on storage that every node sees. The workers' logs go to `logs` in it.
+            work: `module:function`, called with each `StageOrder` on every rank; returns a `StageResult` on each.
+            verbose: let Ray carry the workers' output to this terminal instead of writing logs.
+            patience_seconds: how long to wait for nodes to come back while the cluster is too small for the group.
+        """
+        self._workers = workers
+        self._run_folder = run_folder
+        self._work = work
+        self._verbose = verbose
+        self._patience_seconds = patience_seconds
+        self._group: WorkerGroup | None = None
+
+    def run(self, order: StageOrder) -> StageResult:
+        """Carry out one order.
+
+        Raises:
+            StageFailed: with its cause. The next order gets a new group.
+        """
+        group = self._open_group()
+        try:
+            outcome = self._await_outcome(group, group.carry_out(order))
+        except RayActorError as error:  # the desk sits on the driver's own node, so somebody ended it
+            outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
+        if isinstance(outcome, StageFailed):
+            group.give_up()
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Send the workers home, ending them if they are at work. May be called twice."""
+        if self._group is not None:
+            self._group.leave()
+            self._group = None
+
+    def _open_group(self) -> WorkerGroup:
+        if self._group is not None and not self._group.is_open:
+            self._group.leave()  # its processes hold the devices that the next group needs
+            self._group = None
+        if self._group is None:
+            self._group = WorkerGroup(self._workers, self._run_folder, work=self._work, verbose=self._verbose)
+        return self._group
+
+    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef) -> StageResult | StageFailed:
+        waiting_since = spoke_at = time.monotonic()
+        while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
+            faults = [] if group.is_seated() else room_faults(self._workers, ray.nodes())
+            now = time.monotonic()
+            if not faults:
+                waiting_since = spoke_at = now
+            elif now - waiting_since > self._patience_seconds:
+                return StageFailed("stopped", f"No room after {self._patience_seconds:.0f} s: {faults[0]}")
+            elif now - spoke_at > _SPEAK_SECONDS:
+                _log.warning("Waiting for room on the cluster: %s", faults[0])
+                spoke_at = now
+        return ray.get(answer)

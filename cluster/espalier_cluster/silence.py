@@ -1,0 +1,63 @@
+"""What Ray, DeepSpeed and transformers print that helps nobody, kept off the terminal.
+
+Workers are not silenced: what they write goes to their logs, where one looks when something went wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+
+_QUIET = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # our own message says which one and where its log is
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",  # otherwise it warns at every fork
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_LOGGERS = ("DeepSpeed", "ray", "ray.train", "ray.data", "transformers", "datasets", "torch.distributed")
+
+
+@contextlib.contextmanager
+def silenced(*, verbose: bool = False) -> Iterator[None]:
+    """Quiet inside; everything as before after it. With `verbose` it does nothing.
+
+    Enter it before Ray and transformers are imported: they read their variables then. A variable that the person has
+    set stays as it is.
+    """
+    if verbose:
+        yield
+        return
+    with environment(_QUIET), _loggers_at(logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def environment(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Set the variables that are not set yet, and take them away again."""
+    added = [name for name in defaults if name not in os.environ]
+    os.environ.update({name: defaults[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _loggers_at(level: int) -> Iterator[None]:
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            logging.getLogger(name).setLevel(old)

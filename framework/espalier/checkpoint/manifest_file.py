@@ -1,0 +1,108 @@
+"""The manifest on disk: hashed itself, renamed last, removed first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import xxhash
+from pydantic import ValidationError
+
+from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
+from espalier.checkpoint.storage import Storage
+from espalier.config.faults import Fault, RefusedInput
+
+_NAME = "manifest.json"
+_MAX_BYTES = 256 * 2**20
+
+
+def is_committed(storage: Storage, folder: str) -> bool:
+    """Whether the folder is a checkpoint, damaged or not."""
+    return storage.exists(f"{folder}/{_NAME}")
+
+
+def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """Make the folder a checkpoint, durably and in one step; everything else in it is durable already.
+
+    Raises:
+        ValueError: a value in `state` that JSON has no word for, NaN among them.
+    """
+    body = json.loads(_canonical(manifest.model_dump(mode="python")))
+    text = _canonical({"manifest": body, "xxh3": _digest(body)})
+    unfinished = f"{folder}/{_NAME}.unfinished"
+    storage.write_bytes(unfinished, text.encode())
+    storage.rename(unfinished, f"{folder}/{_NAME}")
+    storage.sync_folder(folder)
+
+
+def load_manifest(storage: Storage, folder: str) -> Manifest:
+    """Read a manifest and check that it is whole and fits together. Looks at no other file.
+
+    Raises:
+        DamagedCheckpoint: there is none, or it is not what was written.
+        RefusedInput: a newer espalier wrote it.
+    """
+    try:
+        envelope = json.loads(storage.read_bytes(f"{folder}/{_NAME}", max_bytes=_MAX_BYTES))
+        body = envelope["manifest"]
+        if envelope["xxh3"] != _digest(body):
+            raise DamagedCheckpoint(folder, [f"`{_NAME}` is not as it was written"])
+        _refuse_newer(folder, body["schema_version"])
+        manifest = Manifest.model_validate_json(_canonical(body))
+    except FileNotFoundError:
+        raise DamagedCheckpoint(folder, [f"it has no `{_NAME}`: it was never committed"]) from None
+    except (DamagedCheckpoint, RefusedInput):
+        raise
+    except ValidationError as error:
+        places = (".".join(map(str, one["loc"])) + ": " + one["msg"] for one in error.errors())
+        raise DamagedCheckpoint(folder, places) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedCheckpoint(folder, [f"`{_NAME}` is no manifest"]) from None
+    if faults := manifest.faults():
+        raise DamagedCheckpoint(folder, faults)
+    return manifest
+
+
+def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
+    """Hold every file to the manifest: its size always, its hash when `verify` (reads all of it).
+
+    Raises:
+        DamagedCheckpoint: naming every file that is missing or not as it was written.
+    """
+    reasons = []
+    for name, record in manifest.files.items():
+        path = f"{folder}/{name}"
+        try:
+            num_bytes = storage.num_bytes(path)
+            if num_bytes != record.num_bytes:
+                reasons.append(f"`{name}` has {num_bytes} bytes where {record.num_bytes} were written")
+            elif verify and storage.xxh3(path) != record.xxh3:
+                reasons.append(f"`{name}` is not as it was written")
+        except FileNotFoundError:
+            reasons.append(f"`{name}` is missing")
+    if reasons:
+        raise DamagedCheckpoint(folder, reasons)
+
+
+def discard(storage: Storage, folder: str) -> None:
+    """Remove a checkpoint or what is left of one. Stopped half-way, what remains is no checkpoint."""
+    if is_committed(storage, folder):
+        storage.remove(f"{folder}/{_NAME}")
+        storage.sync_folder(folder)
+    storage.remove(folder)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(body: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(_canonical(body).encode())
+
+
+def _refuse_newer(folder: str, schema: int) -> None:
+    if schema > SCHEMA:
+        allowed = (
+            f"checkpoints up to schema {SCHEMA}; it was written by a newer espalier, so upgrade this one"
+        )
+        raise RefusedInput([Fault(f"{folder}/{_NAME}: schema_version", schema, allowed)])

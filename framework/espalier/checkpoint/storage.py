@@ -1,0 +1,148 @@
+"""The only code of this room that touches files.
+
+A save is a list of calls to one object; a test that replaces it can stop, tear or reorder any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import xxhash
+from safetensors import safe_open
+
+from espalier.config.faults import Fault, RefusedInput
+
+_CHUNK_BYTES = 8 * 2**20
+
+
+class Storage(Protocol):
+    """Files under one root. Paths are relative, with `/`; a path that leaves the root is refused.
+
+    Every method raises `OSError` for what the disk refuses. Writing makes content durable, and only
+    `sync_folder` makes names durable: a file or a rename survives a power cut when its folder was synced
+    after it.
+    """
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a file in an existing folder and sync its content."""
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and its parents, durably; nothing to do when it is there."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file or folder another name, replacing a file of that name, in one step."""
+
+    def sync_folder(self, path: str) -> None:
+        """Make the names in a folder durable."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder with all in it."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """Sorted names in a folder; empty when there is no such folder."""
+
+    def num_bytes(self, path: str) -> int:
+        """Size of a file."""
+
+    def xxh3(self, path: str) -> str:
+        """XXH3 (128 bits, hex) of a file's content, read in bounded memory."""
+
+    def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
+        """A file's content; `ValueError` when it is larger than `max_bytes`."""
+
+    def open_tensors(self, path: str) -> safe_open:
+        """A safetensors file, memory-mapped: what it gives are views that share pages, to be copied.
+
+        Raises:
+            SafetensorError: it is none.
+        """
+
+    def free_bytes(self) -> int:
+        """Room left for new files."""
+
+
+class LocalStorage:
+    """A folder of a file system that every worker sees."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        with self._inside(path).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def make_folder(self, path: str) -> None:
+        folder = self._inside(path)
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            _sync(one.parent)
+
+    def rename(self, old: str, new: str) -> None:
+        self._inside(old).replace(self._inside(new))
+
+    def sync_folder(self, path: str) -> None:
+        _sync(self._inside(path))
+
+    def remove(self, path: str) -> None:
+        target = self._inside(path)
+        assert target != self.root, "the root itself is never removed"
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+
+    def exists(self, path: str) -> bool:
+        return self._inside(path).exists()
+
+    def list(self, path: str) -> tuple[str, ...]:
+        folder = self._inside(path)
+        return tuple(sorted(os.listdir(folder))) if folder.is_dir() else ()
+
+    def num_bytes(self, path: str) -> int:
+        return self._inside(path).stat().st_size
+
+    def xxh3(self, path: str) -> str:
+        digest = xxhash.xxh3_128()
+        with self._inside(path).open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
+        with self._inside(path).open("rb") as file:
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
+        return data
+
+    def open_tensors(self, path: str) -> safe_open:
+        return safe_open(self._inside(path), framework="pt", device="cpu")
+
+    def free_bytes(self) -> int:
+        there = next(one for one in (self.root, *self.root.parents) if one.exists())
+        return shutil.disk_usage(there).free
+
+    def _inside(self, path: str) -> Path:
+        """The file that `path` names; links are followed only to see that they stay inside."""
+        parts = PurePosixPath(path).parts
+        plain = not path.startswith("/") and ".." not in parts and "\0" not in path
+        target = self.root / path
+        if not plain or not target.resolve().is_relative_to(self.root):
+            raise RefusedInput([Fault("path", path, f"a relative path that stays inside `{self.root}`")])
+        return target
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,176 @@
+"""Saving in two phases: every rank writes what it holds, then rank zero makes it a checkpoint.
+
+The order over ranks, which the caller keeps with its own collectives:
+
+    rank zero  begin            every rank waits for it
+    every rank write_fragments  rank zero gathers the results
+    rank zero  commit           every rank waits for it
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+from safetensors.torch import save
+from torch import Tensor
+
+from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
+from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
+from espalier.checkpoint.manifest_file import check_files, discard, write_manifest
+from espalier.checkpoint.storage import Storage
+
+_FILE_NAME = "attempt-{:04d}-rank-{:05d}-{:04d}.safetensors"
+_ATTEMPT = re.compile(r"^attempt-(\d+)-rank-")
+
+
+class SupersededAttempt(RuntimeError):
+    """A later attempt writes to this folder: this one was given up and must stop."""
+
+
+@dataclass(frozen=True)
+class RankFiles:
+    """What one rank has written: small, and all that rank zero needs to know of it."""
+
+    rank: int
+    attempt: int
+    files: dict[str, FileRecord]
+    runs: tuple[Run, ...]
+
+
+def begin(storage: Storage, folder: str, *, attempt: int) -> None:
+    """Rank zero: make room. Removes what is in the folder, a checkpoint of the same step included.
+
+    A step is saved again only after going back to an older checkpoint, which therefore still exists.
+
+    Raises:
+        SupersededAttempt: a later attempt was here.
+    """
+    if storage.exists(folder):
+        _refuse_superseded(storage, folder, attempt)
+        discard(storage, folder)
+    storage.make_folder(folder)
+
+
+def write_fragments(
+    storage: Storage,
+    folder: str,
+    *,
+    fragments: Iterable[Fragment],
+    rank: int,
+    attempt: int,
+    max_file_bytes: int = 2**30,
+) -> RankFiles:
+    """Every rank: write its fragments, durably.
+
+    Host memory beyond the fragments is bounded by twice `max_file_bytes`: one file's values and their
+    serialized form.
+
+    Args:
+        fragments: drawn one by one; empty ones are left out.
+        attempt: as in the `Origin` that will be committed; part of the file names, so that a late worker of
+            an earlier attempt overwrites nothing.
+    """
+    files: dict[str, FileRecord] = {}
+    runs: list[Run] = []
+    for batch in _batches(fragments, max_file_bytes):
+        name = _FILE_NAME.format(attempt, rank, len(files))
+        # Serialized in memory rather than by the library's own file writer, whose files only their owner can
+        # read, whose errors are no OSError, and which would leave the hash to a second reading of what
+        # reached the disk.
+        data = save({tensor_key(one.slot, one.name, one.offset): _on_host(one) for one in batch})
+        storage.write_bytes(f"{folder}/{name}", data)
+        files[name] = FileRecord(num_bytes=len(data), xxh3=xxhash.xxh3_128_hexdigest(data))
+        runs += (_run(one, name) for one in batch)
+    storage.sync_folder(folder)
+    return RankFiles(rank, attempt, files, tuple(runs))
+
+
+def commit(
+    storage: Storage,
+    folder: str,
+    *,
+    origin: Origin,
+    shapes: Mapping[str, tuple[int, ...]],
+    state: Mapping[str, Any],
+    ranks: Sequence[RankFiles],
+) -> Manifest:
+    """Rank zero: make the folder a checkpoint, after every rank has written.
+
+    Args:
+        shapes: of every parameter, by name.
+        state: JSON values that resuming needs; keys are strings.
+        ranks: one of each rank, in any order.
+
+    Raises:
+        DamagedCheckpoint: the fragments do not cover every tensor exactly once, or a file is not there as
+            written; nothing was committed.
+        SupersededAttempt: a later attempt was here.
+    """
+    assert sorted(one.rank for one in ranks) == list(range(origin.world_size)), "one RankFiles of each rank"
+    assert {one.attempt for one in ranks} == {origin.attempt}, "all ranks write in the same attempt"
+    files = {name: record for one in ranks for name, record in one.files.items()}
+    tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
+    manifest = Manifest(origin=origin, shapes=dict(shapes), tensors=tensors, files=files, state=dict(state))
+    check_files(storage, folder, manifest, verify=False)
+    if faults := manifest.faults():
+        raise DamagedCheckpoint(folder, faults)
+    _refuse_superseded(storage, folder, origin.attempt)
+    write_manifest(storage, folder, manifest)
+    return manifest
+
+
+def _batches(fragments: Iterable[Fragment], max_bytes: int) -> Iterator[list[Fragment]]:
+    batch: list[Fragment] = []
+    held_bytes = 0
+    for whole in fragments:
+        for one in split(whole, max_bytes=max_bytes):
+            if batch and held_bytes + one.num_bytes > max_bytes:
+                yield batch
+                batch, held_bytes = [], 0
+            batch.append(one)
+            held_bytes += one.num_bytes
+    if batch:
+        yield batch
+
+
+def _on_host(fragment: Fragment) -> Tensor:
+    return fragment.values.detach().cpu().contiguous()
+
+
+def _run(fragment: Fragment, file: str) -> Run:
+    dtype = str(fragment.values.dtype).removeprefix("torch.")
+    return Run(fragment.slot, fragment.name, fragment.offset, fragment.values.numel(), dtype, file)
+
+
+def _tensors(runs: Sequence[Run], files: Sequence[str]) -> dict[Slot, dict[str, TensorRecord]]:
+    places = {name: place for place, name in enumerate(files)}
+    grouped: dict[Slot, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        grouped[run.slot][run.name].append(run)
+    return {
+        slot: {
+            name: _record(name, sorted(held, key=lambda run: run.offset), places)
+            for name, held in named.items()
+        }
+        for slot, named in grouped.items()
+    }
+
+
+def _record(name: str, runs: Sequence[Run], places: Mapping[str, int]) -> TensorRecord:
+    dtypes = {run.dtype for run in runs}
+    assert len(dtypes) == 1, f"{name}: ranks wrote different dtypes, {', '.join(sorted(dtypes))}"
+    spans = tuple((run.offset, run.length, places[run.file]) for run in runs)
+    return TensorRecord(dtype=dtypes.pop(), runs=spans)
+
+
+def _refuse_superseded(storage: Storage, folder: str, attempt: int) -> None:
+    found = [int(match[1]) for name in storage.list(folder) if (match := _ATTEMPT.match(name))]
+    if max(found, default=attempt) > attempt:
+        raise SupersededAttempt(
+            f"attempt {attempt} may not save `{folder}`: attempt {max(found)} has written there"
+        )

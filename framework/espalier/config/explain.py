@@ -1,0 +1,117 @@
+"""Turn what pydantic says of a job into faults that a person can act on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+
+from espalier.config.base import NAME
+from espalier.config.document import Document, Keys
+from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.fields import child, options, settings_of, variants, words
+from espalier.config.job import Job
+
+
+def faults_of(error: ValidationError, document: Document) -> list[Fault]:
+    """One fault for each thing that `Job` refused, with the line it stands on where the file has it."""
+    names = _own_names(document.values)
+    lines = {_path(keys, names): line for keys, line in document.lines.items()}
+    faults = [fault for item in error.errors() for fault in _faults(item, names)]
+    return [replace(fault, line=_line(fault.path, lines)) for fault in faults]
+
+
+def _own_names(values: dict[str, Any]) -> dict[int, str]:
+    """Position -> name of the stages that are named rightly and unlike any other."""
+    stages = values.get("stages")
+    named = enumerate(stages if isinstance(stages, list) else [])
+    names = {i: stage.get("name") for i, stage in named if isinstance(stage, dict)}
+    right = {i: name for i, name in names.items() if isinstance(name, str) and NAME.fullmatch(name)}
+    times = Counter(right.values())
+    return {i: name for i, name in right.items() if times[name] == 1}
+
+
+def _path(keys: Keys, names: dict[int, str]) -> str:
+    """Keys as people write them: `stages.heal.lr`; `stages[2].lr` where the stage has no name of its own."""
+    path = ""
+    for depth, key in enumerate(keys):
+        name = names.get(key) if depth == 1 and keys[0] == "stages" and isinstance(key, int) else None
+        if isinstance(key, int) and name is None:
+            path += f"[{key}]"
+        else:
+            path += ("." if path else "") + (name or str(key))[:64]
+    return path
+
+
+def _faults(item: Any, names: dict[int, str]) -> Iterator[Fault]:
+    keys, annotation = _place(item["loc"])
+    path, value = _path(keys, names), item["input"]
+    match item["type"]:
+        case "missing":
+            yield Fault(path, None, words(annotation))
+        case "extra_forbidden":
+            known = settings_of(_place(item["loc"][:-1])[1])
+            near = _setting_meant(str(keys[-1]), known)
+            yield Fault(path, value, ", ".join(known), near, given="is no setting here")
+        case "union_tag_invalid" | "union_tag_not_found":
+            yield _variant_fault(path, value, annotation, item["ctx"]["discriminator"].strip("'"))
+        case "value_error":
+            yield from _raised(path, value, item["ctx"]["error"])
+        case _:
+            yield Fault(path, value, words(annotation), _choice_meant(value, annotation), given=_empty(value))
+
+
+def _place(location: tuple[str | int, ...]) -> tuple[Keys, Any]:
+    """The keys and the type of a location, without the variants that pydantic writes between the keys."""
+    keys: list[str | int] = []
+    annotation: Any = Job
+    for key in location:
+        if chosen := variants(annotation).get(key):
+            annotation = chosen
+            continue
+        keys.append(key)
+        annotation = child(annotation, key)
+    return tuple(keys), annotation
+
+
+def _variant_fault(path: str, value: Any, annotation: Any, setting: str) -> Fault:
+    tags = list(variants(annotation))
+    given = value.get(setting)
+    near = nearest(given, tags) if isinstance(given, str) else None
+    return Fault(f"{path}.{setting}", given, f"one of {', '.join(tags)}" if len(tags) > 1 else tags[0], near)
+
+
+def _raised(path: str, value: Any, error: Exception) -> Iterator[Fault]:
+    """Faults of a validator of ours, whose paths count from the model it belongs to."""
+    if not isinstance(error, RefusedInput):
+        yield Fault(path, value, str(error))
+        return
+    for fault in error.faults:
+        yield replace(fault, path=f"{path}.{fault.path}" if path else fault.path)
+
+
+def _setting_meant(word: str, known: dict[str, Any]) -> str | None:
+    """A setting of like name, or one of that very name a level deeper (`lr` for `optimizer.lr`)."""
+    deeper = (name for name, field in known.items() if word in settings_of(field.rebuild_annotation()))
+    name = next(deeper, None)
+    return f"{name}.{word}" if name else nearest(word, known)
+
+
+def _choice_meant(value: Any, annotation: Any) -> str | None:
+    literals = [kind for kind in options(annotation) if get_origin(kind) is Literal]
+    choices = [str(choice) for kind in literals for choice in get_args(kind)]
+    return nearest(value, choices) if isinstance(value, str) else None
+
+
+def _empty(value: Any) -> str | None:
+    return "is empty" if value is None else None
+
+
+def _line(path: str, lines: dict[str, int | None]) -> int | None:
+    """The line of a setting, or of the nearest thing around it that stands in the file."""
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return lines.get(path)

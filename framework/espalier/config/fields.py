@@ -1,0 +1,102 @@
+"""What the models say of a setting: the type at a place of the job, and the values it takes in words."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from espalier.config.base import Config, Words
+
+
+def settings_of(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of the model that an annotation names; empty for a plain value."""
+    kind = options(annotation)[0]
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Config) else {}
+
+
+def child(annotation: Any, key: str | int) -> Any:
+    """The type of a setting, or of an item of a list; None where the model has no such setting."""
+    if isinstance(key, int):
+        inside = get_args(options(annotation)[0])
+        return inside[0] if inside[-1] is Ellipsis else inside[key]
+    field = settings_of(annotation).get(key)
+    return field.rebuild_annotation() if field else None
+
+
+def variants(annotation: Any) -> dict[str, Any]:
+    """The models that may stand at one place, each under its tag; empty where there is no choice."""
+    kind, _ = _bare(annotation)
+    if get_origin(kind) not in (Union, types.UnionType):
+        return {}
+    return {tag: option for option in options(kind) if (tag := _tag(option))}
+
+
+def options(annotation: Any) -> list[Any]:
+    """The members of a union that are something, bare of marks; a plain type alone."""
+    kind, _ = _bare(annotation)
+    if get_origin(kind) not in (Union, types.UnionType):
+        return [kind]
+    return [_bare(option)[0] for option in get_args(kind) if option is not type(None)]
+
+
+def words(annotation: Any) -> str:
+    """The values that a setting takes, as `a number above 0`."""
+    kind, marks = _bare(annotation)
+    if get_origin(kind) in (Union, types.UnionType):
+        return _choice(kind)
+    bounds = " and ".join(_bounds(marks))
+    note = next((mark.text for mark in reversed(marks) if isinstance(mark, Words)), "")
+    return ", ".join(filter(None, (f"{_plain(kind)} {bounds}".rstrip(), note)))
+
+
+def _choice(kind: Any) -> str:
+    if len(tagged := variants(kind)) > 2:
+        return f"settings with one kind of {', '.join(tagged)}"
+    return " or ".join(words(option) for option in get_args(kind) if option is not type(None))
+
+
+def _plain(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        choices = [str(choice) for choice in get_args(kind)]
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+    if get_origin(kind) is tuple:
+        inside = get_args(kind)
+        size = "" if inside[-1] is Ellipsis else f" of {len(inside)}"
+        return f"a list{size}, each {words(inside[0])}"
+    if settings := settings_of(kind):
+        return f"settings: {', '.join(settings)}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+
+
+def _bounds(marks: list[Any]) -> Iterator[str]:
+    """The tightest bound below, then the tightest above; lengths for text and lists."""
+    below = [(getattr(mark, name), word) for mark in marks for name, word in _LOWER if hasattr(mark, name)]
+    above = [(getattr(mark, name), word) for mark in marks for name, word in _UPPER if hasattr(mark, name)]
+    for bound, word in (*sorted(below)[-1:], *sorted(above)[:1]):
+        yield f"{word} {bound:g}"
+    if any(getattr(mark, "min_length", 0) for mark in marks):
+        yield "that is not empty"
+
+
+_LOWER = (("gt", "above"), ("ge", "at least"))
+_UPPER = (("lt", "below"), ("le", "at most"))
+
+
+def _bare(annotation: Any) -> tuple[Any, list[Any]]:
+    """A type without its marks, and the marks."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    kind, *marks = get_args(annotation)
+    return kind, [one for mark in marks for one in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+
+
+def _tag(kind: Any) -> str:
+    """What tells a model from others at its place: its kind, a recipe's name, or the name of the class."""
+    settings = settings_of(kind)
+    for setting in ("kind", "name"):
+        if setting in settings and get_origin(settings[setting].annotation) is Literal:
+            return get_args(settings[setting].annotation)[0]
+    return kind.__name__ if settings else ""

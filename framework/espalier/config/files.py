@@ -1,0 +1,55 @@
+"""Whether what a job reads is there, asked before anything starts."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+
+from espalier.config.data import CorpusConfig
+from espalier.config.faults import Fault
+from espalier.config.job import Job
+from espalier.config.stages import LoadStage
+
+
+def matching_files(pattern: str) -> list[str]:
+    """The files that a path or glob of a corpus means, sorted; a file really named `a[1].txt` is itself."""
+    if os.path.isfile(pattern):
+        return [pattern]
+    return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+
+
+def check_files(job: Job) -> list[Fault]:
+    """Every input that is missing, unreadable or empty on this machine; hub names are not looked up."""
+    faults: list[Fault] = []
+    for setting in ("train", "valid"):
+        corpus = getattr(job.data, setting)
+        if isinstance(corpus, CorpusConfig):
+            for position, pattern in enumerate(corpus.files):
+                faults.extend(_file_faults(f"data.{setting}.files[{position}]", pattern))
+    for path, folder in _folders(job):
+        if folder.startswith("/") and not os.path.isdir(folder):
+            faults.append(Fault(path, folder, "a folder that exists and holds a model or checkpoint"))
+    return faults
+
+
+def _folders(job: Job) -> Iterator[tuple[str, str]]:
+    yield "resume", job.resume
+    if job.recipe is not None:
+        yield "recipe.model", job.recipe.model
+    for stage in job.stages:
+        if isinstance(stage, LoadStage):
+            yield f"stages.{stage.name}.model", stage.model
+
+
+def _file_faults(path: str, pattern: str) -> Iterator[Fault]:
+    found = matching_files(pattern)
+    if not found:
+        yield Fault(path, pattern, "a file that exists, or a glob that matches some")
+    for file in found:
+        try:
+            with open(file, "rb") as stream:
+                if not stream.read(1):
+                    yield Fault(path, file, "a file with text in it; this one is empty")
+        except OSError as error:
+            yield Fault(path, file, f"a file that can be read: {error.strerror}")

@@ -1,0 +1,76 @@
+"""Files, folders and models as a job names them.
+
+Relative ones count from the folder of the job file, which `read_job` hands to the validators as context.
+Nothing is expanded: what `~` or `$HOME` mean on a worker is not what they mean here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from espalier.config.base import Words
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def _resolved(text: str, info: ValidationInfo) -> str:
+    if text.startswith("~") or "$" in text:
+        raise ValueError(
+            "a path in full; `~` and variables are not expanded, they differ from worker to worker"
+        )
+    if not text.isprintable():
+        raise ValueError("a path without control characters")
+    folder = (info.context or {}).get("folder")
+    return text if folder is None else os.path.normpath(os.path.join(folder, text))
+
+
+def _model(text: str, info: ValidationInfo) -> str:
+    path = _resolved(text, info)
+    if text.startswith((".", "/")):
+        return path
+    if _HUB_NAME.fullmatch(text):
+        return text
+    raise ValueError(
+        "a hub name like owner/model, an absolute folder, or a folder beside the job file as ./folder"
+    )
+
+
+def _hub_name(text: str) -> str:
+    if not _HUB_NAME.fullmatch(text):
+        raise ValueError("a hub name like owner/name")
+    return text
+
+
+def _folder(text: str, info: ValidationInfo) -> str:
+    path = _resolved(text, info)
+    if text.startswith(("./", "../")):
+        text = path
+    if not text.startswith("/"):
+        raise ValueError(
+            "an absolute folder, or ./folder beside the job file; workers start in folders of their own"
+        )
+    if ".." in text.split("/"):
+        raise ValueError("an absolute folder without `..`")
+    return os.path.normpath(text)
+
+
+def _resume(text: str, info: ValidationInfo) -> str:
+    if text in ("auto", "never"):
+        return text
+    try:
+        return _folder(text, info)
+    except ValueError as error:
+        raise ValueError(f"auto, never, or the folder of a checkpoint: {error}") from None
+
+
+_Path = Annotated[str, Field(min_length=1, max_length=1024)]
+
+InputFile = Annotated[_Path, AfterValidator(_resolved), Words("the path of a file; * ? ** stand for many")]
+ModelSource = Annotated[_Path, AfterValidator(_model), Words("a hub name or a folder")]
+HubName = Annotated[_Path, AfterValidator(_hub_name), Words("a hub name like owner/name")]
+Folder = Annotated[_Path, AfterValidator(_folder), Words("an absolute folder")]
+Resume = Annotated[_Path, AfterValidator(_resume), Words("auto, never, or the folder of a checkpoint")]

@@ -1,0 +1,131 @@
+"""Which sequences each rank sees in each forward pass, and their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.training import BatchConfig
+from espalier.data.batch import Batch
+from espalier.data.order import positions_to_indices
+from espalier.data.packing import NO_LABEL, Row, Sequences
+
+
+def check_batch(batch: BatchConfig, num_ranks: int, *, setting: str = "batch") -> None:
+    """Refuse a step that does not come out even over the ranks, with the nearest that would."""
+    unit = batch.microbatch_sequences * num_ranks
+    below, rest = divmod(batch.sequences, unit)
+    if rest:
+        fitting = " or ".join(str(count * unit) for count in (below, below + 1) if count)
+        allowed = f"a multiple of `microbatch_sequences` x workers = {unit}, such as {fitting}"
+        raise RefusedInput([Fault(f"{setting}.sequences", batch.sequences, allowed)])
+
+
+def window(
+    sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, rank: int, num_ranks: int
+) -> list[Batch]:
+    """The microbatches of one rank for one step.
+
+    Step s is made of positions [s * S, (s + 1) * S) of the order. Neither the number of ranks nor the size of
+    a microbatch changes which samples these are, nor the number of ranks which of them share a microbatch.
+
+    Args:
+        sequences: the training split.
+        step: counts from 0 over the whole stage.
+        seed: of the order.
+        batch: S sequences in all, and how many in one microbatch.
+        rank: this rank's number.
+        num_ranks: ranks that share the step.
+
+    Returns:
+        S / (microbatch_sequences * num_ranks) batches: microbatches rank, rank + num_ranks, ... of the step.
+    """
+    check_batch(batch, num_ranks)
+    positions = np.arange(step * batch.sequences, (step + 1) * batch.sequences)
+    indices = positions_to_indices(positions, num_sequences=len(sequences), seed=seed)
+    return [
+        make_batch(sequences, chunk)
+        for chunk in indices.reshape(-1, batch.microbatch_sequences)[rank::num_ranks]
+    ]
+
+
+def spread(
+    sequences: Sequences, num_samples: int, *, rank: int, num_ranks: int, microbatch_sequences: int
+) -> Iterator[Batch]:
+    """This rank's part of `num_samples` sequences spread evenly over the split, or of all where it has fewer.
+
+    Blank batches as in `in_order`.
+    """
+    num_samples = min(num_samples, len(sequences))
+    indices = np.arange(num_samples) * len(sequences) // num_samples
+    return _dealt(
+        sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences
+    )
+
+
+def in_order(
+    sequences: Sequences, num_sequences: int | None, *, rank: int, num_ranks: int, microbatch_sequences: int
+) -> Iterator[Batch]:
+    """This rank's part of the first `num_sequences` sequences (None, or more than there are: all).
+
+    Over all ranks every sequence comes once, in microbatches that do not depend on the number of ranks. Every
+    rank gets equally many batches, because a forward pass at zero_level parameters is collective: where
+    microbatches run out, a rank gets a blank one, in which nothing counts (labels NO_LABEL, documents and
+    sample ids -1, sample weights 0).
+    """
+    num_sequences = len(sequences) if num_sequences is None else min(num_sequences, len(sequences))
+    indices = np.arange(num_sequences)
+    return _dealt(
+        sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences
+    )
+
+
+def make_batch(sequences: Sequences, indices: NDArray[np.int64]) -> Batch:
+    """The sequences of `indices` as one batch, padded on the right to the longest of them."""
+    rows = [sequences.row(int(index)) for index in indices]
+    num_tokens = max(len(row.input_ids) for row in rows)
+    plain = all(len(row.input_ids) == num_tokens and row.documents[-1] == 0 for row in rows)
+    return Batch(
+        input_ids=_padded(rows, "input_ids", num_tokens, 0),
+        labels=_padded(rows, "labels", num_tokens, NO_LABEL),
+        positions=_padded(rows, "positions", num_tokens, 0),
+        documents=None if plain else _padded(rows, "documents", num_tokens, -1),
+        sample_ids=torch.from_numpy(indices.astype(np.int64)),
+        sample_weights=torch.ones(len(rows)),
+    )
+
+
+def _dealt(
+    sequences: Sequences, indices: NDArray[np.int64], *, rank: int, num_ranks: int, microbatch_sequences: int
+) -> Iterator[Batch]:
+    num_microbatches = -(-len(indices) // microbatch_sequences)
+    num_rounds = -(-num_microbatches // num_ranks)
+    for number in range(rank, num_rounds * num_ranks, num_ranks):
+        chunk = indices[number * microbatch_sequences : (number + 1) * microbatch_sequences]
+        yield make_batch(sequences, chunk) if len(chunk) else _blank()
+
+
+def _blank() -> Batch:
+    shape = (1, 2)  # the smallest that no model treats as a step of generation
+    zeros = torch.zeros(shape, dtype=torch.int64)
+    nothing = torch.full(shape, -1)
+    return Batch(
+        input_ids=zeros,
+        labels=torch.full(shape, NO_LABEL),
+        positions=torch.arange(2)[None],
+        documents=nothing,
+        sample_ids=nothing[:, 0],
+        sample_weights=torch.zeros(1),
+    )
+
+
+def _padded(rows: list[Row], name: str, num_tokens: int, padding: int) -> torch.Tensor:
+    table = np.full((len(rows), num_tokens), padding, dtype=np.int64)
+    for line, row in zip(table, rows, strict=True):
+        values = getattr(row, name)
+        line[: len(values)] = values
+    return torch.from_numpy(table)

@@ -1,0 +1,62 @@
+"""What the data is, as a hash: of the settings and of the bytes in the files, not of where they lie."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Literal
+
+import xxhash
+
+from espalier.config.data import CorpusConfig, DataConfig, HeldOutConfig
+from espalier.data.files import list_files
+
+Split = Literal["train", "valid"]
+
+
+def fingerprint(data: DataConfig) -> str:
+    """Hash of all that the sequences depend on but the tokenizer, for the keys of stages.
+
+    Files count by their contents, in the order in which they are read; a moved folder keeps its hash. Hub
+    data sets count by their settings.
+
+    Raises:
+        RefusedInput: files that are not there.
+    """
+    shape = {"sequence_tokens": data.sequence_tokens, "layout": data.layout}
+    return _hash([text_fingerprint(data, "train"), text_fingerprint(data, "valid"), shape])
+
+
+def text_fingerprint(data: DataConfig, split: Split) -> str:
+    """Hash of the text of one split; the other split counts where it decides what this one holds."""
+    train = _corpus(data.train, "data.train")
+    if isinstance(data.valid, HeldOutConfig):
+        return _hash([split, train, data.valid.fraction])
+    valid = _corpus(data.valid, "data.valid")
+    return _hash([split, valid] if split == "valid" else [split, train, valid])
+
+
+def _corpus(corpus: CorpusConfig, setting: str) -> dict[str, object]:
+    settings = corpus.model_dump(mode="json", exclude={"files"})
+    if corpus.source == "hub":
+        return settings
+    return settings | {"contents": [_digest(path) for path in list_files(corpus, setting=setting)]}
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=65536)  # stages open their data again and again; a changed file has another time
+def _digest_of(path: Path, size: int, modified: int) -> str:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _hash(value: object) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())

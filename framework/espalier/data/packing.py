@@ -1,0 +1,100 @@
+"""Sequences cut from tokens: blocks that are full of documents, or one document each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.data.tokens import Tokens
+
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence without padding; every array is [T] int64.
+
+    Attributes:
+        input_ids: the tokens.
+        labels: the token that follows; NO_LABEL at the end of a document and of the row.
+        positions: place inside the part of its document that stands in this row.
+        documents: 0 for the row's first document, 1 for its second, and so on.
+    """
+
+    input_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    documents: NDArray[np.int64]
+
+
+class Sequences(Protocol):
+    """What a split is to training: numbered rows. A row's number is its sample id, the same in every run."""
+
+    def __len__(self) -> int: ...
+
+    def row(self, index: int) -> Row: ...
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """All documents end to end, cut into blocks of `sequence_tokens`.
+
+    Attributes:
+        tokens: the documents.
+        sequence_tokens: length of a block.
+        keep_tail: whether what does not fill a block makes a last, shorter one.
+    """
+
+    tokens: Tokens
+    sequence_tokens: int
+    keep_tail: bool
+
+    def __len__(self) -> int:
+        blocks, tail = divmod(len(self.tokens.ids), self.sequence_tokens)
+        return blocks + (self.keep_tail and tail > 1)  # one token alone predicts nothing
+
+    def row(self, index: int) -> Row:
+        assert 0 <= index < len(self)
+        start = index * self.sequence_tokens
+        ids = self.tokens.ids[start : start + self.sequence_tokens]
+        offsets = self.tokens.offsets
+        first = np.searchsorted(offsets, start, side="right")
+        last = np.searchsorted(offsets, start + len(ids), side="left")
+        return _row(ids, np.asarray(offsets[first:last]) - start)
+
+
+@dataclass(frozen=True)
+class DocumentSequences:
+    """One document a row, cut at `sequence_tokens`. Documents of one token predict nothing and get none."""
+
+    tokens: Tokens
+    sequence_tokens: int
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.diff(self.tokens.offsets) > 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def row(self, index: int) -> Row:
+        assert 0 <= index < len(self)
+        number = self._numbers[index]
+        start, end = self.tokens.offsets[number : number + 2]
+        return _row(self.tokens.ids[start : min(end, start + self.sequence_tokens)], np.empty(0, np.int64))
+
+
+def _row(ids: NDArray[np.unsignedinteger], starts: NDArray[np.int64]) -> Row:
+    """A row of `ids`; `starts` are the places after its first at which documents start."""
+    input_ids = ids.astype(np.int64)
+    labels = np.append(input_ids[1:], NO_LABEL)
+    labels[starts - 1] = NO_LABEL
+    documents = np.zeros_like(input_ids)
+    documents[starts] = 1
+    documents = documents.cumsum()
+    positions = np.arange(len(input_ids)) - np.concatenate(([0], starts))[documents]
+    return Row(input_ids, labels, positions, documents)

@@ -1,0 +1,53 @@
+"""Which documents train and which validate. Equal documents are never on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import xxhash
+
+from espalier.config.data import DataConfig, HeldOutConfig
+from espalier.config.faults import Fault, RefusedInput
+from espalier.data.corpus import documents
+from espalier.data.fingerprint import Split
+
+_HASHES = 2**64
+
+
+def split_documents(data: DataConfig, split: Split) -> Iterator[str]:
+    """The documents of one side, in the order of the corpus.
+
+    With `valid.fraction` a document validates when the hash of its text falls below that part of all hashes.
+    With a corpus of its own for `valid`, training documents that also stand there are left out of training.
+
+    Raises:
+        RefusedInput: what `documents` refuses; fewer than two different documents to split.
+    """
+    if isinstance(data.valid, HeldOutConfig):
+        border = _border((_hash(text) for text in documents(data.train)), data.valid.fraction)
+        return (text for text in documents(data.train) if (_hash(text) < border) == (split == "valid"))
+    if split == "valid":
+        return documents(data.valid, setting="data.valid")
+    held_out = {_hash(text) for text in documents(data.valid, setting="data.valid")}
+    return (text for text in documents(data.train) if _hash(text) not in held_out)
+
+
+def _border(hashes: Iterable[int], fraction: float) -> int:
+    """The hash below which a document validates, moved so far that each side has a document.
+
+    Reads only until both sides have one: about 1/fraction documents of a large corpus.
+    """
+    border = int(fraction * _HASHES)
+    lowest, highest = _HASHES, -1
+    for value in hashes:
+        lowest, highest = min(lowest, value), max(highest, value)
+        if lowest < border <= highest:
+            return border
+    if lowest >= highest:  # none, or all alike
+        allowed = "two different documents or more in `data.train`; name a corpus of its own in `data.valid`"
+        raise RefusedInput([Fault("data.valid.fraction", fraction, allowed)])
+    return lowest + 1 if lowest >= border else highest
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode())

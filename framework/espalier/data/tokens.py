@@ -1,0 +1,154 @@
+"""Text tokenised once, kept on disk as one long array that every process maps into memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.data.tokenizer import Tokenizer
+
+_BATCH_DOCUMENTS = 256
+_BATCH_CHARACTERS = 2**22
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The documents of one split as token ids.
+
+    Attributes:
+        ids: [num_tokens] uint16 or uint32, document after document, each ending in eos if there is one.
+        offsets: [num_documents + 1] int64, where each document starts; no document is empty.
+    """
+
+    ids: NDArray[np.unsignedinteger]
+    offsets: NDArray[np.int64]
+
+
+def open_tokens(folder: Path) -> Tokens | None:
+    """Map the tokens kept in `folder`; None when there are none.
+
+    Raises:
+        RefusedInput: files of another size than was written.
+    """
+    if not folder.exists():  # it came into being by a rename, so what is there is whole
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        ids = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
+        offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
+        whole = (len(ids), len(offsets)) == (meta["num_tokens"], meta["num_documents"] + 1)
+    except (OSError, ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise RefusedInput(
+            [Fault("data", str(folder), "undamaged tokens; delete this folder to have it made anew")]
+        )
+    return Tokens(ids, offsets)
+
+
+def write_tokens(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    folder: Path,
+    setting: str,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Tokenise `texts` into `folder`, which appears whole or not at all.
+
+    Processes that do this at once each do the work; the first to end leaves the folder, the others drop
+    theirs. Memory is bounded by a few million characters or the longest document, and eight bytes a document.
+
+    Args:
+        texts: the documents.
+        tokenizer: its ids must lie below its vocabulary.
+        folder: where the tokens shall be.
+        setting: the text's place in the job file, for messages.
+        on_progress: called now and then with the number of documents done.
+
+    Raises:
+        RefusedInput: no text, or ids outside the vocabulary.
+    """
+    dtype = np.dtype(np.uint16 if tokenizer.vocabulary <= 2**16 else np.uint32)
+    ends = array("q", [0])
+    with _appearing(folder) as made:
+        with open(made / "tokens.bin", "wb") as file:
+            for batch in _batches(texts):
+                for ids in _encode(batch, tokenizer):
+                    file.write(ids.astype(dtype).tobytes())
+                    ends.append(ends[-1] + len(ids))
+                if on_progress:
+                    on_progress(len(ends) - 1)
+        if ends[-1] == 0:
+            allowed = (
+                "text that leaves this split something (documents of `data.valid` are no part of training)"
+            )
+            raise RefusedInput([Fault(setting, "empty", allowed)])
+        np.save(made / "offsets.npy", np.frombuffer(ends, dtype=np.int64))
+        meta = {"dtype": dtype.name, "num_tokens": ends[-1], "num_documents": len(ends) - 1}
+        (made / "meta.json").write_text(json.dumps(meta))
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    num_characters = 0
+    for text in texts:
+        batch.append(text)
+        num_characters += len(text)
+        if len(batch) == _BATCH_DOCUMENTS or num_characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    for ids in tokenizer.encode(batch):
+        if not ids:
+            continue
+        document = np.asarray(ids + end, dtype=np.int64)
+        low, high = int(document.min()), int(document.max())
+        if low < 0 or high >= tokenizer.vocabulary:
+            allowed = f"token ids below {tokenizer.vocabulary}; take the tokenizer that belongs to the model"
+            raise RefusedInput([Fault("tokenizer", low if low < 0 else high, allowed)])
+        yield document
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to fill; at the end it is on disk under the name `folder`, or gone after an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
+    made.mkdir()
+    try:
+        yield made
+        for path in (*made.iterdir(), made):
+            _sync(path)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,80 @@
+"""Who this process is among the workers. The only reader of rank variables."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_TIMEOUT = timedelta(hours=2)  # rank zero alone may load or export a large model while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    """The workers of a run, seen from one of them.
+
+    Attributes:
+        rank: 0 to size - 1; rank zero writes what is written once.
+        size: number of workers, R.
+        device: where this worker computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @staticmethod
+    def alone() -> World:
+        """One process that is all there is; a process group of one is made, since DeepSpeed asks for one."""
+        if not dist.is_initialized():
+            meeting = tempfile.NamedTemporaryFile(prefix="espalier-group-")  # noqa: SIM115  (kept by the group)
+            dist.init_process_group(
+                _backend(), init_method=f"file://{meeting.name}", rank=0, world_size=1, timeout=_TIMEOUT
+            )
+        return World.from_process_group()
+
+    @staticmethod
+    def from_process_group() -> World:
+        """The world that torch.distributed was told of when it was set up (by Ray, by a test)."""
+        device = torch.device("cpu")
+        if torch.cuda.is_available():
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+            torch.cuda.set_device(device)
+        return World(dist.get_rank(), dist.get_world_size(), device)
+
+    @property
+    def is_rank_zero(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all workers, on all of them. Collective; the argument is left as it was."""
+        total = values.to(self.device, copy=True)
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every worker's value, by rank, on all of them. Collective."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_rank_zero(self, value: Any) -> Any:
+        """Rank zero's value, on all workers. Collective."""
+        return self.gather(value)[0]
+
+    def barrier(self) -> None:
+        """Wait until every worker is here. Collective."""
+        self.gather(None)
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

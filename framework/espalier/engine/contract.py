@@ -1,0 +1,50 @@
+"""What the training loop knows of a sharded model that steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.read import StateReader
+from espalier.data.batch import Batch
+from espalier.objectives.signal import Signal
+
+
+class Engine(Protocol):
+    """A student under one ZeRO level. Every method is collective: all workers call it in the same order."""
+
+    def accumulate(self, batch: Batch, signal: Signal | None, *, scales: Sequence[float]) -> Tensor:
+        """Forward and backward of one microbatch; the gradient stays local or sharded until `update`.
+
+        Args:
+            scales: factor of each objective's sum in the loss of the whole window: its weight over the global
+                count of the window. The sum over microbatches and workers is then the loss itself.
+
+        Returns:
+            [objectives] float64 local sums, without scales.
+        """
+        ...
+
+    def update(self, lr: float) -> float:
+        """Clip, take one AdamW step at this learning rate, clear gradients; the global norm before clipping."""
+        ...
+
+    def fragments(self) -> Iterator[Fragment]:
+        """This worker's part of the master weights (float32) and of AdamW's moments, on the host."""
+        ...
+
+    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+        """Take weights, and moments where the state has them, from any committed state of the same shapes.
+
+        Args:
+            steps_taken: updates that the moments have seen (AdamW's bias correction); 0 for a fresh optimizer,
+                whose moments are then not read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free every byte. The engine is of no use afterwards."""
+        ...

@@ -1,0 +1,57 @@
+"""What DeepSpeed (0.19.8) is told. The only place where a zero_level becomes DeepSpeed's number."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from espalier.config.training import ZeroLevel
+
+_DEEPSPEED_STAGE: dict[ZeroLevel, int] = {"none": 0, "optimizer": 1, "gradients": 2, "parameters": 3}
+
+
+def deepspeed_config(
+    level: ZeroLevel,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    num_microbatches: int = 1,
+    clip: float = 0.0,
+    offload: bool = False,
+) -> dict[str, Any]:
+    """The configuration of one engine. Batches, schedule and checkpoints are ours; DeepSpeed knows of none."""
+    on_gpu = device.type == "cuda"
+    zero: dict[str, Any] = {"stage": _DEEPSPEED_STAGE[level], "overlap_comm": on_gpu, "contiguous_gradients": True}
+    if offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # asked for, used for nothing but its own throughput line
+        "gradient_accumulation_steps": num_microbatches,
+        "gradient_clipping": clip,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # its own CPU Adam is compiled on first use; torch's fused one is not
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "data_types": {"grad_accum_dtype": "fp32"},  # otherwise bf16 gradients are summed in bf16
+        "steps_per_print": 2**62,
+    }
+
+
+def sharded_construction(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """The context under which parameters are sharded over all workers as modules are made."""
+    import deepspeed
+
+    return deepspeed.zero.Init(config_dict_or_path=deepspeed_config("parameters", dtype=dtype, device=device))
+
+
+def prepare_deepspeed() -> None:
+    """Join DeepSpeed to the process group that is there, without its shared-memory op.
+
+    That op is compiled on first use (85 s, a C++ compiler) and serves inference on one host only; marked as not
+    available it is left out, and nothing that training uses changes.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_init_required=False, verbose=False)

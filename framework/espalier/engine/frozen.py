@@ -1,0 +1,97 @@
+"""A model without an optimizer: a teacher, or one that is measured. Whole on every worker, or sharded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from espalier.checkpoint.read import StateReader
+from espalier.data.batch import Batch
+from espalier.distributed.world import World
+from espalier.engine.closing import close_deepspeed, empty_module, free_memory
+from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
+from espalier.engine.layouts import owned_run
+from espalier.models.build import build_network
+from espalier.models.network import HeadUse, Network
+from espalier.objectives.signal import Signal
+
+T = TypeVar("T")
+
+
+class FrozenModel:
+    """Every call is a forward without gradients; under `parameters` all workers must make equally many."""
+
+    def __init__(
+        self,
+        reader: StateReader,
+        *,
+        zero_level: Literal["none", "parameters"],
+        dtype: torch.dtype,
+        world: World,
+    ) -> None:
+        config = reader.manifest.origin.model
+        self._sharded = zero_level == "parameters"
+        if self._sharded:
+            prepare_deepspeed()
+        sharding = sharded_construction(dtype, world.device) if self._sharded else None
+        network = build_network(config, dtype=dtype, device=world.device, sharding=sharding)
+        network.requires_grad_(False).eval()
+        _fill(network, reader, rank=world.rank)
+        self.network: Network = network
+        self._engine: Any = _shard(network, dtype, world) if self._sharded else None
+
+    @torch.no_grad()
+    def run(self, batch: Batch, use: HeadUse[T] | None = None) -> Any:
+        """The forward of `Network`: hidden states [B, T, D], or what `use` makes of them and of the head."""
+        return (self._engine or self.network)(batch, use)
+
+    @contextmanager
+    def signal(self, batch: Batch) -> Iterator[Signal]:
+        """What this model says of a microbatch; the head's weight is whole on this worker inside the context."""
+        hidden = self.run(batch)
+        head = self.network.model.get_output_embeddings()
+        with self._gathered([p for p in (head.weight, head.bias) if p is not None]):
+            yield Signal(hidden, head.weight.detach(), None if head.bias is None else head.bias.detach())
+
+    def close(self) -> None:
+        """Free every byte. The model is of no use afterwards."""
+        if self._engine is not None:
+            close_deepspeed(self._engine)
+        else:
+            empty_module(self.network)
+            free_memory()
+        self._engine = None
+
+    @contextmanager
+    def _gathered(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+        if not self._sharded:
+            yield
+            return
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(parameters):
+            yield
+
+
+def _shard(network: Network, dtype: torch.dtype, world: World) -> Any:
+    import deepspeed
+
+    config = deepspeed_config("parameters", dtype=dtype, device=world.device)
+    engine, *_ = deepspeed.initialize(model=network, config=config, dist_init_required=False)
+    return engine
+
+
+@torch.no_grad()
+def _fill(network: Network, reader: StateReader, *, rank: int) -> None:
+    """Read the weights tensor by tensor; of a sharded one this worker's run only, so that it never stands whole."""
+    for name, parameter in network.model.named_parameters():
+        if hasattr(parameter, "ds_tensor"):
+            offset, length = owned_run(parameter, rank)
+            if length > 0:
+                parameter.ds_tensor[:length].copy_(reader.read("parameter", name, offset=offset, length=length))
+        else:
+            parameter.copy_(reader.tensor("parameter", name))

@@ -1,0 +1,66 @@
+"""From settings and a committed state to an engine that steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from espalier.checkpoint.read import StateReader
+from espalier.config.training import OptimizerConfig, ZeroLevel
+from espalier.distributed.world import World
+from espalier.engine.contract import Engine
+from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
+from espalier.engine.objective import Objective
+from espalier.engine.plain import PlainEngine
+from espalier.engine.zero import ZeroEngine
+from espalier.models.build import build_network
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is built for.
+
+    Attributes:
+        num_microbatches: microbatches of one worker in one step.
+    """
+
+    zero_level: ZeroLevel
+    dtype: torch.dtype
+    optimizer: OptimizerConfig
+    num_microbatches: int
+    activation_checkpointing: bool = False
+
+
+def open_engine(
+    spec: EngineSpec, objective: Objective, reader: StateReader, *, steps_taken: int, world: World
+) -> Engine:
+    """Build a student and fill it from a committed state. Collective.
+
+    The weights go from the files straight into this worker's part of the float32 masters: every level starts from
+    the same bits, and at level parameters no worker ever holds the model.
+    """
+    if spec.zero_level != "none":
+        prepare_deepspeed()
+    sharding = sharded_construction(spec.dtype, world.device) if spec.zero_level == "parameters" else None
+    network = build_network(reader.manifest.origin.model, dtype=spec.dtype, device=world.device, sharding=sharding)
+    network.train()
+    if spec.activation_checkpointing:
+        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    engine: Engine
+    if spec.zero_level == "none":
+        engine = PlainEngine(network, objective, optimizer=spec.optimizer, world=world)
+    else:
+        config = deepspeed_config(
+            spec.zero_level,
+            dtype=spec.dtype,
+            device=world.device,
+            num_microbatches=spec.num_microbatches,
+            clip=spec.optimizer.clip,
+            offload=spec.optimizer.offload,
+        )
+        engine = ZeroEngine(
+            network, objective, level=spec.zero_level, optimizer=spec.optimizer, config=config, world=world
+        )
+    engine.restore(reader, steps_taken=steps_taken)
+    return engine

@@ -1,0 +1,117 @@
+"""Levels optimizer, gradients and parameters, through DeepSpeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.read import StateReader
+from espalier.config.training import OptimizerConfig, ZeroLevel
+from espalier.data.batch import Batch
+from espalier.distributed.world import World
+from espalier.engine.adamw import adamw, parameter_groups
+from espalier.engine.closing import close_deepspeed
+from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
+from espalier.engine.objective import Objective
+from espalier.models.network import Network
+from espalier.objectives.signal import Signal
+
+
+class ZeroEngine:
+    """A student that DeepSpeed shards.
+
+    DeepSpeed averages gradients over workers and would divide by the number of microbatches; scales come in for
+    sums, so they are multiplied by the number of workers and its own division is switched off.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        *,
+        level: ZeroLevel,
+        optimizer: OptimizerConfig,
+        config: dict[str, Any],
+        world: World,
+    ) -> None:
+        import deepspeed
+
+        self._objective, self._world = objective, world
+        self._names = {parameter: name for name, parameter in network.model.named_parameters()}
+        self._level = level
+        self._num_microbatches: int = config["gradient_accumulation_steps"]
+        self._accumulated = 0
+        self._used: set[str] = set()
+        if level == "parameters":
+            self._watch_use()
+        groups = parameter_groups(self._names, optimizer.weight_decay)
+        self._engine, *_ = deepspeed.initialize(
+            model=network, optimizer=adamw(groups, optimizer), config=config, dist_init_required=False
+        )
+        self._layout: Layout = (
+            ShardedLayout(self._engine.optimizer, self._names, rank=world.rank)
+            if level == "parameters"
+            else PartitionedLayout(self._engine.optimizer, self._names)
+        )
+
+    def accumulate(self, batch: Batch, signal: Signal | None, *, scales: Sequence[float]) -> Tensor:
+        if self._accumulated:  # DeepSpeed counts microbatches by calls of step()
+            self._engine.step()
+        scales = [scale * self._world.size for scale in scales]
+        total, sums = self._engine(batch, self._objective.use(batch, signal, scales))
+        self._engine.backward(total, scale_wrt_gas=False)
+        self._accumulated += 1
+        return sums
+
+    def update(self, lr: float) -> float:
+        assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)
+        self._accumulated = 0
+        self._require_all_used()
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm())
+
+    def fragments(self) -> Iterator[Fragment]:
+        for piece in self._layout.pieces():
+            for slot, view in piece.views.items():
+                yield Fragment(slot, piece.name, piece.offset, view.cpu())
+
+    @torch.no_grad()
+    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+        if steps_taken:
+            self._layout.make_moments(steps_taken)
+        for piece in self._layout.pieces():
+            for slot, view in piece.views.items():
+                view.copy_(reader.read(slot, piece.name, offset=piece.offset, length=view.numel()))
+        self._layout.publish()
+
+    def close(self) -> None:
+        self._names.clear()
+        close_deepspeed(self._engine)
+        del self._engine, self._layout
+
+    def _watch_use(self) -> None:
+        for parameter, name in self._names.items():
+            parameter.register_hook(partial(_note, self._used, name))
+
+    def _require_all_used(self) -> None:
+        """DeepSpeed applies the PREVIOUS step's gradient to a parameter that this step did not use, silently."""
+        if self._level != "parameters":
+            return
+        unused = [name for name in self._names.values() if name not in self._used]
+        self._used.clear()
+        if unused:
+            raise RuntimeError(
+                f"zero_level parameters: {len(unused)} parameters took part in no microbatch of this step "
+                f"(first: {unused[0]}); use zero_level gradients for models that skip layers"
+            )
+
+
+def _note(used: set[str], name: str, gradient: Tensor) -> None:
+    used.add(name)

@@ -1,0 +1,23 @@
+"""Bounds that a measured model must keep."""
+
+from __future__ import annotations
+
+from espalier.config.stages import GateConfig
+
+
+def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:
+    """What left its bounds, a sentence each. NaN is out of every bound.
+
+    Args:
+        measured: values by the name of their gate; None where there is nothing to measure.
+    """
+    found = []
+    for name, value in measured.items():
+        bounds = getattr(gate, name)
+        if bounds is None or value is None:
+            continue
+        low, high = bounds.min, bounds.max
+        if not ((low is None or value >= low) and (high is None or value <= high)) or value != value:
+            limits = " and ".join(f"{word} {x:g}" for word, x in (("at least", low), ("at most", high)) if x is not None)
+            found.append(f"{name} is {value:.4g}, the gate asks for {limits}")
+    return found

@@ -1,0 +1,81 @@
+"""Perplexity of a model on a text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from espalier.data.batch import Batch
+from espalier.data.batches import in_order
+from espalier.data.packing import Sequences
+from espalier.distributed.world import World
+from espalier.engine.frozen import FrozenModel
+from espalier.engine.objective import token_targets
+from espalier.objectives.chunked import token_losses
+from espalier.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """A measurement over all workers.
+
+    Attributes:
+        nll: mean negative log-likelihood of a counted token, in nats.
+        num_tokens: tokens that were predicted.
+        seconds: of the forward passes.
+    """
+
+    nll: float
+    num_tokens: int
+    seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.nll)
+
+
+def measure_perplexity(
+    model: FrozenModel,
+    sequences: Sequences,
+    *,
+    num_sequences: int | None,
+    microbatch_sequences: int,
+    world: World,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Perplexity:
+    """Predict every token of the first sequences once, whatever the number of workers. Collective.
+
+    Args:
+        num_sequences: how many, from the start of the text; None for all.
+        on_progress: called with sequences done, all workers.
+    """
+    batches = in_order(
+        sequences,
+        num_sequences,
+        rank=world.rank,
+        num_ranks=world.size,
+        microbatch_sequences=microbatch_sequences,
+    )
+    sums = torch.zeros(2, dtype=torch.float64)  # nats, tokens
+    start = time.perf_counter()
+    for number, batch in enumerate(batches, start=1):
+        losses = token_nll(model, batch.to(world.device))
+        sums += torch.stack([losses.double().sum(), batch.token_mask.sum().double()]).cpu()
+        on_progress(number * microbatch_sequences * world.size)
+    nats, tokens = world.sum(sums).tolist()
+    return Perplexity(nats / tokens, int(tokens), time.perf_counter() - start)
+
+
+def token_nll(model: FrozenModel, batch: Batch) -> Tensor:
+    """[B * T] float32 negative log-likelihood of each label; 0 where there is none."""
+    targets = token_targets(batch, None)
+
+    def losses(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return token_losses(hidden.flatten(0, 1), weight, bias, targets=targets, term=Term("cross_entropy"))
+
+    return model.run(batch, losses)

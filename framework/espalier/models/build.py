@@ -1,0 +1,64 @@
+"""Building models from their configuration, and their tokenizers. With `network.py`, the door to transformers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.initialization import no_init_weights
+
+from espalier.models.architecture import architecture
+from espalier.models.network import Network
+from espalier.models.shape import ConfigDict
+
+
+def build_network(
+    config: ConfigDict,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    sharding: AbstractContextManager[Any] | None = None,
+) -> Network:
+    """A model of this shape whose parameters hold nothing yet; buffers are right.
+
+    Args:
+        config: a Hugging Face configuration, as in config.json.
+        sharding: an engine's context under which parameters are sharded as they are made.
+    """
+    with no_init_weights(), device, sharding or nullcontext():
+        model = _from_config(config, dtype)
+        model.tie_weights()  # init_weights, which would have done it, is switched off
+    if sharding is not None:
+        _restore_buffers(model, config, dtype)
+    return Network(model)
+
+
+def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:
+    """A stock transformers model with seeded random weights, float32, on the host."""
+    torch.manual_seed(seed)
+    return _from_config(config, torch.float32)
+
+
+def _from_config(config: ConfigDict, dtype: torch.dtype) -> nn.Module:
+    settings = {key: value for key, value in config.items() if key not in _NOT_SETTINGS}
+    hf_config = transformers.AutoConfig.for_model(config["model_type"], **settings)
+    model_class = getattr(transformers, architecture(config))  # from our tables, never a name from a file
+    return model_class._from_config(hf_config, dtype=dtype, attn_implementation="sdpa")
+
+
+_NOT_SETTINGS = ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
+
+
+def _restore_buffers(model: nn.Module, config: ConfigDict, dtype: torch.dtype) -> None:
+    """Undo what deepspeed.zero.Init (0.19.8) does to buffers: it casts RoPE's frequencies to bf16.
+
+    The reference model costs address space only: nothing ever writes its parameters.
+    """
+    with no_init_weights():
+        reference = dict(_from_config(config, dtype).named_buffers())
+    for path, buffer in list(model.named_buffers()):
+        owner, _, name = path.rpartition(".")
+        setattr(model.get_submodule(owner), name, reference[path].to(buffer.device))

@@ -1,0 +1,46 @@
+"""Pieces that architecture tables are made of: the parameters of one module, each with its logical axes."""
+
+from __future__ import annotations
+
+from espalier.models.shape import Axis, Dimension, ModelShape
+
+Table = dict[str, tuple[Dimension, ...]]
+"""Parameter name -> axes per dimension, in the order of `named_parameters()`."""
+
+
+def linear(name: str, *, out: Axis, into: Axis, bias: bool) -> Table:
+    """`nn.Linear`: weight [out, in]."""
+    return {f"{name}.weight": ((out,), (into,))} | ({f"{name}.bias": ((out,),)} if bias else {})
+
+
+def conv1d(name: str, *, into: Axis, out: Dimension) -> Table:
+    """GPT-2's `Conv1D`: a linear map whose weight lies transposed, [in, out]; `out` may be several parts."""
+    return {f"{name}.weight": ((into,), out), f"{name}.bias": (out,)}
+
+
+def embedding(name: str, rows: Axis, columns: Axis) -> Table:
+    """`nn.Embedding`: weight [rows, columns]."""
+    return {f"{name}.weight": ((rows,), (columns,))}
+
+
+def norm(name: str, axis: Axis, *, bias: bool) -> Table:
+    """RMSNorm (no bias) or LayerNorm over one axis."""
+    return {f"{name}.weight": ((axis,),)} | ({f"{name}.bias": ((axis,),)} if bias else {})
+
+
+def hidden_axis(shape: ModelShape) -> Axis:
+    return Axis("hidden", shape.hidden)
+
+
+def vocabulary_axis(shape: ModelShape) -> Axis:
+    return Axis("vocabulary", shape.vocabulary)
+
+
+def query_axis(shape: ModelShape) -> Axis:
+    return Axis("heads", shape.heads, shape.head_dim)
+
+
+def key_value_axis(shape: ModelShape) -> Axis:
+    """Keys and values: their own axis when query heads share them, the query heads' axis when not."""
+    shared = shape.kv_heads != shape.heads
+    return Axis("kv_heads" if shared else "heads", shape.kv_heads, shape.head_dim)

@@ -1,0 +1,86 @@
+"""A language model whose head is called with hidden states and what to do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from espalier.data.batch import Batch
+
+T = TypeVar("T")
+HeadUse = Callable[[Tensor, Tensor, Tensor | None], T]
+"""(hidden [B, T, D], head weight [V, D], head bias [V] or None) -> whatever is wanted of them."""
+
+
+class Head(nn.Module):
+    """The language-model head, without a logits tensor of its own.
+
+    Under zero_level parameters a weight exists only while its module's forward runs, so whatever needs the head's
+    weight (an objective, a measurement) comes here and is called with it. Called with hidden states alone it gives
+    logits, as transformers' own generation expects.
+    """
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias = bias
+
+    def forward(self, hidden: Tensor, use: HeadUse[T] | None = None) -> T | Tensor:
+        if use is None:
+            return nn.functional.linear(hidden, self.weight, self.bias)
+        return use(hidden, self.weight, self.bias)
+
+
+class Network(nn.Module):
+    """Body and head under one forward, which is all that an engine ever calls.
+
+    Attributes:
+        model: a stock transformers model; parameter names on disk are its names.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._causal = model.can_generate()
+        if self._causal:
+            head = model.get_output_embeddings()
+            model.set_output_embeddings(Head(head.weight, getattr(head, "bias", None)))
+
+    @property
+    def head(self) -> Head:
+        """The language-model head.
+
+        Raises:
+            ValueError: an encoder has none that can be called with hidden states alone.
+        """
+        if not self._causal:
+            raise ValueError(f"a {self.model.config.model_type} model has no causal language-model head to train")
+        return self.model.get_output_embeddings()
+
+    def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+        """Run the body on a microbatch; then the head with `use`, or return hidden states [B, T, D]."""
+        hidden = self.model.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.positions,
+            attention_mask=attention_mask(batch, causal=self._causal),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden if use is None else self.head(hidden, use)
+
+
+def attention_mask(batch: Batch, *, causal: bool) -> Tensor | None:
+    """[B, 1, T, T] bool, True where a token may look: inside its own document, and in a causal model back only.
+
+    None when the model's own default is the same thing, which lets the fastest kernel run. Padding (document -1)
+    looks at padding, so that no row of the softmax is empty.
+    """
+    if batch.documents is None:
+        return None
+    same = batch.documents[:, :, None] == batch.documents[:, None, :]
+    if causal:
+        length = batch.documents.shape[1]
+        same = same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
+    return same[:, None]

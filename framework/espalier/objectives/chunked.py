@@ -1,0 +1,150 @@
+"""The loss of a microbatch and its gradients, from hidden states, without the logits of all its tokens at once.
+
+The gradient is computed beside the value, a few tokens at a time, during the forward pass; its upstream is a scalar,
+which backward multiplies in. So backward needs neither logits nor head: under zero_level parameters the head's
+weight is empty by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from espalier.objectives.chunk_size import default_chunk_size
+from espalier.objectives.head import Head, wide_dtype
+from espalier.objectives.sweep import Sweep, Targets
+from espalier.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """The loss of one microbatch on one rank.
+
+    Attributes:
+        total: scalar fp32, differentiable once: the terms' sums times their scales, added.
+        sums: [number of terms] float64, detached: each term summed over this rank's tokens, times the tokens'
+            weights, without the term's own weight or scale.
+        num_tokens: tokens of this rank whose weight is not 0.
+    """
+
+    total: Tensor
+    sums: Tensor
+    num_tokens: int
+
+
+def head_objective(
+    hidden: Tensor,
+    head_weight: Tensor,
+    head_bias: Tensor | None = None,
+    *,
+    targets: Targets,
+    terms: Sequence[Term],
+    scales: Sequence[float],
+    chunk_tokens: int | None = None,
+) -> HeadLoss:
+    """Sum the terms over the tokens that count and prepare the gradients; extra memory is bounded by the chunk.
+
+    Products run in autocast's dtype where it is on, otherwise in that of `hidden`; softmax and sums in fp32. The
+    gradient of weight and bias is summed in fp32 over the chunks and rounded once. What needs no gradient (a frozen
+    head, no_grad) costs none.
+
+    Args:
+        hidden: [N, D] of the student, after its final norm.
+        head_weight: [V, D].
+        head_bias: [V] or None.
+        targets: of the same N tokens.
+        terms: at least one.
+        scales: one positive factor per term: its weight times ranks over the global count.
+        chunk_tokens: tokens at a time; None: by `default_chunk_size`.
+    """
+    assert len(scales) == len(terms) > 0 and min(scales) > 0, "one positive scale per term, at least one term"
+    sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
+    total, sums = _HeadObjective.apply(hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled())
+    return HeadLoss(total, sums, sweep.num_tokens)
+
+
+def token_losses(
+    hidden: Tensor,
+    head_weight: Tensor,
+    head_bias: Tensor | None = None,
+    *,
+    targets: Targets,
+    term: Term,
+    chunk_tokens: int | None = None,
+) -> Tensor:
+    """The term at each token, for evaluation and for weighting samples; no gradient.
+
+    Returns:
+        [N] fp32, neither weighted nor summed; 0 where the target's weight is 0.
+    """
+    sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=(term,), chunk_tokens=chunk_tokens)
+    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+        return sweep.values()[0]
+
+
+@torch.no_grad()
+def _sweep(
+    hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None
+) -> Sweep:
+    device = hidden.device.type
+    vocabulary, signal = len(head.weight), targets.signal
+    assert signal is None or len(signal.head_weight) == vocabulary, (
+        f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)} rows"
+    )
+    size = chunk_tokens or default_chunk_size(device, vocabulary, terms=terms)
+    counted = targets.weights.nonzero().squeeze(-1)  # on a GPU the host waits here, and nowhere else
+    return Sweep(
+        *_for_products(hidden, head),
+        *((None, None) if signal is None else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))),
+        targets=targets,
+        terms=tuple(terms),
+        chunks=counted.split(size),
+    )
+
+
+def _for_products(hidden: Tensor, head: Head) -> tuple[Head, Tensor]:
+    """Both in the dtype that a linear layer called here would compute in."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return Head(head.weight.detach().to(dtype), head.bias), hidden.detach().to(dtype)
+
+
+class _HeadObjective(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        sweep: Sweep,
+        scales: tuple[float, ...],
+        with_gradients: bool,
+    ) -> tuple[Tensor, Tensor]:
+        wanted = tuple(with_gradients and needed for needed in ctx.needs_input_grad[:3])
+        with torch.autocast(hidden.device.type, enabled=False):
+            if any(wanted):
+                values, gradients = sweep.values_and_gradients(scales, wanted=wanted)
+                ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
+            else:
+                values = sweep.values()
+            sums = sweep.sums(values)
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias)]
+        ctx.mark_non_differentiable(sums)
+        total = sum(scale * part for scale, part in zip(scales, sums.unbind(), strict=True))
+        return total.to(wide_dtype(hidden.dtype)), sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(_scaled(gradient, upstream, dtype) for gradient, dtype in gradients), None, None, None)
+
+
+def _scaled(gradient: Tensor | None, upstream: Tensor, dtype: torch.dtype) -> Tensor | None:
+    if gradient is None:
+        return None
+    return torch.mul(gradient, upstream, out=torch.empty_like(gradient, dtype=dtype))  # rounded here, once

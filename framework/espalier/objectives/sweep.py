@@ -1,0 +1,124 @@
+"""One pass over the tokens that count, a chunk at a time: values of the terms and, where wanted, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from espalier.objectives.divergences import token_values
+from espalier.objectives.gradients import logits_gradient
+from espalier.objectives.head import Gradients, Head, wide_dtype
+from espalier.objectives.signal import Signal
+from espalier.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What N tokens shall come to.
+
+    Attributes:
+        labels: [N] int64; read only where the weight is not 0.
+        weights: [N] float32, token mask times sample weight. Tokens of weight 0 cost nothing.
+        signal: the teacher's, its hidden states flattened to [N, D of the teacher]; None without a teacher.
+    """
+
+    labels: Tensor
+    weights: Tensor
+    signal: Signal | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A pass to be made. No graph runs through it.
+
+    Attributes:
+        hidden: [N, D] of the student, [N, D of the teacher] of the teacher; each in the dtype of its head.
+        targets: of the same N tokens.
+        terms: at least one.
+        chunks: which tokens each chunk takes, [C] int64 each; together the tokens that count.
+    """
+
+    student: Head
+    hidden: Tensor
+    teacher: Head | None
+    teacher_hidden: Tensor | None
+    targets: Targets
+    terms: tuple[Term, ...]
+    chunks: tuple[Tensor, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(rows.numel() for rows in self.chunks)
+
+    def values(self) -> Tensor:
+        """[number of terms, N] fp32, unweighted; 0 at tokens that do not count."""
+        values = self._no_values()
+        for rows in self.chunks:
+            values[:, rows] = self._chunk_values(rows)
+        return values
+
+    def values_and_gradients(
+        self, scales: Sequence[float], *, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor, Gradients]:
+        """`values`, and the gradients of sum_terms scale * sum_tokens weight * value by hidden, weight and bias."""
+        values, gradients = self._no_values(), Gradients.zeros(self.hidden, self.student, wanted=wanted)
+        for rows in self.chunks:
+            values[:, rows], logits_gradient = self._chunk_gradient(rows, scales)
+            gradients.add_(logits_gradient, rows=rows, inputs=self.hidden[rows], head=self.student)
+            del logits_gradient  # or it would lie beside the next chunk's
+        return values, gradients
+
+    def sums(self, values: Tensor) -> Tensor:
+        """[number of terms] float64: the values times the tokens' weights, summed."""
+        return values.double() @ self.targets.weights.double()
+
+    def _no_values(self) -> Tensor:
+        dtype = wide_dtype(self.hidden.dtype)
+        return torch.zeros(len(self.terms), len(self.hidden), dtype=dtype, device=self.hidden.device)
+
+    def _logits(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        student = self.student.logits(self.hidden[rows])
+        if self.teacher is None:
+            return student, None
+        return student, self.teacher.logits(self.teacher_hidden[rows]).to(student.dtype)
+
+    def _chunk_values(self, rows: Tensor) -> Tensor:
+        student, teacher = self._logits(rows)
+        labels = self.targets.labels[rows]
+        values = [token_values(term, student, teacher_logits=teacher, labels=labels) for term in self.terms]
+        return torch.stack(values)
+
+    def _chunk_gradient(self, rows: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Values [number of terms, C] and the gradient of the scaled, weighted sum by the logits, [C, V]."""
+        student, teacher = self._logits(rows)
+        labels, weights = self.targets.labels[rows], self.targets.weights[rows]
+        in_place = self.student.weight.dtype == student.dtype
+        gradient = student if in_place else torch.empty_like(student, dtype=self.student.weight.dtype)
+        values = []
+        for part in _blocks(student):
+            value, wide = _block_gradient(self.terms, scales, student[part], None if teacher is None else teacher[part], labels[part])
+            torch.mul(wide, weights[part].unsqueeze(-1) * scales[0], out=gradient[part])
+            values.append(value)
+        return torch.cat(values, 1), gradient
+
+
+def _blocks(logits: Tensor) -> list[slice]:
+    import os
+    size = int(os.environ.get("BL","8"))
+    return [slice(start, start + size) for start in range(0, len(logits), size)]
+
+
+def _block_gradient(terms, scales, student, teacher, labels):
+    values, total = [], None
+    for position, (term, scale) in enumerate(zip(terms, scales, strict=True)):
+        if position < len(terms) - 1:
+            mine = student.clone(), teacher.clone() if term.needs_teacher else None
+        else:
+            mine = student, teacher
+        value, gradient = logits_gradient(term, mine[0], teacher_logits=mine[1], labels=labels)
+        total = gradient if total is None else total.add_(gradient, alpha=scale / scales[0])
+        values.append(value)
+    return torch.stack(values), total

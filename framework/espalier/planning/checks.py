@@ -1,0 +1,83 @@
+"""What cannot work, found before anything starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from espalier.config.faults import Fault
+from espalier.config.job import Job
+from espalier.config.stages import DistillStage, EvaluateStage, TrainStage
+from espalier.config.training import BatchConfig
+from espalier.models.families import shape_of
+from espalier.planning.preview import StagePreview
+from espalier.planning.sources import Source
+from espalier.stages.plan import Plan
+
+
+def plan_faults(
+    job: Job, plan: Plan, previews: Sequence[StagePreview], sources: dict[str, Source]
+) -> Iterator[Fault]:
+    """Every reason why this plan would fail or lose work later."""
+    for preview in previews:
+        yield from _too_long(job, preview)
+        config = preview.stage.config
+        if isinstance(config, DistillStage | TrainStage):
+            path = f"stages.{config.name}"
+            yield from _uneven(config.batch, job.workers.count, path=path)
+            yield from _no_head(preview, path=path)
+            if config.optimizer.offload and not job.workers.gpus_each:
+                yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
+            if config.optimizer.offload and config.zero_level == "none":
+                yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
+        if isinstance(config, DistillStage):
+            yield from _other_words(config, previews, sources)
+        if isinstance(config, EvaluateStage):
+            yield from _no_head(preview, path=f"stages.{config.name}")
+    yield from _no_room(job, previews)
+
+
+def _uneven(batch: BatchConfig, workers: int, *, path: str) -> Iterator[Fault]:
+    unit = batch.microbatch_sequences * workers
+    if batch.sequences % unit:
+        near = max(unit, round(batch.sequences / unit) * unit)
+        wanted = f"a multiple of microbatch_sequences x workers.count = {unit}, as {near}"
+        yield Fault(f"{path}.batch.sequences", batch.sequences, wanted)
+
+
+def _no_head(preview: StagePreview, *, path: str) -> Iterator[Fault]:
+    family = shape_of(preview.config).family
+    if family == "bert":
+        yield Fault(f"{path}", family, "a causal language model; an encoder can be loaded, pruned and exported")
+
+
+def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:
+    positions = shape_of(preview.config).positions
+    if positions and job.data.sequence_tokens > positions and preview.makes_model:
+        wanted = f"at most the {positions} positions that the model of stage {preview.stage.name} knows"
+        yield Fault("data.sequence_tokens", job.data.sequence_tokens, wanted)
+
+
+def _other_words(
+    config: DistillStage, previews: Sequence[StagePreview], sources: dict[str, Source]
+) -> Iterator[Fault]:
+    models = {preview.stage.name: preview for preview in previews}
+    student, teacher = models[config.student], models[config.teacher]
+    sizes = shape_of(student.config).vocabulary, shape_of(teacher.config).vocabulary
+    path = f"stages.{config.name}.teacher"
+    if sizes[0] != sizes[1]:
+        yield Fault(path, config.teacher, f"a model with the student's vocabulary of {sizes[0]}; it has {sizes[1]}")
+    elif sources[student.parent].tokenizer != sources[teacher.parent].tokenizer:
+        yield Fault(path, config.teacher, "a model with the student's tokenizer; the same ids mean other words here")
+
+
+def _no_room(job: Job, previews: Sequence[StagePreview]) -> Iterator[Fault]:
+    needed = sum(preview.bytes_on_disk for preview in previews)
+    there = Path(job.storage)
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        wanted = f"a place with {needed / 2**30:.1f} GiB free, there are {free / 2**30:.1f}"
+        yield Fault("storage", job.storage, wanted)

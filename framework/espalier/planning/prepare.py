@@ -1,0 +1,51 @@
+"""From a job to a plan that is known to be able to work. Torch-free and quick: `espalier plan` is this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espalier.config.files import check_files
+from espalier.config.faults import RefusedInput
+from espalier.config.job import Job
+from espalier.data.fingerprint import fingerprint
+from espalier.planning.checks import plan_faults
+from espalier.planning.preview import StagePreview, preview
+from espalier.planning.sources import Source, find_sources
+from espalier.recipes import stages_of
+from espalier.stages.plan import Plan, build_plan
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job, its plan, and what the plan will do."""
+
+    job: Job
+    plan: Plan
+    previews: tuple[StagePreview, ...]
+    sources: dict[str, Source]
+
+
+def prepare(job: Job) -> PreparedJob:
+    """Check all that can be checked without starting anything.
+
+    Raises:
+        RefusedInput: every fault that was found.
+    """
+    if faults := check_files(job):
+        raise RefusedInput(faults)
+    stages = stages_of(job)
+    build_plan(stages, context={})  # names and cycles first: looking at models may take a download
+    sources = find_sources(stages)
+    context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
+    plan = build_plan(stages, context=context, identities={name: s.identity for name, s in sources.items()})
+    previews = preview(job, plan, sources, value_bytes=value_bytes(job))
+    if faults := list(plan_faults(job, plan, previews, sources)):
+        raise RefusedInput(faults)
+    return PreparedJob(job, plan, previews, sources)
+
+
+def value_bytes(job: Job) -> int:
+    """Of a weight while computing. On CPU workers `auto` is measured only when the run starts; 4 is the larger."""
+    if job.dtype == "auto":
+        return 2 if job.workers.gpus_each else 4
+    return {"float32": 4, "bfloat16": 2}[job.dtype]

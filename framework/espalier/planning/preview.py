@@ -1,0 +1,174 @@
+"""What a plan will do and cost, from shapes alone: nothing is loaded, nothing starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from espalier.config.job import Job
+from espalier.config.stages import DistillStage, EvaluateStage, ExportStage, PruneStage, TrainStage
+from espalier.models.families import num_parameters, resized, shape_of
+from espalier.models.flops import model_flops, training_flops
+from espalier.models.shape import ConfigDict
+from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
+from espalier.planning.sources import Source
+from espalier.stages.plan import Plan, Stage
+from espalier.surgery.search import find_shape
+
+MASTER_AND_MOMENTS_BYTES = 12
+"""A training checkpoint holds three float32 values a parameter."""
+
+
+@dataclass(frozen=True)
+class StagePreview:
+    """One stage before it runs.
+
+    Attributes:
+        config: of the model that comes out, or that is measured or written.
+        makes_model: whether the stage's output is a model of its own.
+        steps, samples, tokens: of the whole stage; an evaluation that reads all of a text says None.
+        flops: teacher, importance passes and evaluation included; None where the text decides.
+        memory: of one worker of a stage that trains.
+        bytes_on_disk: what the stage leaves behind at most.
+    """
+
+    stage: Stage
+    parent: str
+    config: ConfigDict
+    makes_model: bool
+    steps: int | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    flops: float | None = None
+    memory: WorkerMemory | None = None
+    bytes_on_disk: int = 0
+
+    @property
+    def parameters(self) -> int:
+        return num_parameters(self.config)
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of plan.json."""
+        shape = {k: v for k, v in asdict(shape_of(self.config)).items() if isinstance(v, int)}
+        return {
+            "name": self.stage.name,
+            "kind": self.stage.config.kind,
+            "key": self.stage.key,
+            "parent": self.parent,
+            "inputs": self.stage.config.inputs(),
+            "shape": shape | {"parameters": self.parameters} if self.makes_model else {},
+            "steps": self.steps,
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "flops": self.flops,
+            "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
+            "bytes_on_disk": self.bytes_on_disk,
+        }
+
+
+def preview(job: Job, plan: Plan, sources: Mapping[str, Source], *, value_bytes: int) -> tuple[StagePreview, ...]:
+    """Every stage of the plan, in order.
+
+    Args:
+        value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
+
+    Raises:
+        RefusedInput: a target that cannot be reached.
+    """
+    seen: dict[str, StagePreview] = {}
+    for stage in plan.stages:
+        seen[stage.name] = _preview(job, plan, stage, seen, sources, value_bytes)
+    return tuple(seen.values())
+
+
+def _preview(
+    job: Job,
+    plan: Plan,
+    stage: Stage,
+    seen: Mapping[str, StagePreview],
+    sources: Mapping[str, Source],
+    value_bytes: int,
+) -> StagePreview:
+    config, parent = stage.config, plan.parent(stage.name).name
+    model = sources[stage.name].config if stage.name in sources else seen[stage.inputs[0]].config
+    base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
+    match config:
+        case PruneStage():
+            return _pruned(job, config, base)
+        case DistillStage():
+            return _trained(job, config, base, value_bytes, teacher=seen[config.teacher].config)
+        case TrainStage():
+            return _trained(job, config, base, value_bytes, teacher=None)
+        case EvaluateStage():
+            return _evaluated(job, config, base, [seen[name].config for name in (config.model, *config.against)])
+        case ExportStage():
+            value = 2 if config.dtype == "bfloat16" else 4
+            return replace(base, makes_model=False, bytes_on_disk=value * base.parameters)
+    return base
+
+
+def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
+    shape = find_shape(base.config, config.target, config.search, path=f"stages.{config.name}.target")
+    child = resized(base.config, shape)
+    samples, length = config.calibration.samples, job.data.sequence_tokens
+    flops = 0.0 if config.scores else model_flops(base.config, tokens=samples * length, sequence_tokens=length)
+    made = replace(base, config=child, bytes_on_disk=4 * num_parameters(child), flops=flops)
+    return made if config.scores else replace(made, samples=samples, tokens=samples * length)
+
+
+def _trained(
+    job: Job,
+    config: DistillStage | TrainStage,
+    base: StagePreview,
+    value_bytes: int,
+    *,
+    teacher: ConfigDict | None,
+) -> StagePreview:
+    length = job.data.sequence_tokens
+    steps = config.budget.num_steps(config.batch.sequences * length)
+    samples = steps * config.batch.sequences
+    forward = model_flops(base.config, tokens=samples * length, sequence_tokens=length)
+    flops = training_flops(forward, activation_checkpointing=config.activation_checkpointing)
+    training = Training(
+        zero_level=config.zero_level,
+        ranks=job.workers.count,
+        value_bytes=value_bytes,
+        microbatch_tokens=config.batch.microbatch_sequences * length,
+        activation_checkpointing=config.activation_checkpointing,
+        offload=config.optimizer.offload,
+    )
+    memory = student_memory(shape_of(base.config), base.parameters, training)
+    if teacher is not None and isinstance(config, DistillStage):
+        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length)
+        memory = replace(
+            memory,
+            teacher=teacher_memory(
+                shape_of(teacher),
+                num_parameters(teacher),
+                zero_level=config.teacher_zero_level,
+                ranks=job.workers.count,
+                value_bytes=value_bytes,
+            ),
+        )
+    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
+    on_disk = kept * MASTER_AND_MOMENTS_BYTES * base.parameters
+    return replace(
+        base,
+        steps=steps,
+        samples=samples,
+        tokens=samples * length,
+        flops=flops,
+        memory=memory,
+        bytes_on_disk=on_disk,
+    )
+
+
+def _evaluated(job: Job, config: EvaluateStage, base: StagePreview, models: list[ConfigDict]) -> StagePreview:
+    plain = replace(base, makes_model=False, bytes_on_disk=0)
+    if config.sequences is None:
+        return plain
+    length = job.data.sequence_tokens
+    tokens = config.sequences * length
+    flops = sum(model_flops(model, tokens=tokens, sequence_tokens=length) for model in models)
+    return replace(plain, samples=config.sequences * len(models), tokens=tokens * len(models), flops=flops)

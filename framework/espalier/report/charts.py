@@ -1,0 +1,146 @@
+"""Curves as SVG text: pure functions, colours from the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from espalier.report.scale import Scale, fit_scale
+
+_MAX_POINTS = 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: places (x, y), in order of x. A y that is no number leaves a gap."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis measures, and how its ticks are written."""
+
+    label: str
+    text: Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Size in pixels, whether y starts at zero, and places on x to mark with a word."""
+
+    width: int = 1012
+    height: int = 300
+    from_zero: bool = False
+    marks: tuple[tuple[float, str], ...] = ()
+
+
+def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, look: Look = Look()) -> Markup:
+    """Curves over one pair of axes. Long ones are drawn as means over a band from least to most.
+
+    Args:
+        series: at least one, each with at least one point.
+        x: the horizontal axis; starts at zero.
+        y: the vertical axis; holds every finite value.
+    """
+    furthest = max(px for one in series for px, _ in one.points)
+    xs = Scale(0.0, furthest or 1.0, _LEFT, look.width - _RIGHT)
+    ys = fit_scale(
+        [py for one in series for _, py in one.points],
+        start=look.height - _BOTTOM,
+        end=_TOP,
+        from_zero=look.from_zero,
+    )
+    body = Markup("").join(
+        [
+            _y_axis(ys, y, look),
+            _x_axis(xs, x, look),
+            *(_mark(xs.place(place), word, look) for place, word in look.marks),
+            *(_curve(one, xs, ys, number) for number, one in enumerate(series, 1)),
+        ]
+    )
+    label = f"{y.label} over {x.label}"
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        look.width, look.height, label, body
+    )
+
+
+def _curve(series: Series, xs: Scale, ys: Scale, number: int) -> Markup:
+    buckets = _buckets(series.points)
+    line = _path([(xs.place(x), ys.place(mean)) for x, mean, _, _ in buckets])
+    band = Markup("")
+    if len(buckets) < len(series.points):
+        band = _band([(xs.place(x), ys.place(low), ys.place(high)) for x, _, low, high in buckets], number)
+    drawn = Markup('<path class="curve c{}" d="{}"><title>{}</title></path>').format(
+        number, line, series.name
+    )
+    return band + drawn
+
+
+def _buckets(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
+    """(x, mean, least, most) of neighbouring points, at most `_MAX_POINTS` of them."""
+    size = -(-len(points) // _MAX_POINTS)
+    found = []
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        ys = [y for _, y in part if math.isfinite(y)]
+        x = sum(x for x, _ in part) / len(part)
+        found.append((x, sum(ys) / len(ys), min(ys), max(ys)) if ys else (x, math.nan, math.nan, math.nan))
+    return found
+
+
+def _path(places: Sequence[tuple[float, float]]) -> str:
+    parts, pen = [], "M"
+    for x, y in places:
+        if math.isfinite(y):
+            parts.append(f"{pen}{x:.1f} {y:.1f}")
+            pen = "L"
+        else:
+            pen = "M"
+    return " ".join(parts) + ("h0.1" if len(parts) == 1 else "")  # a lone point shows through its round cap
+
+
+def _band(places: Sequence[tuple[float, float, float]], number: int) -> Markup:
+    there = [place for place in places if math.isfinite(place[1])]
+    outline = [(x, high) for x, _, high in there] + [(x, low) for x, low, _ in reversed(there)]
+    return Markup('<path class="band c{}" d="{}Z"/>').format(number, _path(outline))
+
+
+def _y_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
+    right, middle = look.width - _RIGHT, (scale.start + scale.end) / 2
+    ticks = [
+        Markup(
+            '<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+        ).format(_LEFT, scale.place(tick), right, _LEFT - 8, scale.place(tick) + 4, axis.text(tick))
+        for tick in scale.ticks(max(2, look.height // 48))
+    ]
+    label = Markup(
+        '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
+    )
+    return Markup("").join([*ticks, label.format(middle, axis.label)])
+
+
+def _x_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
+    base = look.height - _BOTTOM
+    ticks = [
+        Markup(
+            '<path class="tick" d="M{:.1f} {}v4"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
+        ).format(scale.place(tick), base, scale.place(tick), base + 17, axis.text(tick))
+        for tick in scale.ticks(max(2, look.width // 75))
+    ]
+    line = Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, base, look.width - _RIGHT)
+    label = Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(
+        (scale.start + scale.end) / 2, look.height - 5, axis.label
+    )
+    return Markup("").join([line, *ticks, label])
+
+
+def _mark(place: float, word: str, look: Look) -> Markup:
+    return Markup(
+        '<path class="mark" d="M{:.1f} {}V{}"/><text class="mark" x="{:.1f}" y="{}">{}</text>'
+    ).format(place, _TOP, look.height - _BOTTOM, place + 4, _TOP + 10, word)

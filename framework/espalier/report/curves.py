@@ -1,0 +1,90 @@
+"""Which curves a stage that trains is shown with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from espalier.report.charts import Axis, Look, Series, line_chart
+from espalier.tracking.figures import count_text, duration_text, number_text
+from espalier.tracking.record import StepRecord
+
+_SMALL = (330, 180)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One stage's charts: the loss large, the others small under it.
+
+    Attributes:
+        legend: names of the loss's curves, in the order of their colours; empty when there is only one.
+        notes: what the eye cannot see: steps without a finite loss, attempts.
+    """
+
+    stage: str
+    caption: str
+    loss: Markup
+    legend: tuple[str, ...]
+    others: tuple[tuple[str, Markup], ...]
+    notes: tuple[str, ...]
+
+
+def stage_curves(steps: Sequence[StepRecord]) -> Curves:
+    """Draw the steps of one stage; at least one."""
+    last = steps[-1]
+    series = _loss_series(steps)
+    marks = tuple(
+        (before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt
+    )
+    wide = Look(marks=marks)
+    small = Look(*_SMALL, marks=tuple((place, "") for place, _ in marks))
+    from_zero = Look(*_SMALL, from_zero=True, marks=small.marks)
+    others = (
+        ("learning rate", _chart(steps, lambda step: step.lr, number_text, from_zero)),
+        ("gradient norm", _chart(steps, lambda step: step.gradient_norm, number_text, from_zero)),
+        ("tokens/s", _chart(steps, lambda step: step.tokens_per_second, tick_text, from_zero)),
+    )
+    seconds = sum(step.step_seconds for step in steps)
+    taken = f"{count_text(last.tokens)} tokens, {duration_text(seconds)}"
+    caption = f"{last.kind}, step {last.step} of {last.num_steps}, {taken}"
+    loss = line_chart(series, Axis("tokens", tick_text), Axis("loss, nats per token", number_text), look=wide)
+    legend = tuple(one.name for one in series) if len(series) > 1 else ()
+    return Curves(last.stage, caption, loss, legend, others, _notes(steps))
+
+
+def tick_text(value: float) -> str:
+    """A count without needless zeros, for ticks: `20 k`, `1.5 M`."""
+    number, _, unit = count_text(value).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".rstrip()
+
+
+def _loss_series(steps: Sequence[StepRecord]) -> list[Series]:
+    terms = list(steps[-1].terms)
+    whole = Series("loss", [(step.tokens, step.loss) for step in steps])
+    if len(terms) < 2:
+        return [whole]
+    parts = [
+        Series(term, [(step.tokens, step.terms.get(term, math.nan)) for step in steps]) for term in terms
+    ]
+    return [whole, *parts]
+
+
+def _chart(
+    steps: Sequence[StepRecord],
+    value: Callable[[StepRecord], float],
+    text: Callable[[float], str],
+    look: Look,
+) -> Markup:
+    series = Series("", [(step.tokens, value(step)) for step in steps])
+    return line_chart([series], Axis("tokens", tick_text), Axis("", text), look=look)
+
+
+def _notes(steps: Sequence[StepRecord]) -> tuple[str, ...]:
+    broken = [step.step for step in steps if not math.isfinite(step.loss)]
+    attempts = steps[-1].attempt
+    notes = [f"{len(broken)} steps without a finite loss, the first one {broken[0]}"] if broken else []
+    return (*notes, *([f"{attempts} attempts"] if attempts > 1 else []))

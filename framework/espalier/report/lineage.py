@@ -1,0 +1,140 @@
+"""The models of a run and how each came from another, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from espalier.report.run import MODEL_KINDS, PlannedStage, RunRecord
+from espalier.tracking.figures import count_text
+
+_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 54, 40, 8
+_ARC_HEIGHT = 46
+
+_BOX = Markup(
+    '<g transform="translate({left} {top})" class="model {state_class}">'
+    '<rect class="box" width="{width}" height="{height}" rx="8"/>'
+    '<text class="name" x="14" y="24">{name}</text>'
+    '<text x="{right}" y="24" text-anchor="end">{state}</text>'
+    '<text class="size" x="14" y="52">{size}</text>'
+    '<text x="{right}" y="52" text-anchor="end">{percent}</text>'
+    '<rect class="track" x="14" y="62" width="{inner}" height="5" rx="2.5"/>'
+    '<rect class="fill" x="14" y="62" width="{fill:.1f}" height="5" rx="2.5"/>'
+    '<text x="14" y="88">{body}</text><text x="14" y="106">{ends}</text>'
+    '<text x="14" y="124">{attention}</text></g>'
+)
+
+_HEAD = Markup(
+    '<marker id="{}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+    '<path d="M0 0L8 4L0 8z" class="{}"/></marker>'
+)
+
+_VERBS = {
+    "prune": "pruned",
+    "distill": "distilled",
+    "train": "trained",
+    "export": "exported",
+    "load": "loaded",
+}
+
+
+@dataclass(frozen=True)
+class _Box:
+    stage: PlannedStage
+    column: int
+    row: int
+
+    @property
+    def left(self) -> int:
+        return _EDGE + self.column * (_BOX_WIDTH + _GAP_X)
+
+    @property
+    def top(self) -> int:
+        return _ARC_HEIGHT + self.row * (_BOX_HEIGHT + _GAP_Y)
+
+
+def lineage_drawing(run: RunRecord) -> Markup:
+    """Boxes from the loaded model to the exported one, arrows between them, an arc from each teacher."""
+    boxes = _laid_out([stage for stage in run.stages if stage.kind in MODEL_KINDS])
+    if not boxes:
+        return Markup("")
+    by_name = {box.stage.name: box for box in boxes}
+    width = max(box.left for box in boxes) + _BOX_WIDTH + _EDGE
+    height = max(box.top for box in boxes) + _BOX_HEIGHT + _EDGE
+    parts = [
+        _HEAD.format("head", "head"),
+        _HEAD.format("taught", "taught-head"),
+        *(_arrow(by_name[box.stage.parent], box) for box in boxes if box.stage.parent in by_name),
+    ]
+    for box in boxes:
+        teacher = by_name.get(box.stage.inputs.get("teacher", ""))
+        parts += [_teacher_arc(teacher, box)] if teacher else []
+        parts.append(_drawn_box(box, run))
+    return Markup(
+        '<svg class="lineage" viewBox="0 0 {} {}" width="{}" role="img" aria-label="Lineage">{}</svg>'
+    ).format(width, height, width, Markup("").join(parts))
+
+
+def _laid_out(stages: Sequence[PlannedStage]) -> list[_Box]:
+    """One column further right than the parent; the first child stays on its row, others open a new one."""
+    boxes: dict[str, _Box] = {}
+    has_child: set[str] = set()
+    num_rows = 0
+    for stage in stages:
+        parent = boxes.get(stage.parent or "")
+        if parent is not None and parent.stage.name not in has_child:
+            row = parent.row
+            has_child.add(parent.stage.name)
+        else:
+            row, num_rows = num_rows, num_rows + 1
+        boxes[stage.name] = _Box(stage, parent.column + 1 if parent else 0, row)
+    return list(boxes.values())
+
+
+def _arrow(start: _Box, end: _Box) -> Markup:
+    x, y = start.left + _BOX_WIDTH, start.top + _BOX_HEIGHT // 2
+    to_x, to_y = end.left - 2, end.top + _BOX_HEIGHT // 2
+    middle = (x + to_x) // 2
+    return Markup('<path class="arrow" marker-end="url(#head)" d="M{} {}C{} {} {} {} {} {}"/>').format(
+        x, y, middle, y, middle, to_y, to_x, to_y
+    )
+
+
+def _teacher_arc(teacher: _Box, student: _Box) -> Markup:
+    x, to_x = teacher.left + _BOX_WIDTH * 3 // 4, student.left + _BOX_WIDTH // 3
+    y, to_y, crest = teacher.top, student.top - 3, min(teacher.top, student.top) - _ARC_HEIGHT + 16
+    return Markup(
+        '<path class="taught" marker-end="url(#taught)" d="M{} {}C{} {} {} {} {} {}"/>'
+        '<text class="taught" x="{}" y="{}" text-anchor="middle">teacher</text>'
+    ).format(x, y, x + 10, crest, to_x - 10, crest, to_x, to_y, (x + to_x) // 2, crest + 3)
+
+
+def _drawn_box(box: _Box, run: RunRecord) -> Markup:
+    stage, shape = box.stage, box.stage.shape
+    root = run.root(stage.name)
+    whole = root.shape.get("parameters", 0) if root else 0
+    share = min(1.0, shape.get("parameters", 0) / whole) if whole else 0.0
+    inner = _BOX_WIDTH - 28
+    return _BOX.format(
+        left=box.left,
+        top=box.top,
+        state_class=run.states[stage.name].replace(" ", "-"),
+        width=_BOX_WIDTH,
+        height=_BOX_HEIGHT,
+        right=_BOX_WIDTH - 14,
+        name=stage.name,
+        state=_VERBS[stage.kind] if run.states[stage.name] == "done" else run.states[stage.name],
+        size=count_text(shape["parameters"]) if "parameters" in shape else "",
+        percent=f"{100 * share:.0f} %" if share else "",
+        inner=inner,
+        fill=inner * share,
+        body=_joined(shape, (("layers", "layers"), ("hidden", "hidden"))),
+        ends=_joined(shape, (("ffn", "ffn"), ("vocabulary", "vocabulary"))),
+        attention=_joined(shape, (("heads", "heads"), ("kv_heads", "kv"), ("head_dim", "wide"))),
+    )
+
+
+def _joined(shape: dict[str, int], sizes: Sequence[tuple[str, str]]) -> str:
+    return " · ".join(f"{shape[key]} {word}" for key, word in sizes if key in shape)

@@ -1,0 +1,54 @@
+"""A run on one page: a single HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from espalier.report.curves import stage_curves
+from espalier.report.lineage import lineage_drawing
+from espalier.report.run import RunRecord, read_run
+from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
+from espalier.report.verdict import judge
+
+_ROOM = Path(__file__).parent
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run's folder from what is there, whether the run is finished or not.
+
+    Returns:
+        The file. It holds its own style and drawings, no script, and refers to nothing outside itself.
+    """
+    page = render(read_run(run_folder))
+    path = run_folder / "report.html"
+    new = path.with_name(path.name + ".new")  # a browser that reloads sees the old page or the new one
+    new.write_text(page, encoding="utf-8")
+    os.replace(new, path)
+    return path
+
+
+def render(run: RunRecord) -> str:
+    """The page as text. Everything from the run is escaped: generated text may hold anything."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ROOM),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        name=run.job.get("name", "run"),
+        style=Markup((_ROOM / "page.css").read_text(encoding="utf-8")),
+        verdict=judge(run),
+        lineage=lineage_drawing(run),
+        models=model_grid(run),
+        samples=samples(run),
+        curves=[stage_curves(steps) for steps in run.steps.values() if steps],
+        costs=cost_grid(run),
+        job=yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
+        settings=settings_rows(run.run),
+    )

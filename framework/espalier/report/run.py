@@ -1,0 +1,106 @@
+"""Everything that a run's folder tells about it, finished or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from espalier.stages.result import StageResult
+from espalier.tracking.board import Board
+from espalier.tracking.events import EVENTS, read_events
+from espalier.tracking.follow import News
+from espalier.tracking.record import STEPS, StepRecord, read_steps
+from espalier.tracking.results import read_results
+
+State = Literal["pending", "running", "done", "failed", "gate failed"]
+
+MODEL_KINDS = ("load", "prune", "distill", "train", "export")
+"""Kinds of stage that have a model to show in the lineage."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One entry of `plan.json`.
+
+    Attributes:
+        inputs: setting -> name of the stage it refers to; the first one is the model the stage goes on from.
+        shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
+        tokens, steps, flops: what it is expected to take; None where that says nothing.
+    """
+
+    name: str
+    kind: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    shape: dict[str, int] = field(default_factory=dict)
+    tokens: int | None = None
+    steps: int | None = None
+    flops: float | None = None
+
+    @property
+    def parent(self) -> str | None:
+        return next(iter(self.inputs.values()), None)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> PlannedStage:
+        known = {name: value[name] for name in ("tokens", "steps", "flops") if name in value}
+        inputs, shape = value.get("inputs") or {}, value.get("shape") or {}
+        return PlannedStage(value["name"], value["kind"], dict(inputs), dict(shape), **known)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder shows it. Whatever is not there yet is empty."""
+
+    job: dict[str, Any]
+    run: dict[str, Any]
+    stages: tuple[PlannedStage, ...]
+    states: dict[str, State]
+    messages: dict[str, str]
+    results: dict[str, StageResult]
+    steps: dict[str, tuple[StepRecord, ...]]
+
+    def stage(self, name: str) -> PlannedStage | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    def root(self, name: str) -> PlannedStage | None:
+        """The loaded model that stage `name` goes back to."""
+        stage = self.stage(name)
+        while stage is not None and stage.parent is not None:
+            stage = self.stage(stage.parent)
+        return stage
+
+    def evaluation(self) -> StageResult | None:
+        """The last evaluation that is done."""
+        done = [r for r in self.results.values() if r.kind == "evaluate" and r.metrics.get("models")]
+        return done[-1] if done else None
+
+
+def read_run(run_folder: Path) -> RunRecord:
+    """Read what there is: only a folder that holds no plan shows nothing."""
+    stages = tuple(PlannedStage.from_json(value) for value in _read_json(run_folder / "plan.json", []))
+    names = [stage.name for stage in stages]
+    results = read_results(run_folder, names)
+    steps = read_steps(run_folder / STEPS)
+    board = Board(names)
+    board.take(News(steps=tuple(steps), events=tuple(read_events(run_folder / EVENTS))))
+    return RunRecord(
+        job=_read_json(run_folder / "job.json", {}),
+        run=_read_json(run_folder / "run.json", {}),
+        stages=stages,
+        states={name: _state(results.get(name), board.rows[name].state) for name in names},
+        messages={name: board.rows[name].message for name in names},
+        results=results,
+        steps={name: tuple(step for step in steps if step.stage == name) for name in names},
+    )
+
+
+def _state(result: StageResult | None, seen: str) -> State:
+    if result is not None:
+        return "done" if result.status == "done" else "gate failed"
+    return "failed" if seen == "failed" else "running" if seen == "running" else "pending"
+
+
+def _read_json(path: Path, missing: Any) -> Any:
+    return json.loads(path.read_text()) if path.exists() else missing

@@ -1,0 +1,151 @@
+"""The page's tables, as rows of cells that are ready to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from espalier.report.run import PlannedStage, RunRecord
+from espalier.report.verdict import signed_percent
+from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text
+
+NOTHING = "–"  # noqa: RUF001
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    note: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: the first column names the row, the others are figures."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What each model wrote after one prompt: (model, text)."""
+
+    prompt: str
+    texts: tuple[tuple[str, str], ...]
+
+
+_MEASURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("parameters", "parameters", count_text),
+    ("perplexity", "perplexity", lambda value: f"{value:.2f}"),
+    ("nll", "nats per token", lambda value: f"{value:.4f}"),
+    ("flops_per_token", "compute per token", flops_text),
+    ("tokens_per_second", "tokens/s", count_text),
+    ("seconds", "time", duration_text),
+    ("peak_bytes", "peak memory", bytes_text),
+)
+
+
+def model_grid(run: RunRecord) -> Grid | None:
+    """The evaluated models side by side, each beside the first, which is the one they come from."""
+    models = measured_models(run)
+    if not models:
+        return None
+    measures = [one for one in _MEASURES if any(one[0] in model for _, model in models)]
+    base = models[0][1]
+    rows = tuple(
+        (Cell(name), *(_measure(model.get(key), base.get(key), text) for key, _, text in measures))
+        for name, model in models
+    )
+    return Grid(("model", *(title for _, title, _ in measures)), rows)
+
+
+def measured_models(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
+    """(name, measures) of the last evaluation, in the order in which the models came to be."""
+    evaluation = run.evaluation()
+    models: dict[str, dict[str, Any]] = evaluation.metrics["models"] if evaluation else {}
+    order = [stage.name for stage in run.stages if stage.name in models]
+    return [(name, models[name]) for name in dict.fromkeys([*order, *models])]
+
+
+def samples(run: RunRecord) -> list[Sample]:
+    """Generated text, prompt by prompt, the models side by side."""
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for name, model in measured_models(run):
+        for sample in model.get("samples", ()):
+            texts.setdefault(sample["prompt"], []).append((name, sample["text"]))
+    return [Sample(prompt, tuple(written)) for prompt, written in texts.items()]
+
+
+def cost_grid(run: RunRecord) -> Grid:
+    """What each stage took, with the plan's expectation in small where it had one."""
+    total = sum(result.cost.seconds for result in run.results.values())
+    rows = [_cost_row(run, stage, total) for stage in run.stages]
+    return Grid(
+        ("stage", "state", "tokens", "samples", "compute", "time", "peak memory"), (*rows, _total(run))
+    )
+
+
+def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of what `run.json` holds, inner names joined by dots."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        inner = settings_rows(value) if isinstance(value, dict) else [("", str(value))]
+        rows += [(f"{name}.{key}" if key else name, text) for key, text in inner]
+    return rows
+
+
+def _measure(value: float | None, base: float | None, text: Callable[[float], str]) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    note = signed_percent(value / base) if base and value != base else ""
+    return Cell(text(value), note)
+
+
+def _cost_row(run: RunRecord, stage: PlannedStage, total_seconds: float) -> tuple[Cell, ...]:
+    name, state = Cell(stage.name, stage.kind), Cell(run.states[stage.name])
+    planned = f"planned {flops_text(stage.flops)}" if stage.flops else ""
+    result, steps = run.results.get(stage.name), run.steps[stage.name]
+    if result is not None:
+        cost = result.cost
+        return (
+            name,
+            state,
+            _unless_zero(cost.tokens, count_text),
+            _unless_zero(cost.samples, count_text),
+            Cell(_unless_zero(cost.flops, flops_text).text, planned),
+            Cell(duration_text(cost.seconds), share=cost.seconds / total_seconds if total_seconds else None),
+            _unless_zero(cost.peak_bytes, bytes_text),
+        )
+    if not steps:
+        return name, state, Cell(NOTHING), Cell(NOTHING), Cell(NOTHING, planned), Cell(NOTHING), Cell(NOTHING)
+    seconds = sum(step.step_seconds for step in steps)
+    tokens = Cell(count_text(steps[-1].tokens), "so far")
+    time = Cell(duration_text(seconds), "so far")
+    return (
+        name,
+        state,
+        tokens,
+        Cell(NOTHING),
+        Cell(NOTHING, planned),
+        time,
+        Cell(bytes_text(steps[-1].peak_bytes)),
+    )
+
+
+def _unless_zero(value: float, text: Callable[[float], str]) -> Cell:
+    return Cell(text(value) if value else NOTHING)
+
+
+def _total(run: RunRecord) -> Sequence[Cell]:
+    costs = [result.cost for result in run.results.values()]
+    return (
+        Cell("all stages"),
+        Cell(f"{len(costs)} of {len(run.stages)}"),
+        Cell(count_text(sum(cost.tokens for cost in costs))),
+        Cell(count_text(sum(cost.samples for cost in costs))),
+        Cell(flops_text(sum(cost.flops for cost in costs))),
+        Cell(duration_text(sum(cost.seconds for cost in costs))),
+        Cell(bytes_text(max((cost.peak_bytes for cost in costs), default=0))),
+    )

@@ -1,0 +1,142 @@
+"""Measuring importance on activations in plain forward passes (Minitron, arXiv 2407.14679 section 2.2).
+
+Only activations are read, so it makes no difference how the parameters are sharded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from espalier.models.shape import ModelShape, Probe
+from espalier.surgery.scores import Sums
+
+
+class Meter:
+    """Adds up importance while a model runs. Made by `measuring`.
+
+    The hooks leave one small reduction per activation on the device and never wait for it; all the rest of
+    the arithmetic is done once per microbatch on what they left.
+
+    Attributes:
+        sums: local sums so far.
+    """
+
+    def __init__(self, sums: Sums) -> None:
+        self.sums = sums
+        self._token_mask: Tensor | None = None
+        self._seen: dict[str, list[Tensor]] = {}
+
+    @contextmanager
+    def microbatch(self, token_mask: Tensor | None) -> Iterator[None]:
+        """Run one forward pass of the model inside this.
+
+        Args:
+            token_mask: [B, T] bool, True where a token counts; None when all do, which is faster.
+        """
+        self._token_mask = token_mask
+        self._seen = {"ffn": [], "heads": [], "hidden": [], "norms": [], "moves": []}
+        with torch.no_grad():
+            yield
+            self._add()
+
+    def watch(self, axis: str, activation: Tensor) -> None:
+        """Note the sum over counted tokens of |x|: [B, T, N] -> [B, N]."""
+        self._seen[axis].append(_absolute_sum(activation, self._token_mask))
+
+    def watch_layer(self, before: Tensor, after: Tensor) -> None:
+        """Note the lengths of a layer's input, output and step, [B, T] each; cosines follow from these."""
+        if not self._seen["norms"]:  # every other layer's input is the output before it
+            self._seen["norms"].append(_length(before))
+        self._seen["norms"].append(_length(after))
+        self._seen["moves"].append(_length(after - before))
+
+    def _add(self) -> None:
+        mask, lengths = self._token_mask, torch.stack(self._seen["norms"])
+        num_layers = len(self._seen["moves"])
+        assert num_layers == len(self.sums.layers), "one forward pass, each layer once"
+        distances = _cosine_distances(lengths[:-1], lengths[1:], torch.stack(self._seen["moves"]))
+        counts = torch.full(lengths.shape[1:2], lengths.shape[2], device=lengths.device)
+        if mask is not None:
+            distances, counts = distances.masked_fill(~mask, 0), mask.sum(dim=1)
+        self.sums.layers.add_(distances.sum(dim=(1, 2), dtype=torch.float64))
+        self.sums.num_tokens.add_(counts.sum())
+        self.sums.num_samples.add_((counts > 0).sum())
+        for axis in ("ffn", "heads", "hidden"):
+            means = torch.stack(self._seen[axis]).double() / counts.clamp(min=1)[:, None]
+            self.sums.tensors()[axis].add_(means.square_().sum(dim=1))
+
+
+@contextmanager
+def measuring(model: nn.Module, probes: Sequence[Probe], shape: ModelShape) -> Iterator[Meter]:
+    """Hook a live model for the time of this context.
+
+    Args:
+        model: in eval mode; its layers take hidden states as their first argument.
+        probes: from `espalier.models.families.probes`.
+        shape: of the model.
+
+    Yields:
+        The meter; run each forward pass in `meter.microbatch(token_mask)`.
+    """
+    device = next(model.parameters()).device
+    meter = Meter(Sums.zeros(shape, device))
+    handles = [handle for probe in probes for handle in _hook(model, probe, meter)]
+    try:
+        yield meter
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(model: nn.Module, probe: Probe, meter: Meter) -> list[torch.utils.hooks.RemovableHandle]:
+    def watch_input(axis: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, inputs: meter.watch(axis, inputs[0])
+
+    def watch_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        meter.watch("hidden", output)
+
+    def watch_layer(
+        module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]
+    ) -> None:
+        meter.watch_layer(inputs[0], output[0] if isinstance(output, tuple) else output)
+
+    at = model.get_submodule
+    return [
+        at(probe.down).register_forward_pre_hook(watch_input("ffn")),
+        at(probe.output).register_forward_pre_hook(watch_input("heads")),
+        *(at(norm).register_forward_hook(watch_output) for norm in probe.norms),
+        at(probe.layer).register_forward_hook(watch_layer),
+    ]
+
+
+def _absolute_sum(activation: Tensor, token_mask: Tensor | None) -> Tensor:
+    """[B, T, N] -> [B, N], summed in fp32."""
+    if not activation.is_cuda:
+        return _absolute_sum_on_cpu(activation, token_mask)
+    if token_mask is not None:
+        activation = activation.masked_fill(~token_mask[..., None], 0)
+    return torch.linalg.vector_norm(activation, ord=1, dim=1, dtype=torch.float32)  # one kernel, no fp32 copy
+
+
+def _absolute_sum_on_cpu(activation: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Row by row, so that a row's copy stays in cache; vector_norm over tokens takes three times as long here."""
+    counted = torch.ones(activation.shape[:2]) if token_mask is None else token_mask.float()
+    return torch.stack([weights @ row.abs().float() for weights, row in zip(counted, activation, strict=True)])
+
+
+def _length(states: Tensor) -> Tensor:
+    """[B, T, D] -> [B, T] fp32."""
+    return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
+
+
+def _cosine_distances(before: Tensor, after: Tensor, move: Tensor) -> Tensor:
+    """1 - cosine from the three lengths of a triangle.
+
+    |move|^2 = |before|^2 + |after|^2 - 2 before.after. Unlike 1 minus a computed cosine this loses no digits
+    where a layer changes little, and it needs no product of activations.
+    """
+    return (move.square() - (after - before).square()) / (2 * before * after).clamp(min=1e-30)

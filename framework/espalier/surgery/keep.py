@@ -1,0 +1,95 @@
+"""What a pruning keeps, as plain indices, and the selection of it from a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from espalier.models.shape import Axis, Dimension, ModelShape, Parameter
+
+Indices = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What stays of the parent; all indices are the parent's, in ascending order.
+
+    Attributes:
+        layers: kept layers.
+        hidden: kept hidden channels, the same everywhere.
+        ffn: for each kept layer, its kept neurons; as many in every layer.
+        heads: for each kept layer, its kept query heads; as many in every layer and in every group of heads.
+    """
+
+    layers: Indices
+    hidden: Indices
+    ffn: tuple[Indices, ...]
+    heads: tuple[Indices, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.layers) == len(self.ffn) == len(self.heads), (
+            "one list of neurons and heads per kept layer"
+        )
+        for indices in (self.layers, self.hidden, *self.ffn, *self.heads):
+            assert indices and all(a < b for a, b in pairwise(indices)), "ascending indices"
+        assert len({len(indices) for indices in self.ffn}) == 1, "uniform width"
+        assert len({len(indices) for indices in self.heads}) == 1, "uniform heads"
+
+    @staticmethod
+    def everything(shape: ModelShape) -> Keep:
+        """Prune nothing."""
+        ffn, heads = tuple(range(shape.ffn)), tuple(range(shape.heads))
+        layers = tuple(range(shape.layers))
+        return Keep(layers, tuple(range(shape.hidden)), (ffn,) * shape.layers, (heads,) * shape.layers)
+
+    def shape(self, parent: ModelShape) -> ModelShape:
+        """The shape that this leaves of the parent."""
+        return parent.cut(
+            layers=len(self.layers), hidden=len(self.hidden), ffn=len(self.ffn[0]), heads=len(self.heads[0])
+        )
+
+    def place(self, layer: int | None) -> int | None:
+        """Where a layer of the parent stands among the kept ones; None for none and for a dropped one."""
+        return self.layers.index(layer) if layer in self.layers else None
+
+
+def select(tensor: Tensor, parameter: Parameter, keep: Keep) -> Tensor:
+    """The part of a parameter, or of one of its optimizer moments, that stays.
+
+    Args:
+        tensor: of the parameter's shape, any dtype, on any device.
+        parameter: the parent's, outside the layers or in a kept layer.
+        keep: what stays.
+
+    Returns:
+        A new tensor, contiguous; or the given one, untouched, where all of it stays.
+    """
+    assert tuple(tensor.shape) == parameter.shape, f"{tuple(tensor.shape)} is not {parameter.shape}"
+    for dim, dimension in enumerate(parameter.dimensions):
+        kept = _kept_entries(dimension, keep, keep.place(parameter.layer))
+        if len(kept) < tensor.shape[dim]:
+            tensor = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+    return tensor
+
+
+def _kept_entries(dimension: Dimension, keep: Keep, place: int | None) -> list[int]:
+    entries: list[int] = []
+    start = 0
+    for part in dimension:
+        units = _kept_units(part, keep, place)
+        entries += [start + unit * part.width + entry for unit in units for entry in range(part.width)]
+        start += part.size
+    return entries
+
+
+def _kept_units(part: Axis, keep: Keep, place: int | None) -> Sequence[int]:
+    if part.kind == "hidden":
+        return keep.hidden
+    if part.kind in ("ffn", "heads"):
+        assert place is not None, "FFN neurons and heads live in kept layers"
+        return keep.ffn[place] if part.kind == "ffn" else keep.heads[place]
+    return range(part.units)

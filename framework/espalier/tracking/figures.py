@@ -1,0 +1,66 @@
+"""Numbers as people read them, the same in the terminal and on the report's page."""
+
+from __future__ import annotations
+
+import math
+
+_COUNT_STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_FLOP_STEPS = (
+    (1e21, "ZFLOP"),
+    (1e18, "EFLOP"),
+    (1e15, "PFLOP"),
+    (1e12, "TFLOP"),
+    (1e9, "GFLOP"),
+    (1e6, "MFLOP"),
+)
+_BYTE_STEPS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+def count_text(count: float) -> str:
+    """`134.5 M`, `1.05 B`, `12.3 k`; `4096` and below are written out."""
+    if abs(count) < 10_000:
+        return f"{count:.0f}" if count == int(count) or abs(count) >= 100 else f"{count:.3g}"
+    return _scaled(count, _COUNT_STEPS, "")
+
+
+def flops_text(flops: float) -> str:
+    """A number of floating-point operations: `3.21 PFLOP`."""
+    return _scaled(flops, _FLOP_STEPS, "FLOP")
+
+
+def bytes_text(num_bytes: float) -> str:
+    """`3.1 GiB`."""
+    return _scaled(num_bytes, _BYTE_STEPS, "B")
+
+
+def number_text(value: float) -> str:
+    """A measured value to four significant digits, without needless zeros: `2.313`, `0.00012`, `1.5e+09`."""
+    return f"{value:.4g}"
+
+
+def duration_text(seconds: float) -> str:
+    """`0.42 s`, `12.3 s`, `4:07 min`, `3:04 h`, `2 d 5 h`."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    if whole < 86400:
+        return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def plain_text(text: str) -> str:
+    """`text` on one line without control characters, which could steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _scaled(value: float, steps: tuple[tuple[float, str], ...], unit: str) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    size, name = next(((size, name) for size, name in steps if abs(value) >= size), (1, unit))
+    scaled = value / size
+    digits = 0 if size == 1 and scaled == int(scaled) else 1 if abs(scaled) >= 10 else 2
+    return f"{scaled:.{digits}f} {name}".rstrip()

@@ -1,0 +1,94 @@
+"""Reads a run's record as it grows, from whichever process and host wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+from espalier.tracking import lines
+from espalier.tracking.events import EVENTS, Event
+from espalier.tracking.record import STEPS, StepRecord
+
+
+@dataclass(frozen=True)
+class News:
+    """What the record gained since the last look.
+
+    Attributes:
+        steps: new steps, in order.
+        events: new events, in order.
+        num_forgotten_steps: how many steps told of earlier the record no longer has, because a resume took
+            them back. They were the latest ones; `steps` comes after them.
+    """
+
+    steps: tuple[StepRecord, ...] = ()
+    events: tuple[Event, ...] = ()
+    num_forgotten_steps: int = 0
+
+
+class Follower:
+    """Tells each step and each event of a run once. Starts no thread: whoever wants news calls `poll`."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._steps = _Tail(run_folder / STEPS)
+        self._events = _Tail(run_folder / EVENTS)
+
+    def poll(self) -> News:
+        """Read on from the last poll; the first one tells all there is."""
+        events = _values(self._events.read()[1])  # first: a stage's start is known before its first step
+        num_forgotten, steps = self._steps.read()
+        return News(
+            steps=tuple(StepRecord.from_json(value) for value in _values(steps)),
+            events=tuple(Event.from_json(value) for value in events),
+            num_forgotten_steps=num_forgotten,
+        )
+
+
+class _Tail:
+    """Whole lines at the end of a file that grows, and is now and then replaced by one with less in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._last = b""
+        self._hashes: list[int] = []
+
+    def read(self) -> tuple[int, list[bytes]]:
+        """How many of the lines told earlier are gone, and the new lines."""
+        try:
+            with self._path.open("rb") as file:
+                goes_on = self._stands(file)
+                file.seek(self._offset if goes_on else 0)
+                data = file.read()
+        except FileNotFoundError:
+            goes_on, data = not self._hashes, b""
+        except OSError:  # a network file system in between two states: the next poll sees one of them
+            return 0, []
+        found = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+        num_kept = len(self._hashes) if goes_on else self._num_common(found)
+        num_gone = len(self._hashes) - num_kept
+        new = found if goes_on else found[num_kept:]
+        if not goes_on:
+            self._offset, self._last = 0, b""
+        self._offset += sum(map(len, found))
+        self._last = found[-1] if found else self._last
+        self._hashes[num_kept:] = map(crc32, new)
+        return num_gone, new
+
+    def _stands(self, file: BinaryIO) -> bool:
+        """Whether the line read last is still where it was. It carries its time: no other line equals it."""
+        file.seek(self._offset - len(self._last))
+        return file.read(len(self._last)) == self._last
+
+    def _num_common(self, found: list[bytes]) -> int:
+        pairs = zip(self._hashes, map(crc32, found), strict=False)
+        return next(
+            (place for place, (old, new) in enumerate(pairs) if old != new),
+            min(len(self._hashes), len(found)),
+        )
+
+
+def _values(found: list[bytes]) -> list[dict]:
+    return [value for line in found if (value := lines.parse(line)) is not None]

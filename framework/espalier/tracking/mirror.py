@@ -1,0 +1,170 @@
+"""Shows a run's record in Weights & Biases. The only place that knows W&B.
+
+Only the process that started the run has the key and calls this; workers never do. What is sent follows from
+the record alone: a mirror that starts anew sends what W&B lacks, so every step is there once after any stop.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espalier.config.job import Job
+from espalier.tracking import payload
+from espalier.tracking.events import EventLog
+from espalier.tracking.figures import plain_text
+from espalier.tracking.follow import News
+from espalier.tracking.results import read_results
+
+if TYPE_CHECKING:
+    import wandb
+
+_CONNECT_SECONDS = 60.0  # of init and of finish: the longest that W&B may keep the caller's thread
+
+
+class Mirror:
+    """One run in W&B, however often the espalier run is stopped and goes on.
+
+    No method raises. After the first failure nothing more is sent and one event says so.
+    Calls may wait for the network: make them from a thread that nothing waits for.
+    """
+
+    def __init__(self, run_folder: Path, events: EventLog) -> None:
+        self._run_folder = run_folder
+        self._events = events
+        self._run: wandb.Run | None = None
+        self._sent_step = 0
+        self._stages: dict[str, None] = {}
+
+    @staticmethod
+    def open(run_folder: Path, job: Job, events: EventLog) -> Mirror:
+        """Start or resume the W&B run named in the run's `run.json` (`wandb_id`)."""
+        mirror = Mirror(run_folder, events)
+        if job.tracking.wandb.mode != "off":
+            mirror._guarded(lambda: mirror._start(job))
+        return mirror
+
+    def receive(self, news: News) -> None:
+        """Send the steps that W&B does not have yet, and the results of stages that finished."""
+        self._guarded(lambda: self._send(news))
+
+    def close(self) -> None:
+        """Send the tables of stages and models, and end this process's part of the run."""
+        self._guarded(self._finish)
+        self._run = None
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as fault:  # whatever it is: W&B never stops a run
+            self._run = None
+            self._report(f"no longer mirrored to W&B: {type(fault).__name__}: {fault}")
+
+    def _report(self, message: str) -> None:
+        self._events.add("mirror", "", plain_text(message)[:500])
+
+    def _start(self, job: Job) -> None:
+        wandb_id = json.loads((self._run_folder / "run.json").read_text())["wandb_id"]
+        online = self._wants_online(job)
+        try:
+            self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=online)
+        except Exception as fault:
+            if not online:
+                raise
+            self._report(f"W&B cannot be reached, mirrored offline: {type(fault).__name__}: {fault}")
+            self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=False)
+        self._sent_step = int(self._run.summary.get(payload.AXIS, 0)) if self._run.resumed else 0
+        self._run.define_metric(payload.AXIS)
+        self._run.define_metric("*", step_metric=payload.AXIS)
+
+    def _wants_online(self, job: Job) -> bool:
+        if job.tracking.wandb.mode == "offline":
+            return False
+        found = has_key()
+        if job.tracking.wandb.mode == "online" and not found:
+            self._report(
+                "no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run"
+            )
+        return found
+
+    def _send(self, news: News) -> None:
+        if self._run is None:
+            return
+        for record in news.steps:
+            if record.global_step > self._sent_step:  # a step taken again after a resume is there already
+                self._run.log(payload.step_values(record))
+                self._sent_step = record.global_step
+        finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
+        self._stages |= dict.fromkeys(finished)
+        for result in read_results(self._run_folder, finished).values():
+            self._run.summary.update(payload.result_values(result))
+
+    def _finish(self) -> None:
+        if self._run is None:
+            return
+        results = read_results(self._run_folder, self._stages)
+        if results:
+            self._run.log({"stages": _table(payload.stage_table(results.values()))})
+        for name, result in results.items():
+            if result.metrics.get("models"):
+                self._run.log({f"stage/{name}/models": _table(payload.model_table(result))})
+        self._run.finish()
+
+
+def has_key() -> bool:
+    """Whether W&B finds a key (environment, settings file, netrc); asks nobody, tries no network."""
+    import wandb
+
+    wandb.setup(settings=wandb.Settings(silent=True))
+    return wandb.login(prompt=False, verify=False)
+
+
+def _init(run_folder: Path, job: Job, *, wandb_id: str, online: bool) -> wandb.Run:
+    import wandb
+
+    # An offline folder of an earlier start holds less than the one to come, which begins with the first step.
+    for old in (run_folder / "wandb").glob(f"offline-run-*-{wandb_id}"):
+        shutil.rmtree(old, ignore_errors=True)
+    return wandb.init(
+        project=job.tracking.wandb.project,
+        entity=job.tracking.wandb.entity,
+        id=wandb_id,
+        name=job.name,
+        resume="allow",
+        config=job.model_dump(mode="json"),
+        settings=_settings(run_folder, online=online),
+    )
+
+
+def _settings(run_folder: Path, *, online: bool) -> wandb.Settings:
+    """Nothing but what we log leaves: no console output, code, git state, command line or machine."""
+    import wandb
+
+    return wandb.Settings(
+        mode="online" if online else "offline",
+        root_dir=str(run_folder),
+        reinit="create_new",
+        silent=True,
+        quiet=True,
+        console="off",
+        save_code=False,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        init_timeout=_CONNECT_SECONDS,
+        finish_timeout=_CONNECT_SECONDS,
+    )
+
+
+def _table(values: payload.Table) -> wandb.Table:
+    import wandb
+
+    columns, rows = values
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])

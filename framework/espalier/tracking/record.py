@@ -1,0 +1,92 @@
+"""The run's own record of its steps: the truth that W&B, the terminal and the report only show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from espalier.tracking import lines
+
+STEPS = Path("records", "steps.jsonl")
+"""Where the record lies in a run's folder."""
+
+_FLOATS = ("time", "loss", "lr", "gradient_norm", "step_seconds", "tokens_per_second")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer update, over all workers.
+
+    Attributes:
+        stage: the stage's name.
+        kind: the stage's kind.
+        step: 1-based within the stage, of `num_steps`.
+        global_step: 1-based over the run.
+        attempt: 1-based try at the stage.
+        time: unix seconds at the end of the step.
+        loss: weighted sum of the terms, mean over the counted tokens of the step.
+        terms: each term of the loss, unweighted, mean over the same tokens.
+        lr: learning rate of this update.
+        gradient_norm: L2 norm over all parameters, before clipping.
+        tokens: tokens of the stage up to and with this step.
+        step_seconds: wall-clock time of the step.
+        tokens_per_second: of this step, over all workers.
+        peak_bytes: largest memory of any worker so far in this stage.
+    """
+
+    stage: str
+    kind: str
+    step: int
+    num_steps: int
+    global_step: int
+    attempt: int
+    time: float
+    loss: float
+    terms: Mapping[str, float]
+    lr: float
+    gradient_norm: float
+    tokens: int
+    step_seconds: float
+    tokens_per_second: float
+    peak_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no NaN and no infinity: those become strings."""
+        value = {**asdict(self), "terms": {name: _encoded(term) for name, term in self.terms.items()}}
+        return value | {name: _encoded(value[name]) for name in _FLOATS}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> StepRecord:
+        terms = {name: float(term) for name, term in value["terms"].items()}
+        return StepRecord(**{**value, "terms": terms} | {name: float(value[name]) for name in _FLOATS})
+
+
+class StepLog:
+    """Rank zero's hand on the record. One writer per run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines.prepare(path)
+
+    def append(self, record: StepRecord) -> None:
+        """Add one step; it is in the operating system's hands when this returns."""
+        lines.append(self._path, record.to_json())
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget the steps of `stage` after `step`: a resume from there is going to take them again."""
+        values = lines.read(self._path)
+        kept = [value for value in values if value["stage"] != stage or value["step"] < step]
+        if len(kept) < len(values):
+            lines.rewrite(self._path, kept)
+
+
+def read_steps(path: Path) -> list[StepRecord]:
+    """Every step that is wholly on disk, in order; none when there is no file."""
+    return [StepRecord.from_json(value) for value in lines.read(path)]
+
+
+def _encoded(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

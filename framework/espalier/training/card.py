@@ -1,0 +1,60 @@
+"""The model card of an export: what the model is, and every step of how it came to be."""
+
+from __future__ import annotations
+
+from espalier.checkpoint.read import StateReader
+from espalier.models.families import num_parameters, shape_of
+from espalier.recipes import stages_of
+from espalier.stages.run_folder import RunFolder
+
+
+def model_card(folder: RunFolder, model: StateReader) -> str:
+    """Markdown with the front matter that the hub reads."""
+    origin = model.manifest.origin
+    shape = shape_of(origin.model)
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [espalier, pruned, distilled]",
+        "---",
+        f"# {folder.read_job().name}",
+        "",
+        f"{num_parameters(origin.model):,} parameters: {shape.layers} layers, hidden {shape.hidden}, FFN {shape.ffn}, "
+        f"{shape.heads} query heads over {shape.kv_heads} key-value heads, vocabulary {shape.vocabulary:,}.",
+        "Made with espalier. Load it with `AutoModelForCausalLM.from_pretrained`.",
+        "",
+        "## Lineage",
+        "",
+        "| stage | kind | from | parameters | tokens |",
+        "|---|---|---|---|---|",
+        *_lineage(folder),
+        *_measured(folder),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _lineage(folder: RunFolder) -> list[str]:
+    rows = []
+    for stage in stages_of(folder.read_job()):
+        result = folder.result(stage.name)
+        if result is None or stage.kind in ("evaluate", "export"):
+            continue
+        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', '')}`"
+        parameters = f"{result.metrics.get('parameters', 0):,}"
+        rows.append(f"| {stage.name} | {stage.kind} | {source} | {parameters} | {result.cost.tokens:,} |")
+    return rows
+
+
+def _measured(folder: RunFolder) -> list[str]:
+    rows = []
+    for stage in stages_of(folder.read_job()):
+        result = folder.result(stage.name)
+        if result is not None and stage.kind == "evaluate":
+            rows += [
+                f"| {name} | {row['parameters']:,} | {row['perplexity']:.3f} | {row['tokens']:,} |"
+                for name, row in result.metrics["models"].items()
+            ]
+    if not rows:
+        return []
+    return ["", "## Measured", "", "| model | parameters | perplexity | tokens |", "|---|---|---|---|", *rows]

@@ -1,0 +1,89 @@
+"""Stage `evaluate`: perplexity of models side by side, and a few lines that each writes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from typing import Any
+
+from espalier.config.stages import EvaluateStage
+from espalier.engine.frozen import FrozenModel
+from espalier.engine.precision import compute_dtype
+from espalier.evaluation.gates import gate_faults
+from espalier.evaluation.generation import continuations
+from espalier.evaluation.perplexity import Perplexity, measure_perplexity
+from espalier.models.families import num_parameters, shape_of
+from espalier.models.flops import model_flops
+from espalier.stages.result import StageResult
+from espalier.training.context import StageContext
+from espalier.training.cost import peak_bytes, stage_cost
+
+
+def run(context: StageContext) -> StageResult:
+    """Measure `model` and each of `against` on the same text, one after another. Collective."""
+    stage = context.config
+    assert isinstance(stage, EvaluateStage)
+    names = (stage.model, *stage.against)
+    models = {name: _measure(context, name) for name in names}
+    metrics: dict[str, Any] = {"model": stage.model, "models": models}
+    ratio = models[stage.model]["perplexity"] / models[stage.against[0]]["perplexity"] if stage.against else None
+    metrics["perplexity_ratio"] = ratio
+    metrics["gap_closed"] = _gap_closed(models, names)
+    faults = gate_faults(stage.gate, perplexity=models[stage.model]["perplexity"], perplexity_ratio=ratio)
+    if faults:
+        metrics["gate"] = "; ".join(faults)
+    tokens = sum(model["tokens"] for model in models.values())
+    flops = sum(model["tokens"] * model["flops_per_token"] for model in models.values())
+    cost = stage_cost(context, tokens=tokens, flops=flops)
+    status = "gate_failed" if faults else "done"
+    return StageResult(stage.name, stage.kind, context.key, status, None, metrics, cost)
+
+
+def _measure(context: StageContext, name: str) -> dict[str, Any]:
+    stage, world = context.config, context.world
+    context.activity(f"loading {name}")
+    reader = context.model_of(name)
+    config = reader.manifest.origin.model
+    dtype = compute_dtype(stage.dtype, world.device)
+    sequence_tokens = context.job.data.sequence_tokens
+    with closing(FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)) as model:
+        measured = measure_perplexity(
+            model,
+            context.sequences("valid"),
+            num_sequences=stage.sequences,
+            microbatch_sequences=stage.microbatch_sequences,
+            world=world,
+            on_progress=lambda done: context.activity(f"measuring {name}: {done} sequences"),
+        )
+        context.activity(f"{name} writes samples")
+        samples = continuations(model, context.tokenizer(), stage.prompts)
+        peak = max(world.gather(peak_bytes(world)))
+    return _row(measured) | {
+        "parameters": num_parameters(config),
+        "flops_per_token": model_flops(config, tokens=1, sequence_tokens=sequence_tokens),
+        "layers": shape_of(config).layers,
+        "peak_bytes": peak,
+        "samples": samples,
+    }
+
+
+def _row(measured: Perplexity) -> dict[str, Any]:
+    return {
+        "perplexity": measured.perplexity,
+        "nll": measured.nll,
+        "tokens": measured.num_tokens,
+        "seconds": measured.seconds,
+        "tokens_per_second": measured.num_tokens / measured.seconds,
+    }
+
+
+def _gap_closed(models: dict[str, dict[str, Any]], names: tuple[str, ...]) -> float | None:
+    """How much of the loss that the worst of `against` has over the best the model has made good; None without two.
+
+    1 is the best one's own loss, 0 the worst one's: (worst - model) / (worst - best), in mean negative
+    log-likelihood.
+    """
+    others = [models[name]["nll"] for name in names[1:]]
+    if len(others) < 2 or math.isclose(min(others), max(others)):
+        return None
+    return (max(others) - models[names[0]]["nll"]) / (max(others) - min(others))

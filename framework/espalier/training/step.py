@@ -1,0 +1,82 @@
+"""One update of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from espalier.data.batch import Batch
+from espalier.distributed.streams import seed_torch
+from espalier.distributed.world import World
+from espalier.engine.contract import Engine
+from espalier.engine.frozen import FrozenModel
+from espalier.objectives.signal import Signal
+from espalier.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one update was.
+
+    Attributes:
+        terms: mean of each term over the counted tokens of the step, all workers.
+        loss: their weighted sum, the thing that was minimised.
+        num_counted_tokens: tokens with a label, all workers.
+    """
+
+    loss: float
+    terms: tuple[float, ...]
+    num_counted_tokens: int
+    gradient_norm: float
+
+
+def take_step(
+    engine: Engine,
+    teacher: FrozenModel | None,
+    microbatches: Sequence[Batch],
+    *,
+    terms: tuple[Term, ...],
+    lr: float,
+    random: tuple[int, int],
+    world: World,
+) -> StepReport:
+    """Accumulate a window of microbatches and update once. Collective.
+
+    The window's count is known, over all workers, before the first backward: so the gradient does not depend on how
+    tokens fall on microbatches or workers.
+
+    Args:
+        random: (seed, step) of the draws inside modules.
+    """
+    count = _global_count(microbatches, world)
+    scales = [term.weight / count for term in terms]
+    sums = torch.zeros(len(terms), dtype=torch.float64, device=world.device)
+    for number, batch in enumerate(microbatches):
+        seed_torch(random[0], "modules", random[1], number, world.rank)
+        on_device = batch.to(world.device)
+        with _signal(teacher, on_device) as signal:
+            sums = sums + engine.accumulate(on_device, signal, scales=scales)
+    gradient_norm = engine.update(lr)
+    means = [total / count for total in world.sum(sums).tolist()]
+    loss = sum(term.weight * mean for term, mean in zip(terms, means, strict=True))
+    return StepReport(loss, tuple(means), count, gradient_norm)
+
+
+def _global_count(microbatches: Sequence[Batch], world: World) -> int:
+    local = sum(batch.num_counted_tokens() for batch in microbatches)
+    count = int(world.sum(torch.tensor(local)))
+    if count == 0:
+        raise ValueError("no token of this step has a label; is every document a single token?")
+    return count
+
+
+@contextmanager
+def _signal(teacher: FrozenModel | None, batch: Batch) -> Iterator[Signal | None]:
+    if teacher is None:
+        yield None
+        return
+    with teacher.signal(batch) as signal:
+        yield signal

@@ -1,0 +1,41 @@
+"""A worker's side of a run: carry out one order, as one rank of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from espalier.distributed.world import World
+from espalier.stages.orders import StageOrder
+from espalier.stages.result import StageResult
+from espalier.training import evaluate, export, load, prune, train
+from espalier.training.context import StageContext
+
+_WORK: dict[str, Callable[[StageContext], StageResult]] = {
+    "load": load.run,
+    "prune": prune.run,
+    "distill": train.run,
+    "train": train.run,
+    "evaluate": evaluate.run,
+    "export": export.run,
+}
+
+
+def serve(order: StageOrder) -> StageResult:
+    """Carry out one order. Called on every worker of a process group that is already set up. Collective."""
+    return run_stage(order, World.from_process_group())
+
+
+def run_stage(order: StageOrder, world: World) -> StageResult:
+    """Carry out one order and commit its result."""
+    torch.use_deterministic_algorithms(world.device.type == "cpu")
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    context = StageContext.open(Path(order.run_folder), order.stage, attempt=order.attempt, world=world)
+    result = _WORK[context.config.kind](context)
+    if world.is_rank_zero:
+        context.folder.write_result(result)
+    world.barrier()
+    return result

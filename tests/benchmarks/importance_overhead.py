@@ -1,0 +1,98 @@
+"""What measuring importance adds to a plain forward pass, on SmolLM2's geometry with a few layers.
+
+    python tests/benchmarks/importance_overhead.py [--layers 4] [--rows 4] [--tokens 256] [--rounds 12] [--dtype float32] [--threads 2]
+
+The plain pass runs the body alone (without the head, which would flatter the ratio). Plain, measured and measured
+under a mask take turns, and the medians are compared, so that a busy machine disturbs all three alike. On a CPU
+the process's own time counts, not the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import transformers
+
+from espalier.models.families import probes, shape_of
+from espalier.surgery.importance import measuring
+
+SMOLLM2_135M = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+
+
+def main() -> None:
+    options = _options()
+    on_gpu = torch.cuda.is_available()
+    device, dtype = "cuda" if on_gpu else "cpu", getattr(torch, options.dtype)
+    torch.set_num_threads(options.threads)
+    config = SMOLLM2_135M | {"num_hidden_layers": options.layers}
+    stock = transformers.AutoConfig.for_model(**config)
+    model = transformers.LlamaForCausalLM(stock).to(device, dtype).eval()
+    rows = torch.randint(0, 49152, (options.rows, options.tokens), device=device)
+    mask = torch.ones_like(rows, dtype=torch.bool)
+    mask[:, -3:] = False
+    seconds = _take_turns(_passes(model, config, rows, mask), options.rounds, on_gpu=on_gpu)
+    plain = statistics.median(seconds["plain"])
+    name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, {dtype}, {options.layers} layers, {options.rows} x {options.tokens} tokens")
+    for kind, values in seconds.items():
+        middle = statistics.median(values)
+        print(f"{kind:<10} {1e3 * middle:8.2f} ms  {middle / plain:5.3f} x")
+
+
+def _passes(
+    model: torch.nn.Module, config: dict[str, object], rows: torch.Tensor, mask: torch.Tensor
+) -> dict[str, Callable[[], None]]:
+    body, places, shape = model.base_model, probes(config), shape_of(config)
+
+    def plain() -> None:
+        with torch.no_grad():
+            body(input_ids=rows, use_cache=False)
+
+    def measured(token_mask: torch.Tensor | None) -> None:
+        with measuring(model, places, shape) as meter, meter.microbatch(token_mask):
+            body(input_ids=rows, use_cache=False)
+
+    return {"plain": plain, "measured": lambda: measured(None), "masked": lambda: measured(mask)}
+
+
+def _take_turns(passes: dict[str, Callable[[], None]], rounds: int, *, on_gpu: bool) -> dict[str, list[float]]:
+    clock = time.perf_counter if on_gpu else time.process_time
+    seconds: dict[str, list[float]] = {kind: [] for kind in passes}
+    for number in range(rounds + 2):
+        for kind, run in passes.items():
+            started = clock()
+            run()
+            if on_gpu:
+                torch.cuda.synchronize()
+            if number >= 2:  # two rounds of warming up
+                seconds[kind].append(clock() - started)
+    return seconds
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="bfloat16" if torch.cuda.is_available() else "float32")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

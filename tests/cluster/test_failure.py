@@ -1,0 +1,70 @@
+"""Which of many stories explains the others, and that each survives the way to the driver."""
+
+import pickle
+
+import pytest
+import torch
+
+from espalier.stages.orders import StageFailed
+from espalier_cluster.failure import RankFailed, describe, judge
+
+BROKEN = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:11649"
+
+
+def told(rank: int, error: Exception, *, at: float) -> RankFailed:
+    return RankFailed(rank, at, describe(error, rank=rank, log=f"/run/logs/worker-{rank}.log"))
+
+
+def test_the_failure_that_is_not_about_a_connection_is_the_cause() -> None:
+    errors = {0: told(0, RuntimeError(BROKEN), at=1.0), 2: told(2, KeyError("lr"), at=2.0)}
+    failure = judge(errors, logs="/run/logs")
+    assert failure.cause == "error"
+    assert "Worker 2" in failure.message and "KeyError" in failure.detail
+    assert not failure.retryable
+
+
+def test_the_earliest_of_several_is_the_cause() -> None:
+    errors = {rank: told(rank, ValueError(f"number {rank}"), at=10.0 - rank) for rank in range(3)}
+    assert "number 2" in judge(errors, logs="").message
+
+
+def test_a_death_explains_what_all_others_say() -> None:
+    death = Exception("A worker health check failed.\n hostname='node7',\nThe actor died unexpectedly")
+    failure = judge({0: told(0, RuntimeError(BROKEN), at=1.0), 3: death}, logs="/run/logs")
+    assert failure.cause == "worker_lost" and failure.retryable
+    assert "Worker 3 on node7" in failure.message and "/run/logs/worker-3.log" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("story", "cause"),
+    [
+        ("The actor is dead because its node has died. Node Id: 77", "node_lost"),
+        ("Task was killed due to the node running low on memory.", "out_of_memory"),
+        ("Worker exit type: NODE_OUT_OF_MEMORY", "out_of_memory"),
+        ("possible causes: the process was killed by the OOM killer", "worker_lost"),
+    ],
+)
+def test_ray_s_text_about_a_dead_actor_is_read(story: str, cause: str) -> None:
+    assert judge({1: Exception(story)}, logs="").cause == cause
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), "worker_lost"),
+        (RuntimeError(BROKEN), "worker_lost"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
+        (StageFailed("stopped", "asked to stop"), "stopped"),
+    ],
+)
+def test_a_rank_knows_what_kind_of_failure_it_had(error: Exception, cause: str) -> None:
+    assert describe(error, rank=1, log="").cause == cause
+
+
+def test_failures_cross_ray_whole() -> None:
+    before = RankFailed(5, 7.5, StageFailed("node_lost", "gone", "where"))
+    after = pickle.loads(pickle.dumps(before))
+    assert (after.rank, after.at_seconds) == (5, 7.5)
+    assert (after.failure.cause, after.failure.message, after.failure.detail) == ("node_lost", "gone", "where")

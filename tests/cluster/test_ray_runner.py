@@ -1,0 +1,71 @@
+"""The runner on one small local Ray cluster, in the order of a run that has a hard day."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from espalier.config.job import WorkersConfig
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier_cluster.embedded import cluster
+from espalier_cluster.ray_runner import RayRunner
+from espalier_cluster.silence import silenced
+
+WORKERS = WorkersConfig(count=2, cpus_each=3)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def runner(run_folder: str) -> Iterator[RayRunner]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        with silenced(), cluster(WORKERS):
+            runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
+            yield runner
+            runner.close()
+
+
+def failure_of(runner: RayRunner, order: StageOrder) -> StageFailed:
+    with pytest.raises(StageFailed) as failed:
+        runner.run(order)
+    return failed.value
+
+
+def test_consecutive_orders_meet_the_same_processes_at_once(runner: RayRunner, run_folder: str) -> None:
+    results = [runner.run(StageOrder(run_folder, f"stage{n}", 1)) for n in range(2)]
+    started = time.monotonic()
+    results.append(runner.run(StageOrder(run_folder, "stage2", 1)))
+    assert time.monotonic() - started < 0.5
+    assert len({result.metrics["pid"] for result in results}) == 1
+    assert [result.stage for result in results] == ["stage0", "stage1", "stage2"]
+    assert results[0].metrics["sum"] == 1 + 2
+    assert results[0].metrics["threads"] == WORKERS.cpus_each
+
+
+def test_a_killed_worker_is_noticed_and_the_next_attempt_goes_on_in_a_new_group(
+    runner: RayRunner, run_folder: str
+) -> None:
+    before = runner.run(StageOrder(run_folder, "before", 1)).metrics["pid"]
+    failure = failure_of(runner, StageOrder(run_folder, "die", 1))
+    noticed_after = time.time() - float(Path(run_folder, "died_at").read_text())
+    assert failure.cause == "worker_lost" and failure.retryable
+    assert noticed_after < 3
+    assert f"{run_folder}/logs/worker-" in failure.message
+    after = runner.run(StageOrder(run_folder, "die", 2)).metrics
+    assert after["sum"] == 1 + 2 and after["pid"] != before
+    assert not psutil.pid_exists(before)
+
+
+def test_an_exception_on_one_rank_comes_back_with_its_traceback(runner: RayRunner, run_folder: str) -> None:
+    failure = failure_of(runner, StageOrder(run_folder, "raise", 1))
+    assert failure.cause == "error" and not failure.retryable
+    assert "Worker 1" in failure.message and "seven is not a power of two" in failure.message
+    assert "_misbehave" in failure.detail
+    assert "_misbehave" in Path(run_folder, "logs", "worker-1.log").read_text()

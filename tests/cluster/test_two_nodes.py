@@ -1,0 +1,88 @@
+"""Two hosts in small: two raylets on one machine, each with one worker's worth of room."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from espalier.config.faults import RefusedInput
+from espalier.config.job import WorkersConfig
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier_cluster.embedded import cluster
+from espalier_cluster.preflight import check_cluster
+from espalier_cluster.ray_runner import RayRunner
+from espalier_cluster.silence import silenced
+
+WORKERS = WorkersConfig(count=2)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: tmp_path_factory.mktemp(name) for name in ("a", "b", "run")}
+
+
+@pytest.fixture(scope="module")
+def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
+    """Node b was started in another folder than node a, so /proc/self/cwd is a storage that they do not share."""
+    with pytest.MonkeyPatch.context() as patch, silenced():
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.chdir(folders["a"])
+        both = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        patch.chdir(folders["b"])
+        both.add_node(num_cpus=1)
+        patch.chdir(folders["a"])
+        try:
+            with cluster(WORKERS, address=both.address, insecure=True):
+                yield both
+        finally:
+            both.shutdown()
+
+
+def test_a_node_that_does_not_see_the_storage_is_named_before_the_start(nodes: Cluster) -> None:
+    lost_node = nodes.list_all_nodes()[1]
+    with pytest.raises(RefusedInput) as refused:
+        check_cluster(WORKERS, Path("/proc/self/cwd/storage"))
+    (fault,) = refused.value.faults
+    assert fault.path == "storage" and f":{lost_node.node_manager_port})" in fault.allowed
+
+
+def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, folders: dict[str, Path]) -> None:
+    storage = folders["run"] / "storage"
+    check_cluster(WORKERS, storage, needed_bytes=1)
+    assert list(storage.iterdir()) == []
+
+
+def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
+    run_folder = str(folders["run"])
+    runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
+    helper = threading.Thread(target=_take_node_away_and_bring_one_back, args=(nodes, folders["run"] / "holding"))
+    helper.start()
+    try:
+        with pytest.raises(StageFailed) as failed:
+            runner.run(StageOrder(run_folder, "hold", 1))
+        assert failed.value.cause in ("worker_lost", "node_lost")
+        assert runner.run(StageOrder(run_folder, "hold", 2)).metrics["sum"] == 1 + 2
+    finally:
+        runner.close()
+        helper.join()
+
+
+def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dict[str, Path]) -> None:
+    runner = RayRunner(WorkersConfig(count=3), str(folders["run"]), work="stand_in:serve", patience_seconds=2)
+    with pytest.raises(StageFailed) as failed:
+        runner.run(StageOrder(str(folders["run"]), "any", 1))
+    assert failed.value.cause == "stopped" and "at most 2" in failed.value.message
+    runner.close()
+
+
+def _take_node_away_and_bring_one_back(nodes: Cluster, sign: Path) -> None:
+    while not sign.exists():
+        time.sleep(0.1)
+    nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
+    time.sleep(3)  # the second attempt finds too little room and waits
+    nodes.add_node(num_cpus=1)

@@ -1,0 +1,236 @@
+"""Plain model folders: what is exported is read again, and what others offer is held to the rules."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint_cases import Stopped, StoppingStorage
+from espalier.checkpoint.export import write_folder
+from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
+from espalier.checkpoint.storage import LocalStorage
+from espalier.config.faults import RefusedInput
+from safetensors.torch import save_file
+from torch import Tensor
+
+TENSORS = {
+    "embed.weight": torch.randn(13, 5),
+    "up.weight": torch.randn(7, 5),
+    "norm.weight": torch.randn(5),
+    "ids": torch.arange(3),
+}
+
+
+def _model(tensors: dict[str, Tensor] = TENSORS) -> ModelFolder:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return ModelFolder({"hidden_size": 5}, shapes, tensors.__getitem__, {"README.md": b"# slim\n"})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "max_shard_bytes", "num_shards"),
+    [
+        (torch.float32, 2**20, 1),
+        (torch.float32, 200, 2),
+        (torch.float32, 150, 3),
+        (torch.float32, 1, 4),
+        (torch.bfloat16, 200, 2),
+    ],
+)
+def test_an_export_reads_back_equal(
+    tmp_path: Path, dtype: torch.dtype, max_shard_bytes: int, num_shards: int
+) -> None:
+    storage = LocalStorage(tmp_path)
+    write_folder(storage, "out", model=_model(), dtype=dtype, max_shard_bytes=max_shard_bytes)
+    names = storage.list("out")
+    assert ("model.safetensors" in names) == (num_shards == 1)
+    assert sum(name.endswith(".safetensors") for name in names) == num_shards
+    again = tensors_of(tmp_path / "out")
+    assert again.config == {"hidden_size": 5}
+    assert again.shapes == _model().shapes
+    for name, tensor in TENSORS.items():
+        wanted = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        assert again.read(name).dtype == wanted.dtype
+        assert torch.equal(again.read(name), wanted)
+    assert storage.read_bytes("out/README.md", max_bytes=99) == b"# slim\n"
+    assert storage.list(".") == ("out",)
+
+
+def test_one_tensor_is_read_at_a_time_and_a_shard_is_let_go(tmp_path: Path) -> None:
+    import weakref
+
+    living: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    def read(name: str) -> Tensor:
+        nonlocal most
+        tensor = torch.zeros(10)
+        living.add(tensor)
+        most = max(most, len(living))
+        return tensor
+
+    model = ModelFolder({}, {f"t{i}": (10,) for i in range(23)}, read)
+    write_folder(LocalStorage(tmp_path), "out", model=model, dtype=torch.float32, max_shard_bytes=80)
+    assert most <= 4  # two of the shard being filled, two of the one before
+
+
+def test_an_export_replaces_an_earlier_one_but_nothing_else(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    write_folder(storage, "out", model=_model(), dtype=torch.float32)
+    write_folder(storage, "out", model=_model({"a": torch.zeros(3)}), dtype=torch.float32)
+    assert tensors_of(tmp_path / "out").shapes == {"a": (3,)}
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("long")
+    with pytest.raises(RefusedInput, match=r"chapter\.txt"):
+        write_folder(storage, "thesis", model=_model(), dtype=torch.float32)
+    assert (tmp_path / "thesis" / "chapter.txt").exists()
+
+
+def test_an_export_that_stops_is_not_there(tmp_path: Path) -> None:
+    counted = StoppingStorage(tmp_path / "counted")
+    write_folder(counted, "out", model=_model(), dtype=torch.float32, max_shard_bytes=200)
+    for stop_at in range(counted.num_calls):
+        root = tmp_path / str(stop_at)
+        with pytest.raises(Stopped):
+            write_folder(
+                StoppingStorage(root, stop_at=stop_at, how="torn"),
+                "out",
+                model=_model(),
+                dtype=torch.float32,
+                max_shard_bytes=200,
+            )
+        if (root / "out").exists():
+            assert tensors_of(root / "out").shapes == _model().shapes
+        write_folder(LocalStorage(root), "out", model=_model(), dtype=torch.float32)
+        assert tensors_of(root / "out").shapes == _model().shapes
+
+
+def _sharded(folder: Path) -> Path:
+    write_folder(LocalStorage(folder), "m", model=_model(), dtype=torch.float32, max_shard_bytes=200)
+    return folder / "m"
+
+
+def _change_index(folder: Path, change: Callable[[dict], None]) -> None:
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    change(index["weight_map"])
+    path.write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", ""]
+)
+def test_an_index_that_points_outside_is_refused(tmp_path: Path, name: str) -> None:
+    save_file({"norm.weight": torch.zeros(5)}, tmp_path / "secret.safetensors")
+    folder = _sharded(tmp_path)
+    _change_index(folder, lambda weight_map: weight_map.update({"norm.weight": name}))
+    with pytest.raises(RefusedInput, match="same folder"):
+        tensors_of(folder)
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    save_file({"norm.weight": torch.zeros(5)}, tmp_path / "secret.safetensors")
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    with pytest.raises(RefusedInput, match="stays inside"):
+        tensors_of(folder)
+
+
+def test_a_snapshot_of_the_hub_cache_may_link_to_its_blobs(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--x" / "blobs", tmp_path / "models--x" / "snapshots" / "c0ffee"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    save_file({"norm.weight": torch.ones(5)}, blobs / "b1")
+    (blobs / "b2").write_text("{}")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/b1")
+    (snapshot / "config.json").symlink_to("../../blobs/b2")
+    assert torch.equal(tensors_of(snapshot).read("norm.weight"), torch.ones(5))
+
+
+def test_all_faults_of_an_index_are_told_at_once(tmp_path: Path) -> None:
+    folder = _sharded(tmp_path)
+    shards = sorted(folder.glob("model-*.safetensors"))
+    shards[0].write_bytes(shards[0].read_bytes()[:-1])
+    _change_index(
+        folder, lambda weight_map: weight_map.update({"gone": "gone.safetensors", "lost": shards[1].name})
+    )
+    with pytest.raises(RefusedInput) as caught:
+        tensors_of(folder, setting="stages[0].model")
+    text = str(caught.value)
+    assert len(caught.value.faults) == 3
+    assert all(part in text for part in ("gone.safetensors", "lost", shards[0].name, "stages[0].model"))
+
+
+class _Canary:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("canary-was-run"),))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
+def test_pickled_weights_are_refused_and_never_opened(tmp_path: Path, monkeypatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(pickle.dumps(_Canary()))
+    with pytest.raises(RefusedInput, match=name) as caught:
+        tensors_of(tmp_path)
+    assert "save_pretrained" in str(caught.value)
+    assert not (tmp_path / "canary-was-run").exists()
+
+
+def _header(num_bytes: int, text: bytes) -> bytes:
+    return struct.pack("<Q", num_bytes) + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04K\x01.",
+        _header(2**63, b"{}"),
+        _header(200_000_000, b"{}" + b" " * 1000),
+        _header(58, b'{"a":{"dtype":"F32","shape":[2147483648],"data_offsets":[0,4]}}'),
+        _header(3, b"[1]"),
+    ],
+)
+def test_a_file_that_is_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(RefusedInput, match="whole safetensors file"):
+        tensors_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\0", "[" * 100_000])
+def test_a_config_that_is_no_json_object(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RefusedInput, match="JSON object"):
+        tensors_of(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput, match=r"config\.json"):
+        tensors_of(tmp_path / "nowhere")
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RefusedInput, match=r"model\.safetensors"):
+        tensors_of(tmp_path)
+
+
+def test_missing_extra_and_misshapen_tensors_are_told_at_once(tmp_path: Path) -> None:
+    model = tensors_of(_sharded(tmp_path))
+    require_shapes(model, _model().shapes)
+    wanted = {"embed.weight": (5, 13), "norm.weight": (5,), "ids": (3,), "down.weight": (5, 7)}
+    with pytest.raises(RefusedInput) as caught:
+        require_shapes(model, wanted)
+    assert [fault.path.split()[-1] for fault in caught.value.faults] == [
+        "down.weight",
+        "embed.weight",
+        "up.weight",
+    ]

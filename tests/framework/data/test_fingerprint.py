@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+from espalier.config.data import DataConfig
+from espalier.data.fingerprint import fingerprint, text_fingerprint
+
+
+def config(folder: Path, **changes: object) -> DataConfig:
+    train = {"source": "text", "files": [str(folder / "*.txt")]}
+    return DataConfig.model_validate({"train": train, "valid": {"fraction": 0.25}} | changes)
+
+
+def corpus(folder: Path, *texts: str) -> Path:
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_text(text)
+    return folder
+
+
+def test_it_follows_contents_not_places(tmp_path: Path) -> None:
+    here = corpus(tmp_path / "here", "abc", "def")
+    there = shutil.copytree(here, tmp_path / "there")
+    assert fingerprint(config(here)) == fingerprint(config(there))
+    (there / "1.txt").write_text("deg")
+    assert fingerprint(config(here)) != fingerprint(config(there))
+
+
+def test_it_follows_every_setting(tmp_path: Path) -> None:
+    here = corpus(tmp_path / "here", "abc", "def")
+    files = {"source": "text", "files": [str(here / "0.txt")]}
+    changed = [
+        config(here),
+        config(here, valid={"fraction": 0.5}),
+        config(here, valid=files),
+        config(here, sequence_tokens=11),
+        config(here, layout="documents"),
+        config(here, train=files),
+        config(here, train={"source": "json", "files": [str(here / "*.txt")]}),
+        config(here, train={"source": "hub", "dataset": "owner/name"}),
+        config(here, train={"source": "hub", "dataset": "owner/name", "split": "test"}),
+    ]
+    assert len({fingerprint(data) for data in changed}) == len(changed)
+
+
+def test_text_does_not_hang_on_the_cut(tmp_path: Path) -> None:
+    here = corpus(tmp_path / "here", "abc", "def")
+    cut = config(here, sequence_tokens=11, layout="documents")
+    assert text_fingerprint(config(here), "train") == text_fingerprint(cut, "train")
+    assert text_fingerprint(cut, "train") != text_fingerprint(cut, "valid")
+
+
+def test_training_text_hangs_on_the_validation_corpus(tmp_path: Path) -> None:
+    """Documents of the validation corpus are taken out of training."""
+    here, other = corpus(tmp_path / "here", "abc"), corpus(tmp_path / "other", "def", "ghi")
+    one, two = (
+        config(here, valid={"source": "text", "files": [str(other / name)]}) for name in ("0.txt", "1.txt")
+    )
+    assert text_fingerprint(one, "train") != text_fingerprint(two, "train")

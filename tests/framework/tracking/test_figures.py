@@ -1,0 +1,41 @@
+import math
+
+import pytest
+from espalier.tracking.figures import (
+    bytes_text,
+    count_text,
+    duration_text,
+    flops_text,
+    number_text,
+    plain_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        (count_text(134_515_008), "134.5 M"),
+        (count_text(1_050_000_000), "1.05 B"),
+        (count_text(4096), "4096"),
+        (count_text(12_345), "12.3 k"),
+        (count_text(3091.6), "3092"),
+        (count_text(0.25), "0.25"),
+        (flops_text(3.21e15), "3.21 PFLOP"),
+        (bytes_text(3.1 * 2**30), "3.10 GiB"),
+        (bytes_text(0), "0 B"),
+        (number_text(0.00012345), "0.0001234"),
+        (duration_text(0.42), "0.42 s"),
+        (duration_text(59.97), "60.0 s"),
+        (duration_text(247.4), "4:07 min"),
+        (duration_text(3 * 3600 + 245), "3:04 h"),
+        (duration_text(2 * 86400 + 5 * 3600), "2 d 5 h"),
+        (duration_text(math.inf), "?"),
+        (count_text(math.nan), "nan"),
+    ],
+)
+def test_numbers_read_as_people_write_them(text, right):
+    assert text == right
+
+
+def test_a_message_cannot_steer_the_terminal():
+    assert plain_text("gone\x1b[2J\r\nback") == "gone [2J  back"

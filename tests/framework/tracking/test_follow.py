@@ -1,0 +1,89 @@
+import os
+
+import pytest
+from espalier.tracking.events import EVENTS, EventLog
+from espalier.tracking.follow import Follower, News
+from espalier.tracking.record import STEPS, StepLog
+from framework.tracking.samples import step
+
+
+@pytest.fixture
+def follower(tmp_path):
+    return Follower(tmp_path)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return StepLog(tmp_path / STEPS)
+
+
+def test_tells_every_step_once(follower, log):
+    assert follower.poll() == News()
+    told = []
+    for number in range(1, 8):
+        log.append(step(number))
+        if number % 3 == 0:
+            told += follower.poll().steps
+    told += follower.poll().steps
+    assert told == [step(number) for number in range(1, 8)]
+    assert follower.poll() == News()
+
+
+def test_tells_how_many_steps_a_resume_took_back(follower, log):
+    for number in range(1, 6):
+        log.append(step(number))
+    follower.poll()
+    log.rewind("heal", 3)
+    for number in range(4, 8):
+        log.append(step(number, attempt=2))
+    news = follower.poll()
+    assert news.num_forgotten_steps == 2
+    assert [(one.step, one.attempt) for one in news.steps] == [(4, 2), (5, 2), (6, 2), (7, 2)]
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_tells_a_rewind_that_nothing_follows_yet(follower, log, kept):
+    for number in range(1, 6):
+        log.append(step(number))
+    follower.poll()
+    log.rewind("heal", kept)
+    assert follower.poll() == News(num_forgotten_steps=5 - kept)
+    log.append(step(kept + 1, attempt=2))
+    assert follower.poll() == News(steps=(step(kept + 1, attempt=2),))
+
+
+def test_sees_a_rewind_though_the_file_grew_past_its_old_size_in_place(tmp_path, follower, log):
+    for number in range(1, 4):
+        log.append(step(number))
+    follower.poll()
+    os.truncate(tmp_path / STEPS, 0)
+    for number in range(1, 9):
+        log.append(step(number, attempt=2))
+    news = follower.poll()
+    assert news.num_forgotten_steps == 3
+    assert len(news.steps) == 8
+
+
+def test_waits_for_the_rest_of_a_line(tmp_path, follower, log):
+    log.append(step(1))
+    whole = (tmp_path / STEPS).read_bytes()
+    (tmp_path / STEPS).write_bytes(whole[:30])
+    assert follower.poll() == News()
+    (tmp_path / STEPS).write_bytes(whole)
+    assert follower.poll().steps == (step(1),)
+
+
+def test_passes_over_a_line_that_a_crash_cut_off(tmp_path, follower, log):
+    log.append(step(1))
+    (tmp_path / STEPS).write_bytes((tmp_path / STEPS).read_bytes() + b'{"stage": "he')
+    assert follower.poll().steps == (step(1),)
+    StepLog(tmp_path / STEPS).append(step(2))
+    assert follower.poll() == News(steps=(step(2),))
+
+
+def test_tells_events_too(tmp_path, follower):
+    events = EventLog(tmp_path / EVENTS)
+    events.add("started", "slim")
+    assert [event.stage for event in follower.poll().events] == ["slim"]
+    events.add("finished", "slim")
+    assert [event.kind for event in follower.poll().events] == ["finished"]

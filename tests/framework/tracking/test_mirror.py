@@ -1,0 +1,202 @@
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from espalier.stages.result import Cost, StageResult
+from espalier.tracking import mirror as mirror_module
+from espalier.tracking.events import EVENTS, Event, EventLog, read_events
+from espalier.tracking.follow import News
+from espalier.tracking.mirror import Mirror
+from framework.tracking.samples import job, run_folder, step
+from wandb.proto.wandb_internal_pb2 import Record
+
+CANARY = "canary" * 7
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    return run_folder(tmp_path)
+
+
+def opened(folder: Path, mode: str = "offline") -> Mirror:
+    return Mirror.open(folder, job(mode=mode), EventLog(folder / EVENTS))
+
+
+def records(folder: Path) -> list[Record]:
+    """What the one offline run in `folder` holds once its end is on disk; W&B's service may be late."""
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+        found = [Record.FromString(data) for data in _log_entries(path.read_bytes())]
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the offline run has no end")
+
+
+def _log_entries(data: bytes) -> Iterator[bytes]:
+    """Whole entries of a log of 32 KiB blocks in which long entries lie in parts, as LevelDB writes them."""
+    place, entry = 7, b""
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, length, part = struct.unpack_from("<IHB", data, place)
+        entry += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if part in (1, 4):  # whole, or the last part
+            yield entry
+            entry = b""
+
+
+def history(folder: Path) -> list[dict]:
+    rows = [record.history.item for record in records(folder) if record.HasField("history")]
+    return [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows
+    ]
+
+
+def steps_sent(folder: Path) -> list[tuple[int, int]]:
+    return [(row["trainer/step"], row["attempt"]) for row in history(folder) if "attempt" in row]
+
+
+def write_result(folder: Path) -> None:
+    models = {
+        "parent": {"perplexity": 24.125, "parameters": 134_515_008, "samples": [{"prompt": "a", "text": "b"}]}
+    }
+    result = StageResult("score", "evaluate", "k", "done", None, {"models": models}, Cost(tokens=8192))
+    path = folder / "stages" / "score" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result.to_json()))
+
+
+def test_an_offline_run_holds_steps_config_axis_and_results(folder):
+    write_result(folder)
+    mirror = opened(folder)
+    mirror.receive(News(steps=(step(1), step(2, loss=2.25))))
+    mirror.receive(News(steps=(step(3),), events=(Event("finished", "score", 2000.0),)))
+    mirror.close()
+    assert read_events(folder / EVENTS) == []
+    assert steps_sent(folder) == [(1, 1), (2, 1), (3, 1)]
+    second = history(folder)[1]
+    assert second["loss"] == second["loss/forward_kl"] == second["stage/heal/loss"] == 2.25
+    assert (second["tokens"], second["peak_gib"]) == (2048, 3.0)
+    held = records(folder)
+    started = next(record.run for record in held if record.HasField("run"))
+    config = {item.key: json.loads(item.value_json) for item in started.config.update}
+    assert (started.display_name, config["storage"]) == ("slim", "/nowhere")
+    assert any(
+        record.metric.glob_name == "*" and record.metric.step_metric == "trainer/step" for record in held
+    )
+    summary = [i for r in held if r.HasField("summary") for i in r.summary.update]
+    assert any(json.loads(item.value_json) == 24.125 for item in summary)
+    assert any("stages/nrows" in row for row in history(folder))
+
+
+def test_steps_taken_again_after_a_resume_are_sent_once(folder):
+    mirror = opened(folder)
+    mirror.receive(News(steps=tuple(step(n) for n in range(1, 6))))
+    mirror.receive(News(steps=tuple(step(n, attempt=2) for n in range(4, 8)), num_forgotten_steps=2))
+    mirror.close()
+    assert steps_sent(folder) == [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 2), (7, 2)]
+
+
+def test_a_mirror_that_starts_anew_leaves_one_offline_run_with_every_step_once(folder):
+    program = f"""
+import os, signal
+from pathlib import Path
+from espalier.tracking.follow import News
+from framework.tracking.samples import step
+from framework.tracking.test_mirror import opened
+opened(Path({str(folder)!r})).receive(News(steps=(step(1), step(2))))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    tests = str(Path(__file__).parents[2])
+    # Without the address of this process's W&B service, which would keep the run open.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment["PYTHONPATH"] = tests
+    killed = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 1
+    second = opened(folder)
+    second.receive(News(steps=(step(1), step(2), step(3, attempt=2))))
+    second.close()
+    assert steps_sent(folder) == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_no_secret_of_the_environment_reaches_a_file(folder, monkeypatch):
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "ANYTHING"):
+        monkeypatch.setenv(name, CANARY)
+    mirror = opened(folder)
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+
+
+def test_a_failure_is_told_once_and_never_raised(folder):
+    mirror = opened(folder)
+
+    class Dead:
+        def log(self, values):
+            raise OSError("the service is gone")
+
+    mirror._run = Dead()
+    for number in range(1, 4):
+        mirror.receive(News(steps=(step(number),)))
+    mirror.close()
+    events = read_events(folder / EVENTS)
+    assert [event.kind for event in events] == ["mirror"]
+    assert "the service is gone" in events[0].message
+
+
+def test_where_the_server_cannot_be_reached_the_run_is_mirrored_offline(folder, monkeypatch):
+    real = mirror_module._init
+
+    def init(run_folder, job, *, wandb_id, online):
+        if online:
+            raise TimeoutError("no answer")
+        return real(run_folder, job, wandb_id=wandb_id, online=online)
+
+    monkeypatch.setattr(mirror_module, "has_key", lambda: True)
+    monkeypatch.setattr(mirror_module, "_init", init)
+    mirror = opened(folder, "auto")
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    assert steps_sent(folder) == [(1, 1)]
+    assert ["no answer" in event.message for event in read_events(folder / EVENTS)] == [True]
+
+
+def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, monkeypatch):
+    monkeypatch.setattr(mirror_module, "has_key", lambda: False)
+    mirror = opened(folder, "online")
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    assert steps_sent(folder) == [(1, 1)]
+    assert ["wandb login" in event.message for event in read_events(folder / EVENTS)] == [True]
+
+
+def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):
+    assert not mirror_module.has_key()
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine api.wandb.ai login user password {CANARY}\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert mirror_module.has_key()
+
+
+def test_off_writes_nothing(folder):
+    mirror = opened(folder, "off")
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    assert not (folder / "wandb").exists()

@@ -1,0 +1,53 @@
+"""Several ranks on this machine, meeting through a file, with a bound on their time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from espalier.distributed.world import World
+
+
+def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:
+    """What `work(world, *arguments)` returns on each of `num_ranks` gloo processes, by rank.
+
+    Args:
+        work: a function of a module (it is found again by name).
+        seconds: after which everything is killed and the test fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="espalier-ranks-") as folder:
+        context = mp.start_processes(
+            _rank, (num_ranks, folder, work, arguments), nprocs=num_ranks, join=False, start_method="spawn"
+        )
+        deadline = time.monotonic() + seconds
+        while not context.join(timeout=1.0):
+            if time.monotonic() > deadline:
+                for process in context.processes:
+                    process.kill()
+                raise TimeoutError(f"{num_ranks} ranks did not end within {seconds:.0f} s")
+        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(num_ranks)]
+
+
+def _rank(rank: int, num_ranks: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=num_ranks,
+        timeout=timedelta(seconds=120),
+    )
+    result = work(World.from_process_group(), *arguments)
+    torch.save(result, Path(folder, f"{rank}.pt"))
+    dist.barrier()
+    dist.destroy_process_group()
