@@ -56,9 +56,9 @@ def plan(
         return
     folder = RunFolder.of(prepared.job)
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
-    console = Console()
+    console = terminal()
     show_plan(console, prepared, done)
-    console.print(room_line(prepared))
+    console.print(room_line(prepared), soft_wrap=True)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def run(
 
     prepared = prepare(read_job(job_file, overrides or ()))
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
-    raise SystemExit(drive(prepared, how, Console()))
+    raise SystemExit(drive(prepared, how, terminal()))
 
 
 @app.command()
@@ -113,6 +113,12 @@ def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.
     from espalier.report.page import write_report
 
     print(write_report(run_folder))
+
+
+def terminal() -> Console:
+    """Where results are shown. A pipe or a log has no width of its own, and tables are not cut for it."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 if __name__ == "__main__":

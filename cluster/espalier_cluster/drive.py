@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -76,6 +76,7 @@ def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
         for old in ("stages", "records", "exports", "run.json"):
             path = folder.path / old
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (folder.path / "failure.txt").unlink(missing_ok=True)
     write_json(folder.path / "job.json", resolved(prepared.job))
     write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
     if not (folder.path / "run.json").exists():
@@ -135,8 +136,11 @@ def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console
     """Follow the record in a thread: what it tells goes to the terminal and to W&B."""
     names = [stage.name for stage in prepared.plan.stages]
     mirror, follower = Mirror.open(folder.path, prepared.job, events), Follower(folder.path)
+    earlier = follower.poll()
+    mirror.receive(earlier)
     done = threading.Event()
     with open_display(names, console) as display:
+        display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
 
         def look() -> None:
             news = follower.poll()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from espalier.models.families import shape_of
 from espalier.planning.memory import WorkerMemory
@@ -22,49 +21,57 @@ from espalier.tracking.figures import bytes_text, count_text
 def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ()) -> None:
     """What the job will do: stages and shapes, then memory of one worker of each stage that trains."""
     job = prepared.job
-    gpus = f", {job.workers.gpus_each} GPU each" if job.workers.gpus_each else ", CPU"
-    console.print(Text(f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers{gpus}"))
+    place = "one GPU each" if job.workers.gpus_each else "CPU"
+    console.print(f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers, {place}")
     console.print(_stages(prepared.previews, done))
-    for preview in prepared.previews:
-        if preview.memory is not None:
-            console.print(_memory(preview.stage.name, preview.memory))
+    trained = [preview for preview in prepared.previews if preview.memory is not None]
+    if trained:
+        console.print(_memory(trained))
     total = sum(preview.flops or 0 for preview in prepared.previews)
     disk = sum(preview.bytes_on_disk for preview in prepared.previews)
-    console.print(f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} below {job.storage}")
+    text = f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} on disk below {job.storage}"
+    console.print(text, soft_wrap=True)
 
 
 def _stages(previews: Sequence[StagePreview], done: Sequence[str]) -> Table:
-    table = Table("stage", "kind", "from", "shape", "parameters", "steps", "tokens", "FLOPs", "on disk", "")
-    for name in ("parameters", "steps", "tokens", "FLOPs", "on disk"):
-        next(column for column in table.columns if column.header == name).justify = "right"
+    table = _table("stage", "kind", "from", "layers x hidden, FFN, heads/KV")
+    for header in ("parameters", "steps", "tokens", "FLOPs", "on disk"):
+        table.add_column(header, justify="right", no_wrap=True)
     for preview in previews:
-        config = preview.stage.config
         table.add_row(
-            preview.stage.name,
-            config.kind,
-            ", ".join(preview.stage.inputs) or str(getattr(config, "model", "")),
+            f"{preview.stage.name} (done)" if preview.stage.name in done else preview.stage.name,
+            preview.stage.config.kind,
+            ", ".join(preview.stage.inputs) or "files",
             _shape(preview) if preview.makes_model else "",
             f"{preview.parameters:,}" if preview.makes_model else "",
             f"{preview.steps:,}" if preview.steps else "",
             count_text(preview.tokens) if preview.tokens else "",
             count_text(preview.flops) if preview.flops else "",
             bytes_text(preview.bytes_on_disk) if preview.bytes_on_disk else "",
-            "done" if preview.stage.name in done else "",
         )
     return table
 
 
 def _shape(preview: StagePreview) -> str:
     shape = shape_of(preview.config)
-    return f"{shape.layers} x {shape.hidden}, FFN {shape.ffn}, heads {shape.heads}/{shape.kv_heads}"
+    return f"{shape.layers} x {shape.hidden}, {shape.ffn}, {shape.heads}/{shape.kv_heads}"
 
 
-def _memory(stage: str, memory: WorkerMemory) -> Table:
-    table = Table(title=f"{stage}: memory of one worker", title_justify="left")
-    for field in fields(memory):
-        table.add_column(field.name.replace("_", " "), justify="right")
-    table.add_column("peak", justify="right", style="bold")
-    table.add_row(*(bytes_text(getattr(memory, f.name)) for f in fields(memory)), bytes_text(memory.total))
+def _memory(trained: Sequence[StagePreview]) -> Table:
+    table = _table("memory of one worker")
+    for preview in trained:
+        table.add_column(preview.stage.name, justify="right")
+    memories = [preview.memory for preview in trained if preview.memory]
+    for field in fields(WorkerMemory):
+        table.add_row(field.name.replace("_", " "), *(bytes_text(getattr(memory, field.name)) for memory in memories))
+    table.add_row("peak", *(bytes_text(memory.total) for memory in memories), style="bold")
+    return table
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, no_wrap=True)
     return table
 
 
@@ -74,7 +81,7 @@ def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
         models = result.metrics.get("models")
         if not models:
             continue
-        table = Table("model", title=f"{result.stage}", title_justify="left")
+        table = _table("model")
         for header in ("parameters", "perplexity", "tokens", "FLOPs/token", "tokens/s"):
             table.add_column(header, justify="right")
         for name in sorted(models, key=lambda name: name == result.metrics["model"]):
@@ -96,11 +103,3 @@ def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
 def plan_json(previews: Sequence[StagePreview]) -> str:
     """The plan as the run's folder keeps it."""
     return json.dumps([preview.to_json() for preview in previews], indent=2)
-
-
-def read_results(folder: Path, names: Sequence[str]) -> list[StageResult]:
-    """Committed results among these stages."""
-    from espalier.stages.run_folder import RunFolder
-
-    found = (RunFolder(folder).result(name) for name in names)
-    return [result for result in found if result is not None]

@@ -13,6 +13,8 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 import transformers
@@ -44,7 +46,7 @@ def main() -> None:
     rows = torch.randint(0, 49152, (options.rows, options.tokens), device=device)
     mask = torch.ones_like(rows, dtype=torch.bool)
     mask[:, -3:] = False
-    seconds = _take_turns(_passes(model, config, rows, mask), options.rounds, on_gpu=on_gpu)
+    seconds = _take_turns(_Bench(model, config, rows, mask), options.rounds)
     plain = statistics.median(seconds["plain"])
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, {dtype}, {options.layers} layers, {options.rows} x {options.tokens} tokens")
@@ -53,34 +55,35 @@ def main() -> None:
         print(f"{kind:<10} {1e3 * middle:8.2f} ms  {middle / plain:5.3f} x")
 
 
-def _passes(
-    model: torch.nn.Module, config: dict[str, object], rows: torch.Tensor, mask: torch.Tensor
-) -> dict[str, Callable[[], None]]:
-    body, places, shape = model.base_model, probes(config), shape_of(config)
+@dataclass(frozen=True)
+class _Bench:
+    """One model and one microbatch; `run` is timed, the hooking around it is not, as it happens once a stage."""
 
-    def plain() -> None:
-        with torch.no_grad():
-            body(input_ids=rows, use_cache=False)
+    model: torch.nn.Module
+    config: dict[str, object]
+    rows: torch.Tensor
+    mask: torch.Tensor
 
-    def measured(token_mask: torch.Tensor | None) -> None:
-        with measuring(model, places, shape) as meter, meter.microbatch(token_mask):
-            body(input_ids=rows, use_cache=False)
+    def seconds(self, kind: str) -> float:
+        if kind == "plain":
+            return self._timed(torch.no_grad)
+        with measuring(self.model, probes(self.config), shape_of(self.config)) as meter:
+            return self._timed(lambda: meter.microbatch(self.mask if kind == "masked" else None))
 
-    return {"plain": plain, "measured": lambda: measured(None), "masked": lambda: measured(mask)}
+    def _timed(self, context: Callable[[], AbstractContextManager[None]]) -> float:
+        clock = time.perf_counter if self.rows.is_cuda else time.process_time
+        started = clock()
+        with context():
+            self.model.base_model(input_ids=self.rows, use_cache=False)
+        if self.rows.is_cuda:
+            torch.cuda.synchronize()
+        return clock() - started
 
 
-def _take_turns(passes: dict[str, Callable[[], None]], rounds: int, *, on_gpu: bool) -> dict[str, list[float]]:
-    clock = time.perf_counter if on_gpu else time.process_time
-    seconds: dict[str, list[float]] = {kind: [] for kind in passes}
-    for number in range(rounds + 2):
-        for kind, run in passes.items():
-            started = clock()
-            run()
-            if on_gpu:
-                torch.cuda.synchronize()
-            if number >= 2:  # two rounds of warming up
-                seconds[kind].append(clock() - started)
-    return seconds
+def _take_turns(bench: _Bench, rounds: int) -> dict[str, list[float]]:
+    kinds = ("plain", "measured", "masked")
+    turns = [{kind: bench.seconds(kind) for kind in kinds} for _ in range(rounds + 2)]
+    return {kind: [turn[kind] for turn in turns[2:]] for kind in kinds}  # two rounds of warming up
 
 
 def _options() -> argparse.Namespace:

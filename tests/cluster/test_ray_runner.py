@@ -46,7 +46,7 @@ def test_consecutive_orders_meet_the_same_processes_at_once(runner: RayRunner, r
     assert len({result.metrics["pid"] for result in results}) == 1
     assert [result.stage for result in results] == ["stage0", "stage1", "stage2"]
     assert results[0].metrics["sum"] == 1 + 2
-    assert results[0].metrics["threads"] == WORKERS.cpus_each
+    assert results[0].metrics["threads"] == str(WORKERS.cpus_each)
 
 
 def test_a_killed_worker_is_noticed_and_the_next_attempt_goes_on_in_a_new_group(

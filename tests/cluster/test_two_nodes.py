@@ -1,9 +1,9 @@
 """Two hosts in small: two raylets on one machine, each with one worker's worth of room."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,16 +60,20 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
 def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
     runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
-    helper = threading.Thread(target=_take_node_away_and_bring_one_back, args=(nodes, folders["run"] / "holding"))
-    helper.start()
-    try:
-        with pytest.raises(StageFailed) as failed:
-            runner.run(StageOrder(run_folder, "hold", 1))
-        assert failed.value.cause in ("worker_lost", "node_lost")
-        assert runner.run(StageOrder(run_folder, "hold", 2)).metrics["sum"] == 1 + 2
-    finally:
-        runner.close()
-        helper.join()
+    with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
+        first = pool.submit(runner.run, StageOrder(run_folder, "hold", 1))
+        while not (folders["run"] / "holding").exists():
+            time.sleep(0.1)
+        nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
+        removed_at = time.monotonic()
+        failure = first.exception()
+        assert isinstance(failure, StageFailed) and failure.cause in ("worker_lost", "node_lost")
+        assert time.monotonic() - removed_at < 20
+        second = pool.submit(runner.run, StageOrder(run_folder, "hold", 2))
+        time.sleep(2)
+        nodes.add_node(num_cpus=1)
+        assert second.result().metrics["sum"] == 1 + 2
+    runner.close()
 
 
 def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dict[str, Path]) -> None:
@@ -78,11 +82,3 @@ def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dic
         runner.run(StageOrder(str(folders["run"]), "any", 1))
     assert failed.value.cause == "stopped" and "at most 2" in failed.value.message
     runner.close()
-
-
-def _take_node_away_and_bring_one_back(nodes: Cluster, sign: Path) -> None:
-    while not sign.exists():
-        time.sleep(0.1)
-    nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
-    time.sleep(3)  # the second attempt finds too little room and waits
-    nodes.add_node(num_cpus=1)

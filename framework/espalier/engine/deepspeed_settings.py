@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from espalier.config.training import ZeroLevel
+from espalier.engine.sizes import BUCKET_ELEMENTS
 
 _DEEPSPEED_STAGE: dict[ZeroLevel, int] = {"none": 0, "optimizer": 1, "gradients": 2, "parameters": 3}
 
@@ -17,13 +18,24 @@ def deepspeed_config(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    num_parameters: int,
     num_microbatches: int = 1,
     clip: float = 0.0,
     offload: bool = False,
 ) -> dict[str, Any]:
-    """The configuration of one engine. Batches, schedule and checkpoints are ours; DeepSpeed knows of none."""
+    """The configuration of one engine. Batches, schedule and checkpoints are ours; DeepSpeed knows of none.
+
+    Buckets are allocated whole, so they are no larger than the model.
+    """
     on_gpu = device.type == "cuda"
-    zero: dict[str, Any] = {"stage": _DEEPSPEED_STAGE[level], "overlap_comm": on_gpu, "contiguous_gradients": True}
+    bucket = min(num_parameters, BUCKET_ELEMENTS)
+    zero: dict[str, Any] = {
+        "stage": _DEEPSPEED_STAGE[level],
+        "overlap_comm": on_gpu,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
     if offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
     return {
@@ -38,11 +50,11 @@ def deepspeed_config(
     }
 
 
-def sharded_construction(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
-    """The context under which parameters are sharded over all workers as modules are made."""
+def sharded_construction(config: dict[str, Any]) -> AbstractContextManager[Any]:
+    """The context under which parameters are sharded over all workers as modules are made, for level parameters."""
     import deepspeed
 
-    return deepspeed.zero.Init(config_dict_or_path=deepspeed_config("parameters", dtype=dtype, device=device))
+    return deepspeed.zero.Init(config_dict_or_path=config)
 
 
 def prepare_deepspeed() -> None:

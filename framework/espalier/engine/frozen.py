@@ -16,6 +16,7 @@ from espalier.engine.closing import close_deepspeed, empty_module, free_memory
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
 from espalier.engine.layouts import owned_run
 from espalier.models.build import build_network
+from espalier.models.families import num_parameters
 from espalier.models.network import HeadUse, Network
 from espalier.objectives.signal import Signal
 
@@ -33,16 +34,19 @@ class FrozenModel:
         dtype: torch.dtype,
         world: World,
     ) -> None:
-        config = reader.manifest.origin.model
+        model = reader.manifest.origin.model
         self._sharded = zero_level == "parameters"
+        config = deepspeed_config(
+            "parameters", dtype=dtype, device=world.device, num_parameters=num_parameters(model)
+        )
         if self._sharded:
             prepare_deepspeed()
-        sharding = sharded_construction(dtype, world.device) if self._sharded else None
-        network = build_network(config, dtype=dtype, device=world.device, sharding=sharding)
+        sharding = sharded_construction(config) if self._sharded else None
+        network = build_network(model, dtype=dtype, device=world.device, sharding=sharding)
         network.requires_grad_(False).eval()
         _fill(network, reader, rank=world.rank)
         self.network: Network = network
-        self._engine: Any = _shard(network, dtype, world) if self._sharded else None
+        self._engine: Any = _shard(network, config) if self._sharded else None
 
     @torch.no_grad()
     def run(self, batch: Batch, use: HeadUse[T] | None = None) -> Any:
@@ -77,10 +81,9 @@ class FrozenModel:
             yield
 
 
-def _shard(network: Network, dtype: torch.dtype, world: World) -> Any:
+def _shard(network: Network, config: dict[str, Any]) -> Any:
     import deepspeed
 
-    config = deepspeed_config("parameters", dtype=dtype, device=world.device)
     engine, *_ = deepspeed.initialize(model=network, config=config, dist_init_required=False)
     return engine
 

@@ -15,6 +15,7 @@ from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
 from espalier.engine.zero import ZeroEngine
 from espalier.models.build import build_network
+from espalier.models.families import num_parameters
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,20 @@ def open_engine(
     The weights go from the files straight into this worker's part of the float32 masters: every level starts from
     the same bits, and at level parameters no worker ever holds the model.
     """
+    model = reader.manifest.origin.model
+    config = deepspeed_config(
+        spec.zero_level,
+        dtype=spec.dtype,
+        device=world.device,
+        num_parameters=num_parameters(model),
+        num_microbatches=spec.num_microbatches,
+        clip=spec.optimizer.clip,
+        offload=spec.optimizer.offload,
+    )
     if spec.zero_level != "none":
         prepare_deepspeed()
-    sharding = sharded_construction(spec.dtype, world.device) if spec.zero_level == "parameters" else None
-    network = build_network(reader.manifest.origin.model, dtype=spec.dtype, device=world.device, sharding=sharding)
+    sharding = sharded_construction(config) if spec.zero_level == "parameters" else None
+    network = build_network(model, dtype=spec.dtype, device=world.device, sharding=sharding)
     network.train()
     if spec.activation_checkpointing:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -51,14 +62,6 @@ def open_engine(
     if spec.zero_level == "none":
         engine = PlainEngine(network, objective, optimizer=spec.optimizer, world=world)
     else:
-        config = deepspeed_config(
-            spec.zero_level,
-            dtype=spec.dtype,
-            device=world.device,
-            num_microbatches=spec.num_microbatches,
-            clip=spec.optimizer.clip,
-            offload=spec.optimizer.offload,
-        )
         engine = ZeroEngine(
             network, objective, level=spec.zero_level, optimizer=spec.optimizer, config=config, world=world
         )

@@ -1,8 +1,8 @@
 """The loss of a microbatch and its gradients, from hidden states, without the logits of all its tokens at once.
 
-The gradient is computed beside the value, a few tokens at a time, during the forward pass; its upstream is a scalar,
-which backward multiplies in. So backward needs neither logits nor head: under zero_level parameters the head's
-weight is empty by then.
+The gradient is computed beside the value, a few tokens at a time, during the forward pass; its upstream is a
+scalar, which backward multiplies in. So backward needs neither logits nor head: under zero_level parameters
+the head's weight is empty by then.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from espalier.objectives.chunk_size import default_chunk_size
 from espalier.objectives.head import Head, wide_dtype
+from espalier.objectives.sizes import default_chunk_size
 from espalier.objectives.sweep import Sweep, Targets
 from espalier.objectives.terms import Term
 
@@ -48,9 +48,9 @@ def head_objective(
 ) -> HeadLoss:
     """Sum the terms over the tokens that count and prepare the gradients; extra memory is bounded by the chunk.
 
-    Products run in autocast's dtype where it is on, otherwise in that of `hidden`; softmax and sums in fp32. The
-    gradient of weight and bias is summed in fp32 over the chunks and rounded once. What needs no gradient (a frozen
-    head, no_grad) costs none.
+    Products run in autocast's dtype where it is on, otherwise in that of `hidden`; softmax and sums in fp32.
+    The gradient of weight and bias is summed in fp32 over the chunks and rounded once. What needs no gradient
+    (a frozen head, no_grad) costs none.
 
     Args:
         hidden: [N, D] of the student, after its final norm.
@@ -63,7 +63,9 @@ def head_objective(
     """
     assert len(scales) == len(terms) > 0 and min(scales) > 0, "one positive scale per term, at least one term"
     sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
-    total, sums = _HeadObjective.apply(hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled())
+    total, sums = _HeadObjective.apply(
+        hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled()
+    )
     return HeadLoss(total, sums, sweep.num_tokens)
 
 
@@ -93,13 +95,18 @@ def _sweep(
     device = hidden.device.type
     vocabulary, signal = len(head.weight), targets.signal
     assert signal is None or len(signal.head_weight) == vocabulary, (
-        f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)} rows"
+        f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)}
+        rows"
     )
-    size = chunk_tokens or default_chunk_size(device, vocabulary, terms=terms)
+    size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.weights.nonzero().squeeze(-1)  # on a GPU the host waits here, and nowhere else
     return Sweep(
         *_for_products(hidden, head),
-        *((None, None) if signal is None else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))),
+        *(
+            (None, None)
+            if signal is None
+            else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))
+        ),
         targets=targets,
         terms=tuple(terms),
         chunks=counted.split(size),

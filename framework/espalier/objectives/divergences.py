@@ -1,11 +1,12 @@
 """What each loss is: functions of logits, one value per token, in the words of their papers.
 
-These are the definitions. Training computes the same values and their gradients in `gradients.py`; tests hold the
-two together. p is the teacher's distribution, q the student's. Logits are [N, V] float32 (float64 in tests), labels
-[N] int64, values [N]; nothing is summed over tokens here.
+These are the definitions. Training computes the same values and their gradients in `gradients.py`; tests hold
+the two together. p is the teacher's distribution, q the student's. Logits are [N, V] float32 (float64 in
+tests), labels [N] int64, values [N]; nothing is summed over tokens here.
 
-A divergence at temperature tau is tau^2 * D(softmax(t / tau), softmax(s / tau)): the square keeps the size of the
-gradient when tau changes (Hinton et al. 2015, arXiv 1503.02531, section 2). At temperature 1 it does nothing.
+A divergence at temperature tau is tau^2 * D(softmax(t / tau), softmax(s / tau)): the square keeps the size of
+the gradient when tau changes (Hinton et al. 2015, arXiv 1503.02531, section 2). At temperature 1 it does
+nothing.
 """
 
 from __future__ import annotations

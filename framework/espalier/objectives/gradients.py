@@ -1,11 +1,13 @@
 """Each loss with its gradient by the student's logits, in closed form: a few passes over one chunk, no graph.
 
-With q = softmax(s), any loss f(q) has the gradient q * (u - sum(q u)), u = df/dq. For cross_entropy and forward_kl
-that is q minus the target; the others are written out below. `logits_gradient` is the only place that chooses how a
-chunk is computed: a fused kernel for a GPU goes in there, behind the same signature.
+With q = softmax(s), any loss f(q) has the gradient q * (u - sum(q u)), u = df/dq. For cross_entropy and
+forward_kl that is q minus the target; the others are written out below. `logits_gradient` is the only place
+that chooses how a chunk is computed: a fused kernel for a GPU goes in there, behind the same signature.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,15 +15,28 @@ from torch import Tensor
 from espalier.objectives.divergences import log_mixture
 from espalier.objectives.terms import Term
 
-# Tensors [N, V] alive at once in `logits_gradient`, its two inputs included; the chunk's size follows from it.
-NUM_BUFFERS = {
-    "cross_entropy": 2,
-    "forward_kl": 3,
-    "reverse_kl": 4,
-    "jsd": 5,
-    "skewed_forward_kl": 5,
-    "skewed_reverse_kl": 5,
-}
+
+def scaled_gradient(
+    terms: Sequence[Term],
+    scales: Sequence[float],
+    student_logits: Tensor,
+    *,
+    teacher_logits: Tensor | None,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Every term's values [number of terms, N], unscaled, and the gradient [N, V] of their scaled sum.
+
+    Inputs are those of `logits_gradient`, and overwritten too.
+    """
+    values, total = [], None
+    for position, (term, scale) in enumerate(zip(terms, scales, strict=True)):
+        student, teacher = student_logits, teacher_logits
+        if position < len(terms) - 1:  # the next term needs them whole
+            student, teacher = student.clone(), teacher.clone() if term.needs_teacher else None
+        value, gradient = logits_gradient(term, student, teacher_logits=teacher, labels=labels)
+        values.append(value)
+        total = gradient.mul_(scale) if total is None else total.add_(gradient, alpha=scale)
+    return torch.stack(values), total
 
 
 def logits_gradient(
@@ -118,7 +133,7 @@ def _centred(q: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _softmax(logits: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Probabilities [N, V] and log sum exp [N, 1], the latter read off the largest entry: no second exp pass."""
+    """Probabilities [N, V] and log sum exp [N, 1], the latter read off the largest entry."""
     largest = logits.amax(-1, keepdim=True)
     probabilities = torch.softmax(logits, -1, out=out)
     return probabilities, largest - probabilities.amax(-1, keepdim=True).log()

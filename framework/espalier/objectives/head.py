@@ -1,4 +1,4 @@
-"""A model's head, and the three matrix products of its loss: logits, gradient of hidden, gradient of weight."""
+"""A model's head, and the matrix products of its loss: logits, gradient of hidden, gradient of weight."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Head:
     bias: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[C, V] fp32 of hidden [C, D]. A GPU hands out its fp32 sums as they are, a CPU rounds them to the dtype."""
+        """[C, V] fp32 of hidden [C, D]. A GPU hands out its fp32 sums, a CPU rounds them to the dtype first."""
         wide = wide_dtype(self.weight.dtype)
         if hidden.is_cuda and self.weight.dtype != wide:
             logits = torch.mm(hidden, self.weight.t(), out_dtype=wide)
@@ -59,9 +59,9 @@ class Gradients:
         )
 
     def add_(self, logits_gradient: Tensor, *, rows: Tensor, inputs: Tensor, head: Head) -> None:
-        """Carry on the gradient of a chunk's logits [C, V] to inputs [C, D], which lie at `rows`, and to the head."""
+        """Carry the gradient of a chunk's logits [C, V] on to its inputs [C, D], which lie at `rows`, and the head."""
         if self.bias is not None:
-            self.bias += logits_gradient.sum(0)
+            self.bias.add_(logits_gradient.sum(0, dtype=self.bias.dtype))
         factor = logits_gradient.to(inputs.dtype)
         if self.hidden is not None:
             self.hidden[rows] = (factor @ head.weight).to(self.hidden.dtype)

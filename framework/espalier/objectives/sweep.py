@@ -1,4 +1,4 @@
-"""One pass over the tokens that count, a chunk at a time: values of the terms and, where wanted, gradients."""
+"""One pass over the tokens that count, a chunk at a time: values of the terms, and gradients if wanted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from espalier.objectives.divergences import token_values
-from espalier.objectives.gradients import logits_gradient
+from espalier.objectives.gradients import scaled_gradient
 from espalier.objectives.head import Gradients, Head, wide_dtype
 from espalier.objectives.signal import Signal
+from espalier.objectives.sizes import block_size
 from espalier.objectives.terms import Term
 
 
@@ -63,7 +64,7 @@ class Sweep:
     def values_and_gradients(
         self, scales: Sequence[float], *, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor, Gradients]:
-        """`values`, and the gradients of sum_terms scale * sum_tokens weight * value by hidden, weight and bias."""
+        """`values`, and the gradients of the sum of scale * weight * value over terms and tokens."""
         values, gradients = self._no_values(), Gradients.zeros(self.hidden, self.student, wanted=wanted)
         for rows in self.chunks:
             values[:, rows], logits_gradient = self._chunk_gradient(rows, scales)
@@ -86,39 +87,34 @@ class Sweep:
         return student, self.teacher.logits(self.teacher_hidden[rows]).to(student.dtype)
 
     def _chunk_values(self, rows: Tensor) -> Tensor:
+        """[number of terms, C]."""
         student, teacher = self._logits(rows)
-        labels = self.targets.labels[rows]
-        values = [token_values(term, student, teacher_logits=teacher, labels=labels) for term in self.terms]
-        return torch.stack(values)
+        labels, values = self.targets.labels[rows], []
+        for part in _blocks(student):
+            theirs = None if teacher is None else teacher[part]
+            block = [
+                token_values(term, student[part], teacher_logits=theirs, labels=labels[part])
+                for term in self.terms
+            ]
+            values.append(torch.stack(block))
+        return torch.cat(values, dim=1)
 
     def _chunk_gradient(self, rows: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Values [number of terms, C] and the gradient of the scaled, weighted sum by the logits, [C, V]."""
         student, teacher = self._logits(rows)
-        labels, weights = self.targets.labels[rows], self.targets.weights[rows]
-        in_place = self.student.weight.dtype == student.dtype
-        gradient = student if in_place else torch.empty_like(student, dtype=self.student.weight.dtype)
-        values = []
+        labels, factors, values = self.targets.labels[rows], self.targets.weights[rows].unsqueeze(-1), []
+        dtype = self.student.weight.dtype
+        gradient = student if student.dtype == dtype else torch.empty_like(student, dtype=dtype)
         for part in _blocks(student):
-            value, wide = _block_gradient(self.terms, scales, student[part], None if teacher is None else teacher[part], labels[part])
-            torch.mul(wide, weights[part].unsqueeze(-1) * scales[0], out=gradient[part])
-            values.append(value)
-        return torch.cat(values, 1), gradient
+            theirs = None if teacher is None else teacher[part]
+            block, total = scaled_gradient(
+                self.terms, scales, student[part], teacher_logits=theirs, labels=labels[part]
+            )
+            torch.mul(total, factors[part], out=gradient[part])  # one pass: weighted, rounded, put in place
+            values.append(block)
+        return torch.cat(values, dim=1), gradient
 
 
 def _blocks(logits: Tensor) -> list[slice]:
-    import os
-    size = int(os.environ.get("BL","8"))
+    size = block_size(logits.device.type, logits.shape[1])
     return [slice(start, start + size) for start in range(0, len(logits), size)]
-
-
-def _block_gradient(terms, scales, student, teacher, labels):
-    values, total = [], None
-    for position, (term, scale) in enumerate(zip(terms, scales, strict=True)):
-        if position < len(terms) - 1:
-            mine = student.clone(), teacher.clone() if term.needs_teacher else None
-        else:
-            mine = student, teacher
-        value, gradient = logits_gradient(term, mine[0], teacher_logits=mine[1], labels=labels)
-        total = gradient if total is None else total.add_(gradient, alpha=scale / scales[0])
-        values.append(value)
-    return torch.stack(values), total

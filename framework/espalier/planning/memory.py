@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from espalier.config.training import ZeroLevel
+from espalier.engine.sizes import BUCKET_ELEMENTS
 from espalier.models.shape import ModelShape
-
-REDUCE_BUCKET_ELEMENTS = 50_000_000
-"""Gradients travel in buckets of this size; DeepSpeed's own 5e8 would hold 2 GB for a model of any size."""
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
 """At level parameters, whole parameters that may be gathered at once, beside the layer that runs."""
@@ -96,7 +94,7 @@ def _gradient_bytes(n: int, *, level: ZeroLevel, ranks: int, value_bytes: int) -
 def _buffer_bytes(n: int, *, level: ZeroLevel, value_bytes: int) -> float:
     if level == "none":
         return 0
-    bucket = 2 * value_bytes * min(n, REDUCE_BUCKET_ELEMENTS)
+    bucket = 2 * value_bytes * min(n, BUCKET_ELEMENTS)
     live = value_bytes * min(n, LIVE_PARAMETER_ELEMENTS) if level == "parameters" else 0
     return bucket + live
 

@@ -78,7 +78,7 @@ class StepLog:
     def rewind(self, stage: str, step: int) -> None:
         """Forget the steps of `stage` after `step`: a resume from there is going to take them again."""
         values = lines.read(self._path)
-        kept = [value for value in values if value["stage"] != stage or value["step"] < step]
+        kept = [value for value in values if value["stage"] != stage or value["step"] <= step]
         if len(kept) < len(values):
             lines.rewrite(self._path, kept)
 

@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from espalier.checkpoint.read import StateReader
+from espalier.checkpoint.steps import stage_folder
 from espalier.config.stages import PruneStage
 from espalier.data.batches import spread
 from espalier.engine.frozen import FrozenModel
@@ -89,7 +90,9 @@ def _reused_scores(context: StageContext, source: str) -> tuple[Scores, Cost]:
 
 def _keep_scores(context: StageContext, scores: Scores) -> None:
     if context.world.is_rank_zero:
-        context.storage.write_bytes(f"stages/{context.config.name}/scores.safetensors", save(scores.tensors()))
+        folder = stage_folder(context.config.name)
+        context.storage.make_folder(folder)
+        context.storage.write_bytes(f"{folder}/scores.safetensors", save(scores.tensors()))
 
 
 def _cut(student: StateReader, config: ConfigDict, keep: Keep) -> Iterator[tuple[str, Tensor]]:

@@ -90,6 +90,14 @@ def test_a_file_of_other_content_is_seen_while_reading(storage: LocalStorage) ->
         reader.tensor("parameter", "body.weight")
 
 
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"runs": [[0, 35, 0]]}])
+def test_tensors_that_are_not_what_the_manifest_says_are_seen_while_reading(storage, change: dict) -> None:
+    _rewrite(storage, lambda body: body["tensors"]["exp_avg"]["body.weight"].update(change))
+    reader = StateReader.open(storage, FOLDER)
+    with pytest.raises(DamagedCheckpoint, match="not what the manifest says"):
+        reader.tensor("exp_avg", "body.weight")
+
+
 def test_a_newer_schema_is_refused_with_the_remedy(storage: LocalStorage) -> None:
     _rewrite(storage, lambda body: body.update(schema_version=2, something="new"))
     with pytest.raises(RefusedInput, match="upgrade"):

@@ -53,6 +53,7 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
         ("[corpus/*.jsonl.gz]", "a.jsonl", "`data.train.files` (line 6) is 'a.jsonl'; allowed: a list, each text"),
         ("{source: text, files: [/data/valid.txt]}", "{fraction: 2}", "`data.valid.fraction` (line 7) is 2; allowed: a number above 0 and below 1"),
         ("{source: text, files: [/data/valid.txt]}", "3", "`data.valid` (line 7) is 3; allowed: settings: source"),
+        ("stages:", "  sequence_tokens: 4\nstages:", "`data.sequence_tokens` (line 8) is 4; allowed: a whole number at least 8"),
         ("kind: load", "kind: lod", "`stages.parent.kind` (line 9) is 'lod'; allowed: one of load, prune, distill, train, evaluate, export. Did you mean `load`?"),
         ("kind: load, ", "", "`stages.parent.kind` (line 9) is missing; allowed: one of load"),
         ("model: owner/model", "model: a/b/c", "`stages.parent.model` (line 9) is 'a/b/c'; allowed: a hub name like owner/model, an absolute folder"),
@@ -106,6 +107,11 @@ def test_all_faults_are_told_at_once(refuse) -> None:
         JOB.replace("seed: 17", "seed: x").replace("kind: load", "kind: lod").replace("lr: 1e-4", "lr: -1")
     )
     assert [sentence.split("`")[1] for sentence in refuse(wrong)] == ["seed", "stages.parent.kind", "stages.heal.optimizer.lr"]  # fmt: skip
+
+
+def test_stages_of_one_name_go_by_position(refuse) -> None:
+    wrong = JOB.replace("name: heal", "name: parent").replace("lr: 1e-4", "lr: 0")
+    assert refuse(wrong)[0].startswith("`stages[2].optimizer.lr` (line 20)")
 
 
 def test_an_unknown_recipe_is_one_fault(refuse) -> None:

@@ -41,6 +41,16 @@ def test_tells_how_many_steps_a_resume_took_back(follower, log):
     assert [(one.step, one.attempt) for one in news.steps] == [(4, 2), (5, 2), (6, 2), (7, 2)]
 
 
+def test_counts_each_rewind_from_what_then_stood(follower, log):
+    for number in range(1, 6):
+        log.append(step(number))
+    follower.poll()
+    for attempt, kept in ((2, 3), (3, 2)):
+        log.rewind("heal", kept)
+        log.append(step(kept + 1, attempt=attempt))
+        assert follower.poll() == News(steps=(step(kept + 1, attempt=attempt),), num_forgotten_steps=2)
+
+
 @pytest.mark.parametrize("kept", [0, 3])
 def test_tells_a_rewind_that_nothing_follows_yet(follower, log, kept):
     for number in range(1, 6):

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -143,6 +144,15 @@ def test_no_secret_of_the_environment_reaches_a_file(folder, monkeypatch):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+
+
+def test_nothing_is_told_of_the_machine_or_of_what_was_typed(folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["espalier", f"--word={CANARY}"])
+    mirror = opened(folder)
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    assert not any(CANARY in str(record) or socket.gethostname() in str(record) for record in records(folder))
+    assert list(folder.glob("wandb/offline-run-*/files/*")) == []
 
 
 def test_a_failure_is_told_once_and_never_raised(folder):

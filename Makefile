@@ -1,0 +1,33 @@
+# Two commands: `make demo` and `make test`. Everything lives in .venv and .demo.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOB := jobs/quickstart/prune_then_distill.yaml
+
+.PHONY: demo test lint setup fetch clean
+
+demo: fetch
+	$(BIN)/espalier plan $(JOB)
+	$(BIN)/espalier run $(JOB)
+	@echo "the page to look at: .demo/runs/smollm2-slim/report.html"
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow"
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fetch: setup
+	$(BIN)/python jobs/quickstart/fetch.py
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("espalier needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch setuptools wheel
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[quickstart,test]'
+	touch $@
+
+clean:
+	rm -rf .venv .demo

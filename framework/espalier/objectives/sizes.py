@@ -1,0 +1,42 @@
+"""How many tokens go through the head at a time, and how many through its softmax.
+
+A chunk goes through the matrix products; of its logits, both models' and their gradient stand in memory.
+Inside it, a block goes through everything that is done element by element, pass after pass, and is small
+enough for a cache.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# CPU: large enough that the head's gradient, read and written once a chunk, costs little; small enough that
+# malloc reuses the memory (from 32 MiB on glibc returns each piece to the system, and getting it back doubles
+# the time). GPU: the same trade: a vocabulary of 128k gets about 1,000 tokens.
+MEMORY_BYTES = {"cpu": 72 * 2**20, "cuda": 3 * 2**29}
+_BLOCK_BYTES = {
+    "cpu": 2**19,
+    "cuda": 2**27,
+}  # CPU: a core's second-level cache holds three such; GPU: few launches
+_CHUNK_TENSORS = 3
+_ITEM_BYTES = 4  # fp32
+_TILE_TOKENS = 32  # matrix products run best in whole tiles
+
+
+def chunk_size(memory_bytes: int, vocabulary: int) -> int:
+    """Tokens in a chunk, at least 1, whose logits stay within `memory_bytes`.
+
+    The gradients that come out (hidden [N, D], head [V, D] in fp32) are not part of the bound.
+    """
+    tokens = max(1, memory_bytes // (_CHUNK_TENSORS * _ITEM_BYTES * vocabulary))
+    return tokens if tokens < _TILE_TOKENS else tokens // _TILE_TOKENS * _TILE_TOKENS
+
+
+def default_chunk_size(device_type: str, vocabulary: int) -> int:
+    """`chunk_size` under the bound for this kind of device."""
+    return chunk_size(MEMORY_BYTES[device_type], vocabulary)
+
+
+def block_size(device_type: str, vocabulary: int) -> int:
+    """Tokens in a block, at least one per thread on a CPU."""
+    tokens = max(1, _BLOCK_BYTES[device_type] // (_ITEM_BYTES * vocabulary))
+    return tokens * torch.get_num_threads() if device_type == "cpu" else tokens
