@@ -1,21 +1,33 @@
-import torch, time
-def g(f,n=50):
-    for _ in range(5): f()
-    torch.cuda.synchronize(); a=torch.cuda.Event(enable_timing=True); b=torch.cuda.Event(enable_timing=True)
-    a.record(); t=time.perf_counter()
-    for _ in range(n): f()
-    c=time.perf_counter()-t; b.record(); torch.cuda.synchronize()
-    return f"gpu {1e3*a.elapsed_time(b)/n:7.1f} us cpu {1e6*c/n:6.1f} us"
-for B in (4,32):
-  for N in (576,1536):
-    x=torch.randn(B,1024,N,device="cuda",dtype=torch.bfloat16); y=torch.randn_like(x); m=torch.ones(B,1024,device="cuda",dtype=torch.bool); m[:,-9:]=False
-    w=m.to(x.dtype)[:,None]; inv=(~m)[...,None]
-    print(B,N)
-    V=torch.linalg.vector_norm
-    F={"vnorm":lambda:V(x,ord=1,dim=1,dtype=torch.float32),"fill+vnorm":lambda:V(x.masked_fill(inv,0),ord=1,dim=1,dtype=torch.float32),
-     "abs":lambda:x.abs(),"abs+bmm":lambda:torch.bmm(w,x.abs()),"abs+bmm32":lambda:torch.bmm(w,x.abs(),out_dtype=torch.float32),"abs+sum":lambda:x.abs().sum(1,dtype=torch.float32),
-     "mul+vnorm":lambda:V(x*w.mT,ord=1,dim=1,dtype=torch.float32),
-     "len":lambda:V(x,dim=-1,dtype=torch.float32),"sub":lambda:x-y,"vecdot":lambda:torch.linalg.vecdot(x,y),"cos":lambda:torch.nn.functional.cosine_similarity(x,y,dim=-1),"copy":lambda:x.clone()}
-    for k,f in F.items():
-        try: print(f"  {k:12}",g(f))
-        except Exception as e: print("  ",k,"fails",str(e)[:80])
+import torch, time, statistics as st, transformers, cProfile, pstats, sys
+sys.path.insert(0,"tests/benchmarks")
+from importance_overhead import SMOLLM2_135M
+from espalier.models.families import probes, shape_of
+from espalier.surgery import importance as I
+cfg=SMOLLM2_135M|{"num_hidden_layers":30}
+m=transformers.LlamaForCausalLM(transformers.AutoConfig.for_model(**cfg)).cuda().bfloat16().eval()
+x=torch.randint(0,49152,(4,1024),device="cuda")
+def body(): m.base_model(input_ids=x,use_cache=False)
+def plain():
+    with torch.no_grad(): body()
+def measured(meter):
+    with meter.microbatch(None): body()
+def t(f,n=25):
+    for _ in range(3): f()
+    r=[]
+    for _ in range(n):
+        torch.cuda.synchronize(); a=time.perf_counter(); f(); b=time.perf_counter(); torch.cuda.synchronize(); r.append((time.perf_counter()-a, b-a))
+    return f"{1e3*st.median(v[0] for v in r):.2f} total {1e3*st.median(v[1] for v in r):.2f} cpu"
+print("plain",t(plain),t(plain))
+W,L,A=I.Meter.watch,I.Meter.watch_layer,I.Meter._add
+def variant(name,w,l,a):
+    I.Meter.watch,I.Meter.watch_layer,I.Meter._add=w,l,a
+    with I.measuring(m,probes(cfg),shape_of(cfg)) as meter: print(name,t(lambda: measured(meter)))
+no=lambda *a:None
+variant("full",W,L,A); variant("hooks only",no,no,no); variant("watch",W,no,no); variant("layers",no,L,no); variant("no add",W,L,no)
+print("plain",t(plain))
+I.Meter.watch,I.Meter.watch_layer,I.Meter._add=W,L,A
+from torch.profiler import profile, ProfilerActivity
+with I.measuring(m,probes(cfg),shape_of(cfg)) as meter:
+    measured(meter)
+    with profile(activities=[ProfilerActivity.CPU,ProfilerActivity.CUDA]) as p: measured(meter); torch.cuda.synchronize()
+print(p.key_averages().table(sort_by="self_cuda_time_total",row_limit=14,max_name_column_width=60)[:5000])

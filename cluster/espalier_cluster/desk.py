@@ -1,7 +1,7 @@
 """The desk between the driver and one worker group: orders lie on it, results come back over it.
 
-Everyone waits here in a call that returns when there is something to say, so a seam between two stages costs a few
-round trips and nobody polls. A desk serves one worker group and ends with it: nothing outlives a lost group.
+Everyone waits here in a call that returns when there is something to say, so a seam between two stages costs
+a few round trips and nobody polls. A desk serves one worker group: nothing on it outlives a lost group.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from espalier.stages.result import StageResult
 class Desk:
     """Holds the orders of one worker group, one at a time. Runs as a Ray actor, on one event loop.
 
-    An order is done when every rank has reported it: a rank that fails after rank zero returned still fails the stage.
+    An order is done when every rank has reported it: a rank that fails after rank zero returned still fails
+    the stage.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -29,7 +30,10 @@ class Desk:
         self._changed = asyncio.Condition()
 
     async def carry_out(self, order: StageOrder) -> StageResult | StageFailed:
-        """Lay down an order and wait for its outcome. A failure is returned, because Ray would wrap it if raised."""
+        """Lay down an order and wait for its outcome.
+
+        A failure is returned, because Ray would wrap it in an error of its own if it were raised.
+        """
         async with self._changed:
             self._reported.clear()
             self._orders.append(order)
@@ -54,7 +58,7 @@ class Desk:
             self._changed.notify_all()
 
     async def lose(self, failure: StageFailed) -> None:
-        """The group is gone: fails the order that is out, and any that is laid down later. The first reason stays."""
+        """The group is gone: fails the order that is out and any laid down later. The first reason stays."""
         async with self._changed:
             self._failure = self._failure or failure
             self._changed.notify_all()

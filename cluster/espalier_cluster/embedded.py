@@ -1,4 +1,4 @@
-"""The Ray cluster that a run works on: a local one that starts and ends with it, or a running one that it joins."""
+"""The Ray cluster that a run works on: a local one that starts and ends with it, or one that it joins."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ _RAY = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # how late a lost worker may be noticed; Ray's own value is 2
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # within that a lost worker is noticed; Ray takes 2
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one do not leave by themselves
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one never leave
 }
-_LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # no worker of ours fits the processes that Ray starts in advance
+_LOCAL = {
+    "RAY_prestart_worker_first_driver": "0"
+}  # no worker of ours fits the processes that Ray starts in advance
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
 _REACH_SECONDS = 5.0
 
@@ -39,7 +43,7 @@ def cluster(
     """Be connected to Ray inside. A cluster that was started here is gone afterwards, with its files.
 
     Args:
-        address: `host:port` of a running cluster, or `auto` for the one on this machine; None starts a local one.
+        address: `host:port` of a running cluster, or `auto` for the one on this machine; None starts one.
         insecure: join a cluster on another machine even where no token protects it.
         verbose: let Ray carry what all its processes write to this terminal.
 
@@ -66,6 +70,7 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
     import ray
 
     level = logging.INFO if verbose else logging.ERROR
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -73,12 +78,15 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
             raise
         allowed = f"a cluster that lets this process in; run on one of its nodes ({error})"
         raise RefusedInput([Fault("--address", options["address"], allowed)]) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in its place (2.60)
 
 
 def _local_options(workers: WorkersConfig, folder: str) -> dict[str, Any]:
     _make_token()
     return {
-        # Counted, not measured: a small machine runs a large job slowly rather than never. GPUs are what Ray finds.
+        # What the job asks for: a small machine runs it slowly rather than never. GPUs are what Ray finds.
         "num_cpus": workers.count * workers.cpus_each + 1,
         "object_store_memory": _STORE_BYTES,
         "include_dashboard": False,
@@ -119,7 +127,9 @@ def _token_mode(address: str, *, insecure: bool) -> dict[str, str]:
     try:
         socket.create_connection((host, port), _REACH_SECONDS).close()
     except OSError as error:
-        allowed = f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
+        allowed = (
+            f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
+        )
         raise RefusedInput([Fault("--address", address, allowed)]) from error
     if insecure or host in ("localhost", "127.0.0.1", "::1"):
         return {}
@@ -139,7 +149,9 @@ def _split(address: str) -> tuple[str, int]:
 
 def _code_path() -> dict[str, str]:
     """The path that espalier was imported by, for nodes that share it and have nothing installed."""
-    entries = [str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    entries = [
+        str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
+    ]
     return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 
@@ -151,7 +163,7 @@ def _disconnect() -> None:
 
 @contextlib.contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Ray leaves variables of its own in this process (2.60: the token mode, its debugger); they go with it."""
+    """Ray leaves variables in this process (2.60: the token mode, its debugger); they go when it goes."""
     before = set(os.environ)
     try:
         yield

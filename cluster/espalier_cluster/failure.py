@@ -43,8 +43,8 @@ def describe(error: BaseException, *, rank: int, log: str) -> StageFailed:
 def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
     """The one failure among those of all ranks that explains the others.
 
-    A dead process comes first, then the earliest failure that is not about a connection: when one rank is gone, the
-    collectives of the others break.
+    A dead process comes first, then the earliest failure that is not about a connection: when one rank is
+    gone, the collectives of the others break.
 
     Args:
         errors: rank -> what Ray Train learned about it.
@@ -63,10 +63,14 @@ def _death(rank: int, story: str, *, log: str) -> StageFailed:
     """Read Ray's text about a dead actor: it has no field that tells the causes apart (2.60)."""
     host = re.search(r"hostname='([^']*)'", story)
     where = f"Worker {rank}{f' on {host[1]}' if host else ''}"
-    if "node" in story and re.search(r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story):
+    if "node" in story and re.search(
+        r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story
+    ):
         return StageFailed("node_lost", f"{where} was lost with its node{_see(log)}", story)
     if re.search(r"NODE_OUT_OF_MEMORY|memory monitor|low on memory", story):
-        return StageFailed("out_of_memory", f"{where} was ended because its host ran out of memory{_see(log)}", story)
+        return StageFailed(
+            "out_of_memory", f"{where} was ended because its host ran out of memory{_see(log)}", story
+        )
     return StageFailed("worker_lost", f"{where} died without a word{_see(log)}", story)
 
 
@@ -82,7 +86,9 @@ def _cause(error: BaseException) -> FailureCause:
 
 def _is_broken_connection(error: BaseException) -> bool:
     # gloo raises a plain RuntimeError when a peer is gone; only its text tells (torch 2.11, 2.13).
-    return isinstance(error, RuntimeError) and bool(re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error)))
+    return isinstance(error, RuntimeError) and bool(
+        re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error))
+    )
 
 
 def _see(log: str) -> str:

@@ -23,7 +23,8 @@ from espalier_cluster.seat import SeatConfig, take_orders
 
 # Long, because ranks wait in collectives while rank zero writes a whole model.
 _COLLECTIVE_TIMEOUT_SECONDS = 3600
-_LEAVE_SECONDS = 30.0
+# For a group at rest to go in order. What Ray does after that (2.60: up to 12 s) ends nothing of ours.
+_GRACE_SECONDS = 2.0
 
 
 class WorkerGroup:
@@ -58,32 +59,30 @@ class WorkerGroup:
         return ray.get(self._desk.num_seated.remote()) == self._num_workers
 
     def give_up(self) -> None:
-        """Take no more orders. Ray is taking the processes down already, after a failure; does not wait."""
+        """Take no more orders. Ray takes the processes down by itself, and the next group waits for their place."""
         self._given_up = True
 
     def leave(self) -> None:
-        """Send the workers home, end those that are at work, and wait until the processes are gone."""
+        """Send the workers home and end those that are at work."""
         self.give_up()
-        with contextlib.suppress(RayActorError):  # without a desk the workers fail at their next call to it
+        with contextlib.suppress(RayActorError):  # without a desk, workers fail at their next call to it
             for worker in ray.get(self._desk.close.remote()).values():
                 ray.kill(worker)
-            # Workers that have not come yet are sent home when they do; nobody needs to wait for that.
-            if not ray.get(self._desk.num_seated.remote()):
-                return
-        self._thread.join(_LEAVE_SECONDS)
+        self._thread.join(_GRACE_SECONDS)
 
     def _fit(self, trainer: TorchTrainer) -> None:
         try:
             trainer.fit()
-            ending = "The workers went home"
+            ending = "The workers went home."
         except Exception as error:
             ending = f"Ray Train gave the worker group up: {error}"
-        # Heard only if nobody gave a better reason before.
-        self._desk.lose.remote(StageFailed("worker_lost", ending))
+        with contextlib.suppress(Exception):  # nobody may be there any more
+            # Heard only if nobody gave a better reason before.
+            self._desk.lose.remote(StageFailed("worker_lost", ending))
 
 
 class _Watch(UserCallback):
-    """Tells the desk of a failure as soon as Ray notices it; `fit` returns only after the group has been taken down."""
+    """Tells the desk of a failure when Ray notices it; `fit` returns only after taking the group down."""
 
     def __init__(self, desk: ActorHandle, logs: str) -> None:
         self._desk = desk
@@ -94,7 +93,7 @@ class _Watch(UserCallback):
 
 
 def _desk(num_workers: int) -> ActorHandle:
-    # On the driver's node: the desk is of no use without the driver, and must not go down with a worker's node.
+    # On the driver's node: of no use without the driver, and not to go down with a worker's node.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": num_workers + 16, "scheduling_strategy": here}
     return ray.remote(Desk).options(**options).remote(num_workers)

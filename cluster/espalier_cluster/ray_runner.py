@@ -1,8 +1,8 @@
 """Carries orders out on a group of Ray workers that outlives the stages.
 
-Ray Train places, starts and watches the processes. Whether a failed order is given again is the controller's business
-alone, so Ray never retries one: a group that lost a worker or raised is given up as a whole, and the next order opens
-a new one, which takes nothing from memory.
+Ray Train places, starts and watches the processes. Whether a failed order is given again is the controller's
+business alone, so Ray never retries one: a group that lost a worker or raised is given up as a whole, and the
+next order opens a new one, which takes nothing from memory.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RayRunner:
 
         Args:
             run_folder: absolute, on storage that every node sees. The workers' logs go to `logs` in it.
-            work: `module:function`, called with each `StageOrder` on every rank; returns a `StageResult` on each.
+            work: `module:function`, called on every rank: takes a `StageOrder`, returns a `StageResult`.
             verbose: let Ray carry the workers' output to this terminal instead of writing logs.
-            patience_seconds: how long to wait for nodes to come back while the cluster is too small for the group.
+            patience_seconds: how long to wait for nodes while the cluster is too small for the group.
         """
         self._workers = workers
         self._run_folder = run_folder
@@ -79,10 +79,7 @@ class RayRunner:
             self._group = None
 
     def _open_group(self) -> WorkerGroup:
-        if self._group is not None and not self._group.is_open:
-            self._group.leave()  # its processes hold the devices that the next group needs
-            self._group = None
-        if self._group is None:
+        if self._group is None or not self._group.is_open:
             self._group = WorkerGroup(self._workers, self._run_folder, work=self._work, verbose=self._verbose)
         return self._group
 

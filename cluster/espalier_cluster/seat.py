@@ -1,4 +1,4 @@
-"""A rank's side of the desk: the function that Ray Train runs on every worker, for as long as the group lives."""
+"""A rank's side of the desk: what Ray Train runs on every worker for as long as the group lives."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SeatConfig(TypedDict):
 
     Attributes:
         work: `module:function`, called with each order on every rank.
-        logs: folder for what the workers write to their terminals; empty to leave that to Ray, which carries it to
-            the driver's.
+        logs: folder for what the workers write to their terminals; empty to leave that to Ray, which carries
+            it to the driver's.
     """
 
     desk: ActorHandle
@@ -38,8 +38,8 @@ def take_orders(config: SeatConfig) -> None:
     """Carry out orders until the desk sends this rank home.
 
     Raises:
-        RankFailed: the work failed. The group is not used again: after an exception nobody knows which collectives
-            the other ranks have passed.
+        RankFailed: the work failed. The group is not used again: after an exception nobody knows which
+            collectives the other ranks have passed.
     """
     desk = config["desk"]
     rank = ray.train.get_context().get_world_rank()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # our own message says which one and where its log is
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # our message says which one, and why
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",  # otherwise it warns at every fork
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -27,8 +27,8 @@ _LOGGERS = ("DeepSpeed", "ray", "ray.train", "ray.data", "transformers", "datase
 def silenced(*, verbose: bool = False) -> Iterator[None]:
     """Quiet inside; everything as before after it. With `verbose` it does nothing.
 
-    Enter it before Ray and transformers are imported: they read their variables then. A variable that the person has
-    set stays as it is.
+    Enter it before Ray and transformers are imported: they read their variables then. A variable that is set
+    already stays as it is.
     """
     if verbose:
         yield

@@ -1,10 +1,10 @@
 """What measuring importance adds to a plain forward pass, on SmolLM2's geometry with a few layers.
 
-    python tests/benchmarks/importance_overhead.py [--layers 4] [--rows 4] [--tokens 256] [--rounds 12] [--dtype float32] [--threads 2]
+    python tests/benchmarks/importance_overhead.py --layers 4 --rows 4 --tokens 256
 
-The plain pass runs the body alone (without the head, which would flatter the ratio). Plain, measured and measured
-under a mask take turns, and the medians are compared, so that a busy machine disturbs all three alike. On a CPU
-the process's own time counts, not the clock on the wall.
+The plain pass runs the body alone (the head would flatter the ratio). Plain, measured and measured under a mask
+take turns, and the medians are compared, so that a busy machine disturbs all three alike. On a CPU the process's
+own time counts, not the clock on the wall.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from dataclasses import dataclass
 
 import torch
 import transformers
-
 from espalier.models.families import probes, shape_of
 from espalier.surgery.importance import measuring
 
-SMOLLM2_135M = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
+GEOMETRIES = {
+    "smollm2-135m": {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+    "llama-8b": {
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
 }
 
 
@@ -40,16 +44,18 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     device, dtype = "cuda" if on_gpu else "cpu", getattr(torch, options.dtype)
     torch.set_num_threads(options.threads)
-    config = SMOLLM2_135M | {"num_hidden_layers": options.layers}
+    config = {"model_type": "llama", "num_hidden_layers": options.layers, **GEOMETRIES[options.geometry]}
     stock = transformers.AutoConfig.for_model(**config)
     model = transformers.LlamaForCausalLM(stock).to(device, dtype).eval()
-    rows = torch.randint(0, 49152, (options.rows, options.tokens), device=device)
+    rows = torch.randint(0, config["vocab_size"], (options.rows, options.tokens), device=device)
     mask = torch.ones_like(rows, dtype=torch.bool)
     mask[:, -3:] = False
     seconds = _take_turns(_Bench(model, config, rows, mask), options.rounds)
     plain = statistics.median(seconds["plain"])
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, {dtype}, {options.layers} layers, {options.rows} x {options.tokens} tokens")
+    print(
+        f"{name}, {dtype}, {options.geometry}, {options.layers} layers, {options.rows} x {options.tokens} tokens"
+    )
     for kind, values in seconds.items():
         middle = statistics.median(values)
         print(f"{kind:<10} {1e3 * middle:8.2f} ms  {middle / plain:5.3f} x")
@@ -57,7 +63,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class _Bench:
-    """One model and one microbatch; `run` is timed, the hooking around it is not, as it happens once a stage."""
+    """One model and one microbatch. The forward pass is timed; hooking happens once a stage and is not."""
 
     model: torch.nn.Module
     config: dict[str, object]
@@ -88,6 +94,7 @@ def _take_turns(bench: _Bench, rounds: int) -> dict[str, list[float]]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--geometry", choices=GEOMETRIES, default="smollm2-135m")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=256)

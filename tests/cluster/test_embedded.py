@@ -78,7 +78,11 @@ def test_a_refusal_leaves_the_environment_as_it_was() -> None:
 def test_a_local_cluster_is_quiet_keeps_its_token_private_and_dies_with_its_driver(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
     driver = subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        [sys.executable, "-c", HOLD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
     )
     assert driver.stdout is not None
     try:
@@ -89,6 +93,6 @@ def test_a_local_cluster_is_quiet_keeps_its_token_private_and_dies_with_its_driv
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         driver.stdout.close()
-    # Ray's two agents hang on for a minute, trying to report to a head that is gone (2.60); they hold nothing.
+    # Ray's two agents go a minute later: they try to report to a head that is gone (2.60). They hold nothing.
     holding = [process for process in started if "Agent" not in process.name()]
     assert len(holding) > 1 and psutil.wait_procs(holding, timeout=20)[1] == []

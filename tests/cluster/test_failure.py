@@ -67,4 +67,8 @@ def test_failures_cross_ray_whole() -> None:
     before = RankFailed(5, 7.5, StageFailed("node_lost", "gone", "where"))
     after = pickle.loads(pickle.dumps(before))
     assert (after.rank, after.at_seconds) == (5, 7.5)
-    assert (after.failure.cause, after.failure.message, after.failure.detail) == ("node_lost", "gone", "where")
+    assert (after.failure.cause, after.failure.message, after.failure.detail) == (
+        "node_lost",
+        "gone",
+        "where",
+    )

@@ -27,7 +27,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
-    """Node b was started in another folder than node a, so /proc/self/cwd is a storage that they do not share."""
+    """Node b is started in another folder than node a, so /proc/self/cwd is a storage they do not share."""
     with pytest.MonkeyPatch.context() as patch, silenced():
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("RAY_AUTH_MODE", "disabled")
@@ -51,7 +51,9 @@ def test_a_node_that_does_not_see_the_storage_is_named_before_the_start(nodes: C
     assert fault.path == "storage" and f":{lost_node.node_manager_port})" in fault.allowed
 
 
-def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, folders: dict[str, Path]) -> None:
+def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(
+    nodes: Cluster, folders: dict[str, Path]
+) -> None:
     storage = folders["run"] / "storage"
     check_cluster(WORKERS, storage, needed_bytes=1)
     assert list(storage.iterdir()) == []

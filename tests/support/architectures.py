@@ -7,6 +7,7 @@ import transformers
 
 _LLAMA = {
     "vocab_size": 53,
+    "hidden_size": 60,
     "intermediate_size": 37,
     "num_hidden_layers": 3,
     "num_attention_heads": 6,
@@ -41,11 +42,11 @@ _BERT = {
 
 
 def _llama(**settings: object) -> dict[str, object]:
-    return _LLAMA | {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 60} | settings
+    return _LLAMA | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | settings
 
 
 def _qwen2(**settings: object) -> dict[str, object]:
-    return _LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 60} | settings
+    return _LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]} | settings
 
 
 CONFIGS: dict[str, dict[str, object]] = {

@@ -6,6 +6,7 @@ which died is told from one that works; a holder that died on this host is seen 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -88,8 +89,10 @@ class RunLock:
 
     def is_held(self) -> bool:
         """Whether the lock is still ours: a process that slept for a minute may have lost it to another."""
-        holder = _read(self._path)
-        return holder is not None and holder.token == self._me.token
+        try:
+            return _read(self._path).token == self._me.token
+        except FileNotFoundError:
+            return False
 
     def _create(self) -> bool:
         try:
@@ -100,34 +103,25 @@ class RunLock:
         return True
 
     def _take_from_dead(self) -> None:
-        """Remove the lock of a dead holder, or refuse. Of several that try, one moves the file away."""
-        holder = _read(self._path)
-        silent_seconds = self._silent_seconds()
-        if holder is None or silent_seconds is None:
-            return
-        if not holder.is_gone(silent_seconds=silent_seconds):
-            raise self._refused(holder)
-        moved = self._path.with_name(f"{self._path.name}.{self._me.token}.dead")
+        """Remove the lock of a dead holder, or refuse."""
         try:
-            self._path.rename(moved)
+            with self._path.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # of several that find a dead holder's file, one removes it
+                if not os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                    return
+                holder = _read(self._path)
+                if not holder.is_gone(silent_seconds=self._silent_seconds()):
+                    raise self._refused(holder)
+                self._path.unlink()
         except FileNotFoundError:
-            return
-        taken = _read(moved)
-        if (
-            taken is not None and taken.token != holder.token
-        ):  # somebody was quicker: this is their living lock
-            moved.rename(self._path)
-        else:
-            moved.unlink()
+            return  # let go meanwhile
 
-    def _silent_seconds(self) -> float | None:
+    def _silent_seconds(self) -> float:
         """Seconds since the last renewal by the clock of the file system, which all hosts share."""
-        probe = self._path.with_name(f"{self._path.name}.{self._me.token}.now")
+        probe = self._path.with_name(f"{self._path.name}.{self._me.token}")
         probe.touch()
         try:
             return probe.stat().st_mtime - self._path.stat().st_mtime
-        except FileNotFoundError:
-            return None
         finally:
             probe.unlink()
 
@@ -147,12 +141,10 @@ class RunLock:
         return RefusedInput([Fault(str(self._path.parent), "in use", allowed)])
 
 
-def _read(path: Path) -> Holder | None:
-    """None when there is no lock; one that cannot be read (its maker died over it) has no known holder."""
+def _read(path: Path) -> Holder:
+    """A lock that cannot be read (its maker died over it) has no known holder."""
     try:
         return Holder(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
     except (ValueError, TypeError):
         return Holder("", "unknown", "", 0, 0.0, 0.0, "unknown")
 

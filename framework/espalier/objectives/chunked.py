@@ -1,4 +1,4 @@
-"""The loss of a microbatch and its gradients, from hidden states, without the logits of all its tokens at once.
+"""The loss of a microbatch and its gradients from hidden states, never holding the logits of all its tokens.
 
 The gradient is computed beside the value, a few tokens at a time, during the forward pass; its upstream is a
 scalar, which backward multiplies in. So backward needs neither logits nor head: under zero_level parameters
@@ -46,7 +46,7 @@ def head_objective(
     scales: Sequence[float],
     chunk_tokens: int | None = None,
 ) -> HeadLoss:
-    """Sum the terms over the tokens that count and prepare the gradients; extra memory is bounded by the chunk.
+    """Sum the terms over the tokens that count and prepare the gradients; extra memory is that of a chunk.
 
     Products run in autocast's dtype where it is on, otherwise in that of `hidden`; softmax and sums in fp32.
     The gradient of weight and bias is summed in fp32 over the chunks and rounded once. What needs no gradient
@@ -95,8 +95,8 @@ def _sweep(
     device = hidden.device.type
     vocabulary, signal = len(head.weight), targets.signal
     assert signal is None or len(signal.head_weight) == vocabulary, (
-        f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)}
-        rows"
+        f"student and teacher need one vocabulary; "
+        f"their heads have {vocabulary} and {len(signal.head_weight)} rows"
     )
     size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.weights.nonzero().squeeze(-1)  # on a GPU the host waits here, and nowhere else
@@ -109,7 +109,7 @@ def _sweep(
         ),
         targets=targets,
         terms=tuple(terms),
-        chunks=counted.split(size),
+        chunks=counted.split(size) if counted.numel() else (),
     )
 
 

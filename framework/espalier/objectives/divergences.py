@@ -63,23 +63,23 @@ def jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: float) -> Tenso
     beta * forward_kl, towards beta = 1 it is (1 - beta) * reverse_kl; at 0.5 it is symmetric.
     """
     log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
-    log_m = log_mixture(log_p, log_q, share=beta)
+    log_m = _log_mixture(log_p, log_q, share=beta)
     return beta * _kl(log_p, log_m) + (1 - beta) * _kl(log_q, log_m)
 
 
 def skewed_forward_kl(student_logits: Tensor, teacher_logits: Tensor, *, skew: float) -> Tensor:
     """KL(p || skew p + (1 - skew) q); DistiLLM (arXiv 2402.03898), section 3.1."""
     log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
-    return _kl(log_p, log_mixture(log_p, log_q, share=skew))
+    return _kl(log_p, _log_mixture(log_p, log_q, share=skew))
 
 
 def skewed_reverse_kl(student_logits: Tensor, teacher_logits: Tensor, *, skew: float) -> Tensor:
     """KL(q || skew q + (1 - skew) p); DistiLLM, section 3.1."""
     log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
-    return _kl(log_q, log_mixture(log_q, log_p, share=skew))
+    return _kl(log_q, _log_mixture(log_q, log_p, share=skew))
 
 
-def log_mixture(log_a: Tensor, log_b: Tensor, *, share: float) -> Tensor:
+def _log_mixture(log_a: Tensor, log_b: Tensor, *, share: float) -> Tensor:
     """log(share a + (1 - share) b) of two log-distributions [N, V]."""
     return torch.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
 

@@ -7,12 +7,12 @@ that chooses how a chunk is computed: a fused kernel for a GPU goes in there, be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from espalier.objectives.divergences import log_mixture
 from espalier.objectives.terms import Term
 
 
@@ -97,32 +97,41 @@ def _reverse_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _jsd(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    log_q, log_p = _log_softmax(student), _log_softmax(teacher)
-    log_m = log_mixture(log_p, log_q, share=beta)
-    teacher_part = (log_p - log_m).mul_(log_p.exp_()).sum(-1)
-    slope = torch.sub(log_q, log_m, out=log_m)  # df/dq up to a constant, which centring removes
-    student_part, gradient = _centred(log_q.exp_(), slope)
+    p, q, gap, log_m_over_q = _mixed(student, teacher, teacher_share=beta)
+    teacher_part = gap.sub_(log_m_over_q).mul_(p).sum(-1)
+    student_part, gradient = _centred(q, log_m_over_q.neg_())  # df/dq is (1 - beta) log(q / m)
     return beta * teacher_part + (1 - beta) * student_part, gradient.mul_(1 - beta)
 
 
 def _skewed_forward_kl(student: Tensor, teacher: Tensor, skew: float) -> tuple[Tensor, Tensor]:
-    log_q, log_p = _log_softmax(student), _log_softmax(teacher)
-    log_m = log_mixture(log_p, log_q, share=skew)
-    log_p.sub_(log_m)  # log(p / m)
-    p_over_m = log_p.exp()
-    values = log_m.exp_().mul_(p_over_m).mul_(log_p).sum(-1)
-    _, gradient = _centred(log_q.exp_(), p_over_m)
-    return values, gradient.mul_(skew - 1)
+    p, q, gap, log_m_over_q = _mixed(student, teacher, teacher_share=skew)
+    log_p_over_m = gap.sub_(log_m_over_q)
+    values = p.mul_(log_p_over_m).sum(-1)
+    return values, _centred(q, log_p_over_m.exp_())[1].mul_(skew - 1)  # df/dq is (skew - 1) p / m
 
 
 def _skewed_reverse_kl(student: Tensor, teacher: Tensor, skew: float) -> tuple[Tensor, Tensor]:
-    log_q, log_p = _log_softmax(student), _log_softmax(teacher)
-    log_m = log_mixture(log_q, log_p, share=skew)
-    log_ratio = torch.sub(log_q, log_m, out=log_m)  # log(q / m)
-    q = log_q.exp_()
-    values = torch.mul(q, log_ratio, out=log_p).sum(-1)
-    slope = log_ratio.sub_(torch.exp(log_ratio, out=log_p), alpha=skew)
+    _, q, gap, log_m_over_q = _mixed(student, teacher, teacher_share=1 - skew)
+    log_q_over_m = log_m_over_q.neg_()
+    values = torch.mul(q, log_q_over_m, out=gap).sum(-1)
+    slope = log_q_over_m.sub_(torch.exp(log_q_over_m, out=gap), alpha=skew)  # log(q / m) - skew q / m
     return values, _centred(q, slope)[1]
+
+
+def _mixed(
+    student: Tensor, teacher: Tensor, *, teacher_share: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """p, q, log(p / q) and log(m / q) for the mixture m.
+
+    Of log p and log q only the difference is taken, from the logits: each alone is large and would round it
+    away.
+    """
+    p, teacher_log_sum = _softmax(teacher)
+    q, student_log_sum = _softmax(student)
+    gap = teacher.sub_(student).sub_(teacher_log_sum - student_log_sum)
+    log_student_share = gap.new_full((), math.log1p(-teacher_share))
+    scaled = torch.add(gap, math.log(teacher_share), out=student)
+    return p, q, gap, torch.logaddexp(scaled, log_student_share, out=student)
 
 
 def _centred(q: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,8 +146,3 @@ def _softmax(logits: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]
     largest = logits.amax(-1, keepdim=True)
     probabilities = torch.softmax(logits, -1, out=out)
     return probabilities, largest - probabilities.amax(-1, keepdim=True).log()
-
-
-def _log_softmax(logits: Tensor) -> Tensor:
-    """In place, so that the caller's buffer holds one tensor instead of two."""
-    return logits.sub_(logits.logsumexp(-1, keepdim=True))

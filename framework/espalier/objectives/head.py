@@ -26,7 +26,7 @@ class Head:
     bias: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[C, V] fp32 of hidden [C, D]. A GPU hands out its fp32 sums, a CPU rounds them to the dtype first."""
+        """[C, V] fp32 of hidden [C, D]. A GPU keeps its fp32 sums, a CPU rounds them to the dtype first."""
         wide = wide_dtype(self.weight.dtype)
         if hidden.is_cuda and self.weight.dtype != wide:
             logits = torch.mm(hidden, self.weight.t(), out_dtype=wide)
@@ -59,7 +59,7 @@ class Gradients:
         )
 
     def add_(self, logits_gradient: Tensor, *, rows: Tensor, inputs: Tensor, head: Head) -> None:
-        """Carry the gradient of a chunk's logits [C, V] on to its inputs [C, D], which lie at `rows`, and the head."""
+        """Carry the gradient of logits [C, V] on to their inputs [C, D], the tokens `rows`, and the head."""
         if self.bias is not None:
             self.bias.add_(logits_gradient.sum(0, dtype=self.bias.dtype))
         factor = logits_gradient.to(inputs.dtype)

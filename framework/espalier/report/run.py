@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +79,7 @@ class RunRecord:
 
 def read_run(run_folder: Path) -> RunRecord:
     """Read what there is: only a folder that holds no plan shows nothing."""
-    stages = tuple(PlannedStage.from_json(value) for value in _read_json(run_folder / "plan.json", []))
+    stages = _read_plan(run_folder / "plan.json")
     names = [stage.name for stage in stages]
     results = read_results(run_folder, names)
     steps = read_steps(run_folder / STEPS)
@@ -94,6 +94,16 @@ def read_run(run_folder: Path) -> RunRecord:
         results=results,
         steps={name: tuple(step for step in steps if step.stage == name) for name in names},
     )
+
+
+def _read_plan(path: Path) -> tuple[PlannedStage, ...]:
+    stages: dict[str, PlannedStage] = {}
+    for value in _read_json(path, []):
+        stage = PlannedStage.from_json(value)
+        if stage.kind == "export" and not stage.shape and stage.parent in stages:
+            stage = replace(stage, shape=stages[stage.parent].shape)  # the same model, written another way
+        stages[stage.name] = stage
+    return tuple(stages.values())
 
 
 def _state(result: StageResult | None, seen: str) -> State:

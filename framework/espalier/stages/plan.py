@@ -57,7 +57,10 @@ class Plan:
 
 
 def build_plan(
-    configs: Sequence[StageConfig], *, context: Mapping[str, object], identities: Mapping[str, str] | None = None
+    configs: Sequence[StageConfig],
+    *,
+    context: Mapping[str, object],
+    identities: Mapping[str, str] | None = None,
 ) -> Plan:
     """Check the graph and give every stage its key.
 

@@ -158,6 +158,7 @@ def _settings(run_folder: Path, *, online: bool) -> wandb.Settings:
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
+        host="unnamed",  # left out, it is the name of this machine
         init_timeout=_CONNECT_SECONDS,
         finish_timeout=_CONNECT_SECONDS,
     )

@@ -55,6 +55,7 @@ def test_an_export_reads_back_equal(
     for name, tensor in TENSORS.items():
         wanted = tensor.to(dtype) if tensor.is_floating_point() else tensor
         assert again.read(name).dtype == wanted.dtype
+        again.read(name).zero_()  # a copy
         assert torch.equal(again.read(name), wanted)
     assert storage.read_bytes("out/README.md", max_bytes=99) == b"# slim\n"
     assert storage.list(".") == ("out",)
@@ -106,7 +107,7 @@ def test_an_export_that_stops_is_not_there(tmp_path: Path) -> None:
         if (root / "out").exists():
             assert tensors_of(root / "out").shapes == _model().shapes
         write_folder(LocalStorage(root), "out", model=_model(), dtype=torch.float32)
-        assert tensors_of(root / "out").shapes == _model().shapes
+        assert LocalStorage(root).list("out") == ("README.md", "config.json", "model.safetensors")
 
 
 def _sharded(folder: Path) -> Path:

@@ -161,3 +161,27 @@ def test_of_several_that_find_a_dead_holder_one_gets_it(path: Path) -> None:
         for thread in threads:
             thread.join()
         assert sorted(results) == ["held", "refused", "refused", "refused"]
+
+
+def test_a_holder_whose_process_is_gone_is_replaced_at_once(path: Path) -> None:
+    _plant(path, pid=2**22 + 1)  # above the largest process number
+    with RunLock(path, job="mine") as held:
+        assert held.is_held()
+
+
+def test_a_lock_is_only_taken_by_who_claimed_that_very_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(path, silent_seconds=1000.0, place="elsewhere")
+    claimed: list[int] = []
+
+    def replaced_while_waiting(file, operation: int) -> None:
+        claimed.append(os.fstat(file.fileno()).st_ino)
+        if len(claimed) == 1:
+            path.rename(path.with_name("old"))  # kept, so that its number is not used again
+            _plant(path, silent_seconds=1000.0, place="elsewhere")
+
+    monkeypatch.setattr(lock.fcntl, "flock", replaced_while_waiting)
+    with RunLock(path, job="mine") as held:
+        assert held.is_held()
+    assert len(set(claimed)) == 2

@@ -59,6 +59,7 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
         ("model: owner/model", "model: a/b/c", "`stages.parent.model` (line 9) is 'a/b/c'; allowed: a hub name like owner/model, an absolute folder"),
         ("parameters: 95M", "parameters: 0.5", "`stages.slim.v2.target.parameters` (line 10) is 0.5; allowed: a whole number above 0"),
         ("parameters: 95M", "parameters: 95m", "is '95m'; allowed: a whole number above 0 and at most 1e+15, also written 95M"),
+        ("parameters: 95M", "parameters: 1.2345k", "is '1.2345k'; allowed: a whole number"),
         ("parameters: 95M", "parameters: infM", "is 'infM'; allowed: a whole number"),
         ("{parameters: 95M}", "{}", "`stages.slim.v2.target.parameters` (line 10) is missing; allowed: either parameters or some of layers"),
         ("{parameters: 95M}", "{parameters: 95M, ffn: 3}", "`stages.slim.v2.target.parameters` (line 10) is 95000000; allowed: leave it out"),

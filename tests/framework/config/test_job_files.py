@@ -44,9 +44,12 @@ def test_a_folder_is_no_file(job_file: Path, inputs: Path) -> None:
     assert "data.train.files[0]" in faults(job_file, "data.train.files=[corpus]")[0]
 
 
-def test_a_glob_means_files_in_order(inputs: Path) -> None:
-    names = [Path(path).name for path in matching_files(str(inputs / "**"))]
-    assert names == ["a.jsonl.gz", "b.jsonl.gz", "valid.txt"]
+def test_a_glob_means_files_in_order(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    names = ["d.txt", "a.txt", "inner/e.txt", "c.txt", "f.txt", "b.txt"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert matching_files(str(tmp_path / "**")) == sorted(str(tmp_path / name) for name in names)
 
 
 def test_a_name_that_looks_like_a_glob_is_itself(tmp_path: Path) -> None:

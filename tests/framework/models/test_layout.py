@@ -8,10 +8,9 @@ import sys
 
 import pytest
 import torch
-from support.architectures import CONFIGS, build, output, tokens
-
 from espalier.models.families import body_prefix, layout, num_parameters, probes, shape_of
 from espalier.models.shape import Parameter
+from support.architectures import CONFIGS, build, output, tokens
 
 every_family = pytest.mark.parametrize("name", CONFIGS)
 

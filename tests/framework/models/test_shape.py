@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.architectures import CONFIGS
-
 from espalier.config.faults import RefusedInput
 from espalier.models.families import shape_of
+from support.architectures import CONFIGS
 
 
 def test_sizes_that_a_config_leaves_open_follow_stock_code():
@@ -15,7 +14,7 @@ def test_sizes_that_a_config_leaves_open_follow_stock_code():
     assert shape_of(CONFIGS["gpt2"]).ffn == 4 * 35
     assert shape_of({**CONFIGS["gpt2"], "tie_word_embeddings": False}).tied is False
     silent = {k: v for k, v in CONFIGS["mistral"].items() if k != "num_key_value_heads"}
-    assert shape_of(silent | {"num_attention_heads": 16}).kv_heads == 8  # Mistral's own default, unlike Llama's
+    assert shape_of(silent | {"num_attention_heads": 16}).kv_heads == 8  # unlike Llama's
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ def test_sizes_that_a_config_leaves_open_follow_stock_code():
         ("llama", {"model_type": None}, ["model_type", "is missing"]),
         ("llama", {"auto_map": {"AutoModel": "x.Y"}}, ["auto_map"]),
         ("llama", {"quantization_config": {"bits": 4}}, ["quantization_config"]),
-        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, ["architectures", "LlamaForCausalLM"]),
+        ("llama", {"architectures": ["LlamaForTokenClassification"]}, ["architectures", "LlamaFor"]),
         ("llama", {"hidden_size": 0, "num_hidden_layers": "3"}, ["hidden_size", "num_hidden_layers"]),
         ("llama", {"intermediate_size": None}, ["intermediate_size", "is missing"]),
         ("llama", {"num_key_value_heads": 4}, ["num_attention_heads", "4 KV heads"]),

@@ -24,6 +24,15 @@ ALL_TERMS = (
 )
 
 
+def name(parameter: object) -> str | None:
+    """A short test id for a term; several are called `all`."""
+    if isinstance(parameter, Term):
+        return f"{parameter.function}-{parameter.temperature}-{parameter.beta}-{parameter.skew}"
+    if isinstance(parameter, tuple) and isinstance(parameter[0], Term):
+        return name(parameter[0]) if len(parameter) == 1 else "all"
+    return None
+
+
 @dataclass(frozen=True)
 class Case:
     """Inputs of a head objective; hidden, weight and bias are leaves that want gradients."""
@@ -53,7 +62,7 @@ def make_case(
     tokens: int = TOKENS,
     vocabulary: int = VOCABULARY,
 ) -> Case:
-    """Logits with a spread of several, a third of the tokens masked (their label is NO_LABEL), uneven weights."""
+    """Spread-out logits, a third of the tokens masked (their label is NO_LABEL), uneven weights."""
     stream = torch.Generator().manual_seed(tokens * vocabulary)
 
     def normal(*shape: int) -> Tensor:

@@ -33,7 +33,7 @@ _STAGES: tuple[tuple[str, str, dict[str, str], dict[str, int]], ...] = (
     ("pruned", "prune", {"student": "parent"}, _SMALL),
     ("healed", "distill", {"student": "pruned", "teacher": "parent"}, _SMALL),
     ("scores", "evaluate", {"model": "healed", "against[0]": "parent", "against[1]": "pruned"}, {}),
-    ("exported", "export", {"model": "healed"}, _SMALL),
+    ("exported", "export", {"model": "healed"}, {}),
 )
 
 _WRITTEN = {

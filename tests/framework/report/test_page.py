@@ -119,6 +119,7 @@ def test_the_lineage_goes_from_left_to_right_and_names_the_teacher(tmp_path):
     lefts = [float(box.get("transform")[len("translate(") :].split()[0]) for box in boxes]
     assert [box.find("text").text for box in boxes] == ["parent", "pruned", "healed", "exported"]
     assert lefts == sorted(set(lefts))
+    assert ["104.9 M" in list(box.itertext()) for box in boxes] == [False, True, True, True]
     assert [box.get("class") for box in boxes] == [
         "model done",
         "model done",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.architectures import CONFIGS, build, output, tokens
-from torch import Tensor, nn
-
 from espalier.models.families import probes, shape_of
 from espalier.surgery.importance import measuring
 from espalier.surgery.scores import Scores, Sums
+from support.architectures import CONFIGS, build, output, tokens
+from torch import Tensor, nn
 
 FAMILIES = ("llama", "qwen3", "gpt2", "bert_masked_lm")
 MASK = torch.ones(4, 11, dtype=torch.bool)
@@ -51,7 +50,8 @@ def by_definition(name: str, model: nn.Module, rows: Tensor, mask: Tensor) -> Sc
 
     places = probes(CONFIGS[name])
     heads = torch.stack([score(p.output, "in") for p in places]).unflatten(1, (shape.heads, shape.head_dim))
-    cosines = [nn.functional.cosine_similarity(seen[p.layer, "in"], seen[p.layer, "out"], dim=-1) for p in places]
+    ends = [(seen[p.layer, "in"], seen[p.layer, "out"]) for p in places]
+    cosines = [nn.functional.cosine_similarity(*pair, dim=-1) for pair in ends]
     return Scores(
         ffn=torch.stack([score(p.down, "in") for p in places]),
         heads=heads.norm(dim=2),
@@ -76,7 +76,8 @@ def test_two_halves_add_up_to_the_whole(name):
     halves = [measure(name, model, [(rows[i : i + 2], MASK[i : i + 2])]) for i in (0, 2)]
     in_turn = measure(name, model, [(rows[i : i + 1], MASK[i : i + 1]) for i in range(4)])
     for key, value in whole.tensors().items():
-        torch.testing.assert_close(value, halves[0].tensors()[key] + halves[1].tensors()[key], rtol=1e-4, atol=0)
+        added = halves[0].tensors()[key] + halves[1].tensors()[key]
+        torch.testing.assert_close(value, added, rtol=1e-4, atol=0)
         torch.testing.assert_close(value, in_turn.tensors()[key], rtol=1e-4, atol=0)
     assert whole.num_tokens == MASK.sum() and whole.num_samples == 3
 

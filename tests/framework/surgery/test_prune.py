@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from support.architectures import CONFIGS, build, output, tokens
-from torch import Tensor, nn
-
 from espalier.models.families import layout, probes, resized, shape_of
 from espalier.models.shape import Axis, Parameter
 from espalier.surgery.keep import Keep, select
 from espalier.surgery.prune import pruned_tensors
+from safetensors.torch import save_file
+from support.architectures import CONFIGS, build, output, tokens
+from torch import nn
 
 every_family = pytest.mark.parametrize("name", CONFIGS)
 
@@ -21,7 +20,8 @@ def cut(name: str, model: nn.Module, keep: Keep) -> nn.Module:
     config = CONFIGS[name]
     child = build(resized(config, keep.shape(shape_of(config)), kept_layers=keep.layers), seed=1)
     parameters = dict(model.named_parameters())
-    state = {p.new_name: p.transform(parameters[p.old_name].detach()) for p in pruned_tensors(layout(config), keep)}
+    pruned = pruned_tensors(layout(config), keep)
+    state = {p.new_name: p.transform(parameters[p.old_name].detach()) for p in pruned}
     own = dict(child.named_parameters())
     assert list(state) == list(own)
     with torch.no_grad():
@@ -81,7 +81,8 @@ def test_neurons_that_nothing_hears_can_go(name):
 def test_heads_that_nothing_hears_can_go(name):
     shape, model = shape_of(CONFIGS[name]), build(CONFIGS[name])
     kept = some_heads(name)
-    dropped = [h * shape.head_dim + e for h in range(shape.heads) if h not in kept for e in range(shape.head_dim)]
+    width = shape.head_dim
+    dropped = [h * width + e for h in range(shape.heads) if h not in kept for e in range(width)]
     for probe in probes(CONFIGS[name]):
         silence(model, probe.output, dropped)
     child = cut(name, model, keep_of(name, heads=kept))
@@ -160,7 +161,8 @@ def test_bert_matches_a_cut_by_hand():
 
 def test_a_pruned_folder_loads_in_stock_code(tmp_path):
     name = "qwen3"
-    keep = keep_of(name, layers=(0, 2), hidden=tuple(range(1, 30)), ffn=(2, 3, 5, 7, 11), heads=some_heads(name))
+    hidden, heads = tuple(range(1, 30)), some_heads(name)
+    keep = keep_of(name, layers=(0, 2), hidden=hidden, ffn=(2, 3, 5, 7, 11), heads=heads)
     child = cut(name, build(CONFIGS[name]), keep)
     child.config.to_json_file(tmp_path / "config.json")
     save_file(dict(child.named_parameters()), tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -190,8 +192,4 @@ def test_a_keep_that_is_no_cut_is_a_bug(change):
 def test_a_tensor_of_another_shape_is_a_bug():
     keep = Keep(layers=(0,), hidden=(0,), ffn=((0,),), heads=((0,),))
     with pytest.raises(AssertionError):
-        select(_any(3), Parameter(((Axis("hidden", 5),),)), keep)
-
-
-def _any(size: int) -> Tensor:
-    return torch.zeros(size)
+        select(torch.zeros(3), Parameter(((Axis("hidden", 5),),)), keep)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support.architectures import CONFIGS
-
 from espalier.config.faults import RefusedInput
 from espalier.config.stages import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
 from espalier.surgery.search import find_shape, strain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.architectures import CONFIGS
 
 SMOLLM2_135M = {
     "model_type": "llama",
@@ -38,7 +37,9 @@ def test_a_searched_shape_is_just_under_the_target(millions):
     assert 0.98 * millions * 10**6 <= count <= millions * 10**6
 
 
-@pytest.mark.parametrize("axes", [("layers", "ffn"), ("ffn", "layers"), ("heads", "ffn"), ("layers", "heads")])
+@pytest.mark.parametrize(
+    "axes", [("layers", "ffn"), ("ffn", "layers"), ("heads", "ffn"), ("layers", "heads")]
+)
 def test_no_shape_near_the_target_strains_less(axes):
     search, target = SearchConfig(axes=axes), 124_000_000
     found = find(target, search)
@@ -66,7 +67,8 @@ def test_width_goes_before_depth():
 @settings(max_examples=60, deadline=None)
 def test_what_is_found_keeps_grain_limits_and_stock_rules(axes, share, name):
     config, parent = CONFIGS[name], shape_of(CONFIGS[name])
-    search = SearchConfig(axes=tuple(sorted(axes)), hidden_multiple_of=2, ffn_multiple_of=5, max_depth_cut=0.4)
+    grains = {"hidden_multiple_of": 2, "ffn_multiple_of": 5}
+    search = SearchConfig(axes=tuple(sorted(axes)), max_depth_cut=0.4, **grains)
     target = TargetConfig(parameters=int(share * num_parameters(config)))
     try:
         found = find_shape(config, target, search)

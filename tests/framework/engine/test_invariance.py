@@ -1,0 +1,46 @@
+"""One step is one step: whatever shards the model, however many ranks, wherever microbatches are cut."""
+
+from __future__ import annotations
+
+import pytest
+from support.invariance import Case, Outcome, difference, join, save_models, steps_of
+from support.spawn import run_ranks
+
+_REFERENCE = Case("none", 8)
+_REFERENCE_TAUGHT = Case("none", 8, tied=False, teacher="none")
+_ONE = [
+    _REFERENCE,
+    _REFERENCE_TAUGHT,
+    Case("none", 1),
+    Case("optimizer", 2),
+    Case("gradients", 2, checkpointing=True),
+    Case("parameters", 4, tied=False, teacher="none"),
+]
+_TWO = [
+    Case("none", 2),
+    Case("optimizer", 1),
+    Case("gradients", 2),
+    Case("gradients", 4, tied=False, teacher="none"),
+    Case("parameters", 1, checkpointing=True),
+    Case("parameters", 2, tied=False, teacher="parameters"),
+    Case("none", 4, tied=False, teacher="parameters"),
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, Case], Outcome]:
+    root = tmp_path_factory.mktemp("models")
+    save_models(root)
+    found: dict[tuple[int, Case], Outcome] = {}
+    for ranks, cases in ((1, _ONE), (2, _TWO)):
+        joined = join(run_ranks(steps_of, ranks, str(root), cases))
+        found |= {(ranks, case): outcome for case, outcome in zip(cases, joined, strict=True)}
+    return found
+
+
+@pytest.mark.parametrize(("ranks", "case"), [*((1, case) for case in _ONE[2:]), *((2, case) for case in _TWO)])
+def test_agrees_with_one_process(
+    outcomes: dict[tuple[int, Case], Outcome], ranks: int, case: Case
+) -> None:
+    reference = outcomes[1, _REFERENCE_TAUGHT if case.teacher else _REFERENCE]
+    assert difference(outcomes[ranks, case], reference) < 1e-5

@@ -1,0 +1,121 @@
+"""The class that must agree: one step under every engine, number of ranks and split, on the same eight sequences."""
+
+from __future__ import annotations
+
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espalier.checkpoint.read import StateReader
+from espalier.checkpoint.storage import LocalStorage
+from espalier.config.training import OptimizerConfig, ZeroLevel
+from espalier.data.batch import NO_LABEL, Batch
+from espalier.distributed.world import World
+from espalier.engine.frozen import FrozenModel
+from espalier.engine.objective import Objective
+from espalier.engine.open import EngineSpec, open_engine
+from espalier.objectives.terms import Term
+from espalier.training.step import take_step
+from support.models import LLAMA, save_initial
+
+NUM_SEQUENCES, LENGTH = 8, 13
+BETA = 0.9
+_NO_CLIP = OptimizerConfig(lr=1e-3, betas=(BETA, 0.95), clip=1e9)
+TEACHER = {**LLAMA, "hidden_size": 48, "head_dim": 8, "tie_word_embeddings": False}  # wider, with a head of its own
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to take the same step. `microbatch` is in sequences."""
+
+    zero_level: ZeroLevel
+    microbatch: int
+    tied: bool = True
+    teacher: str | None = None
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave: its loss, its gradient norm, and gradients by parameter, from all ranks."""
+
+    loss: float
+    norm: float
+    gradients: dict[str, Tensor]
+
+
+def save_models(root: Path) -> None:
+    """Students with tied and untied heads and a teacher, under `root`."""
+    save_initial(root, "tied", LLAMA, seed=1)
+    save_initial(root, "untied", {**LLAMA, "tie_word_embeddings": False}, seed=1)
+    save_initial(root, "teacher", TEACHER, seed=2)
+
+
+def steps_of(world: World, root: str, cases: list[Case]) -> list[tuple[float, float, list[Any]]]:
+    """On every rank: loss, norm and this rank's first moments of each case."""
+    return [_step(world, LocalStorage(Path(root)), case) for case in cases]
+
+
+def join(ranks: list[list[tuple[float, float, list[Any]]]]) -> list[Outcome]:
+    """Put the ranks' pieces of every case together."""
+    outcomes = []
+    for parts in zip(*ranks, strict=True):
+        pieces: dict[str, list[tuple[int, Tensor]]] = {}
+        for _, _, fragments in parts:
+            for name, offset, values in fragments:
+                pieces.setdefault(name, []).append((offset, values))
+        gradients = {name: torch.cat([v for _, v in sorted(found)]) for name, found in pieces.items()}
+        outcomes.append(Outcome(parts[0][0], parts[0][1], gradients))
+    return outcomes
+
+
+def difference(one: Outcome, other: Outcome) -> float:
+    """The largest relative difference in loss, norm, or any parameter's gradient."""
+    found = [abs(one.loss - other.loss) / abs(other.loss), abs(one.norm - other.norm) / other.norm]
+    assert one.gradients.keys() == other.gradients.keys()
+    for name, gradient in other.gradients.items():
+        found.append(float((one.gradients[name] - gradient).norm() / gradient.norm()))
+    return max(found)
+
+
+def sequences_of(microbatch: int, world: World) -> list[Batch]:
+    """This rank's microbatches; lengths are uneven, so that equal shares of sequences are unequal shares of tokens."""
+    draw = torch.Generator().manual_seed(7)
+    ids = torch.randint(0, LLAMA["vocab_size"], (NUM_SEQUENCES, LENGTH), generator=draw)
+    labels = ids.roll(-1, dims=1)
+    for row, length in enumerate((1, 12, 2, 9, 12, 3, 7, 5)):
+        labels[row, length:] = NO_LABEL
+    chunks = torch.arange(NUM_SEQUENCES).split(microbatch)[world.rank :: world.size]
+    return [_batch(ids[rows], labels[rows], rows) for rows in chunks]
+
+
+def _batch(ids: Tensor, labels: Tensor, rows: Tensor) -> Batch:
+    positions = torch.arange(LENGTH).expand(len(rows), -1)
+    return Batch(ids, labels, positions, None, rows, 0.5 + rows / NUM_SEQUENCES)
+
+
+def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float, list[Any]]:
+    reader = StateReader.open(storage, "tied" if case.tied else "untied")
+    terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
+    microbatches = sequences_of(case.microbatch, world)
+    spec = EngineSpec(case.zero_level, torch.float32, _NO_CLIP, len(microbatches), case.checkpointing)
+    teacher = (
+        FrozenModel(
+            StateReader.open(storage, "teacher"), zero_level=case.teacher, dtype=torch.float32, world=world
+        )
+        if case.teacher
+        else None
+    )
+    with closing(teacher) if teacher else nullcontext():
+        with closing(open_engine(spec, Objective(terms), reader, steps_taken=0, world=world)) as engine:
+            report = take_step(engine, teacher, microbatches, terms=terms, lr=0.0, random=(0, 0), world=world)
+            moments = [
+                (fragment.name, fragment.offset, fragment.values / (1 - BETA))
+                for fragment in engine.fragments()
+                if fragment.slot == "exp_avg"
+            ]
+    return report.loss, report.gradient_norm, moments
