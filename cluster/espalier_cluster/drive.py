@@ -7,9 +7,10 @@ import secrets
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from espalier.checkpoint.lock import RunLock
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
 from espalier.report.page import write_report
-from espalier.stages.controller import ExitCode, Runner, Stop, carry_out
+from espalier.stages.controller import ExitCode, Progress, Runner, Stop, carry_out
 from espalier.stages.orders import StageFailed
 from espalier.stages.plan import Stage
 from espalier.stages.result import StageResult
@@ -33,6 +34,7 @@ from espalier_cluster.show import show_outcome
 from espalier_cluster.silence import silenced
 
 _LOOK_SECONDS = 0.5
+_MIRROR_SECONDS = 90.0  # how long a run that is over waits for W&B
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         events = EventLog(folder.path / EVENTS)
         names = [stage.name for stage in prepared.plan.stages]
         results = {name: result for name in names if (result := folder.result(name)) is not None}
+        earlier = Progress(results, folder.attempts())
         with _terminated_as_interrupted(), _watched(prepared, folder, events, console):
-            stop = _carry_out(prepared, folder, results, events, how)
+            stop = _carry_out(prepared, folder, earlier, events, how)
         write_report(folder.path)
         show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
     _say(console, stop, folder)
@@ -80,14 +83,19 @@ def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
     write_json(folder.path / "job.json", resolved(prepared.job))
     write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
     if not (folder.path / "run.json").exists():
-        ids = {"run_id": secrets.token_hex(8), "wandb_id": secrets.token_hex(4), "created": time.time()}
-        write_json(folder.path / "run.json", ids)
+        ids = {"run_id": secrets.token_hex(8), "wandb_id": secrets.token_hex(4)}
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(folder.path / "run.json", ids | {"created": created, "versions": _versions()})
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("espalier-train", "torch", "deepspeed", "transformers", "ray")}
 
 
 def _carry_out(
     prepared: PreparedJob,
     folder: RunFolder,
-    results: dict[str, StageResult],
+    earlier: Progress,
     events: EventLog,
     how: HowToRun,
 ) -> Stop:
@@ -99,7 +107,8 @@ def _carry_out(
         elif isinstance(detail, StageResult):
             events.add("finished" if detail.status == "done" else "gate", stage.name, detail.metrics.get("gate", ""))
         else:
-            events.add("started", stage.name, "" if detail == 1 else f"attempt {detail}")
+            folder.note_attempt(int(str(detail)))
+            events.add("started", stage.name)
 
     try:
         with _runner(prepared, folder, how) as runner:
@@ -107,7 +116,7 @@ def _carry_out(
                 prepared.plan,
                 runner,
                 run_folder=str(folder.path),
-                results=results,
+                earlier=earlier,
                 max_failures=prepared.job.retry.max_failures,
                 on_event=on_event,
             )
@@ -133,34 +142,40 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun) -> Iterator
 
 @contextlib.contextmanager
 def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console) -> Iterator[None]:
-    """Follow the record in a thread: what it tells goes to the terminal and to W&B."""
-    names = [stage.name for stage in prepared.plan.stages]
-    mirror, follower = Mirror.open(folder.path, prepared.job, events), Follower(folder.path)
-    earlier = follower.poll()
-    mirror.receive(earlier)
+    """Follow the record in two threads: one tells the terminal, one W&B, so that neither waits for the other."""
     done = threading.Event()
-    with open_display(names, console) as display:
+    show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
+    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, done), daemon=True)
+    show.start()
+    mirror.start()
+    try:
+        yield
+    finally:
+        done.set()
+        show.join()
+        mirror.join(_MIRROR_SECONDS)
+
+
+def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: threading.Event) -> None:
+    follower = Follower(folder.path)
+    earlier = follower.poll()
+    with open_display([stage.name for stage in prepared.plan.stages], console) as display:
         display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
+        _until(done, lambda: display.show(follower.poll()))
 
-        def look() -> None:
-            news = follower.poll()
-            display.show(news)
-            mirror.receive(news)
 
-        thread = threading.Thread(target=_until, args=(done, look), name="espalier-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            look()
+def _mirror(prepared: PreparedJob, folder: RunFolder, events: EventLog, done: threading.Event) -> None:
+    follower = Follower(folder.path)
+    mirror = Mirror.open(folder.path, prepared.job, events)
+    _until(done, lambda: mirror.receive(follower.poll()))
     mirror.close()
 
 
 def _until(done: threading.Event, look: Callable[[], None]) -> None:
+    """Look now and then, and once more at the end."""
     while not done.wait(_LOOK_SECONDS):
         look()
+    look()
 
 
 @contextlib.contextmanager

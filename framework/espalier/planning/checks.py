@@ -9,7 +9,6 @@ from pathlib import Path
 from espalier.config.faults import Fault
 from espalier.config.job import Job
 from espalier.config.stages import DistillStage, EvaluateStage, TrainStage
-from espalier.config.training import BatchConfig
 from espalier.models.families import shape_of
 from espalier.planning.preview import StagePreview
 from espalier.planning.sources import Source
@@ -25,7 +24,6 @@ def plan_faults(
         config = preview.stage.config
         if isinstance(config, DistillStage | TrainStage):
             path = f"stages.{config.name}"
-            yield from _uneven(config.batch, job.workers.count, path=path)
             yield from _no_head(preview, path=path)
             if config.optimizer.offload and not job.workers.gpus_each:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
@@ -36,14 +34,6 @@ def plan_faults(
         if isinstance(config, EvaluateStage):
             yield from _no_head(preview, path=f"stages.{config.name}")
     yield from _no_room(job, previews)
-
-
-def _uneven(batch: BatchConfig, workers: int, *, path: str) -> Iterator[Fault]:
-    unit = batch.microbatch_sequences * workers
-    if batch.sequences % unit:
-        near = max(unit, round(batch.sequences / unit) * unit)
-        wanted = f"a multiple of microbatch_sequences x workers.count = {unit}, as {near}"
-        yield Fault(f"{path}.batch.sequences", batch.sequences, wanted)
 
 
 def _no_head(preview: StagePreview, *, path: str) -> Iterator[Fault]:

@@ -61,11 +61,14 @@ class Progress:
 
     Attributes:
         results: committed results by stage name, this run's and earlier ones'.
+        attempts: orders given in the whole life of the run's folder; each order gets the next number, which tells
+            its workers from late ones of an earlier order.
         failures: failed attempts of the stage under way.
         last_failure: why the last attempt failed; None after a success.
     """
 
     results: Mapping[str, StageResult]
+    attempts: int = 0
     failures: int = 0
     last_failure: StageFailed | None = None
 
@@ -83,7 +86,7 @@ def decide(plan: Plan, progress: Progress, *, max_failures: int) -> Decision:
     for stage in plan.stages:
         result = progress.results.get(stage.name)
         if result is None or result.key != stage.key:
-            return Run(stage, attempt=progress.failures + 1)
+            return Run(stage, attempt=progress.attempts + 1)
         if result.status == "gate_failed":
             return Stop(ExitCode.GATE_FAILED, f"stage {stage.name}: {result.metrics.get('gate', 'gate failed')}")
     return Stop(ExitCode.DONE, "all stages are done")
@@ -94,17 +97,17 @@ def carry_out(
     runner: Runner,
     *,
     run_folder: str,
-    results: Mapping[str, StageResult],
+    earlier: Progress,
     max_failures: int,
     on_event: Callable[[str, Stage, object], None] = lambda name, stage, detail: None,
 ) -> Stop:
     """Follow decisions until one says stop.
 
     Args:
-        results: results that earlier runs committed.
+        earlier: what earlier starts of the same run left: results and the number of attempts.
         on_event: called with `stage_started` (attempt), `stage_finished` (result), `stage_failed` (failure).
     """
-    progress = Progress(dict(results))
+    progress = Progress(earlier.results, earlier.attempts)
     while isinstance(decision := decide(plan, progress, max_failures=max_failures), Run):
         stage = decision.stage
         on_event("stage_started", stage, decision.attempt)
@@ -112,9 +115,9 @@ def carry_out(
             result = runner.run(StageOrder(run_folder, stage.name, decision.attempt))
         except StageFailed as failure:
             on_event("stage_failed", stage, failure)
-            progress = Progress(progress.results, progress.failures + 1, failure)
+            progress = Progress(progress.results, decision.attempt, progress.failures + 1, failure)
         else:
             assert result.key == stage.key, (result, stage)
             on_event("stage_finished", stage, result)
-            progress = Progress({**progress.results, stage.name: result})
+            progress = Progress({**progress.results, stage.name: result}, decision.attempt)
     return decision

@@ -14,7 +14,7 @@ class StageOrder:
 
     Attributes:
         run_folder: the run's folder, absolute, the same on every machine.
-        attempt: 1 for the first try; the controller alone counts.
+        attempt: rises over the whole life of the run folder; the controller alone counts.
     """
 
     run_folder: str

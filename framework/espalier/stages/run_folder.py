@@ -19,7 +19,8 @@ class RunFolder:
     ```
     job.json           the resolved job
     plan.json          the stages as `plan` showed them, with their keys
-    run.json           ids of this run
+    run.json           ids of this run, when it began, versions
+    attempts           how many orders were ever given here
     lock               who holds the run
     tokenizers/<key>/  each tokenizer once
     stages/<name>/     step-<n>/ checkpoints, result.json, what a stage keeps beside
@@ -52,6 +53,15 @@ class RunFolder:
     def read_job(self) -> Job:
         """The job as it was resolved by the driver."""
         return Job.model_validate_json((self.path / "job.json").read_text())
+
+    def attempts(self) -> int:
+        """Orders ever given in this folder; it outlives results, so that a late worker never has a fresh number."""
+        path = self.path / "attempts"
+        return int(path.read_text()) if path.exists() else 0
+
+    def note_attempt(self, attempt: int) -> None:
+        """Remember an order before it is given."""
+        write_json(self.path / "attempts", attempt)
 
     def result(self, stage: str) -> StageResult | None:
         """The committed result of a stage; None when there is none yet."""

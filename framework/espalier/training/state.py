@@ -9,6 +9,7 @@ from typing import Any
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Origin
+from espalier.checkpoint.manifest_file import discard, load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
 from espalier.checkpoint.write import begin, commit, write_fragments
@@ -55,7 +56,7 @@ def save(
     if world.is_rank_zero:
         origin = _origin(context, lineage, step=step, zero_level=zero_level, world=world)
         shapes = {name: parameter.shape for name, parameter in layout(lineage.model).items()}
-        commit(context.storage, folder, origin=origin, shapes=shapes, state=state or {}, ranks=ranks)
+        commit(context.storage, folder, origin=origin, shapes=shapes, state={"key": context.key, **(state or {})}, ranks=ranks)
     world.barrier()
     return folder
 
@@ -68,19 +69,25 @@ def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Li
 def find_resume(context: StageContext) -> StateReader | None:
     """The newest checkpoint of this very stage to go on from; None to start it from its input. Collective.
 
-    Checkpoints that another plan left under the same stage name are of no use and are passed over.
+    Damaged ones are passed over and told of. Those of a stage with the same name and other settings are removed:
+    they would stand before the ones that are going to be saved.
     """
-    folder, notes = None, ()
-    if context.world.is_rank_zero:
-        found = latest(context.storage, stage_folder(context.config.name))
-        folder, notes = found.folder, tuple(str(one) for one in found.damaged)
-    for note in notes:
-        context.activity(note)
-    folder = context.world.from_rank_zero(folder)
-    if folder is None:
+    folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
+    return None if folder is None else StateReader.open(context.storage, folder, verify=False)
+
+
+def _newest(context: StageContext) -> str | None:
+    found = latest(context.storage, stage_folder(context.config.name))
+    for damage in found.damaged:
+        context.events.add("activity", context.config.name, str(damage))
+    if found.folder is None:
         return None
-    reader = StateReader.open(context.storage, folder, verify=False)
-    return reader if reader.manifest.state.get("key") == context.key else None
+    if load_manifest(context.storage, found.folder).state.get("key") == context.key:
+        return found.folder
+    for name in context.storage.list(stage_folder(context.config.name)):
+        if name.startswith("step-"):
+            discard(context.storage, f"{stage_folder(context.config.name)}/{name}")
+    return None
 
 
 def forget_older(context: StageContext, *, keep_latest: int) -> None:

@@ -51,7 +51,7 @@ def run(context: StageContext) -> StageResult:
                     prepared.lineage,
                     step=step + 1,
                     zero_level=stage.zero_level,
-                    state={"key": context.key, "seconds": recorder.seconds},
+                    state={"seconds": recorder.seconds},
                 )
                 forget_older(context, keep_latest=stage.checkpoint.keep_latest)
         metrics = prepared.metrics() | recorder.metrics()

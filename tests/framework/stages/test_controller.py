@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from espalier.config.stages import EvaluateStage, ExportStage, LoadStage
-from espalier.stages.controller import ExitCode, carry_out
+from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.result import StageResult
@@ -47,21 +47,21 @@ class Scripted:
 
 
 def go(runner: Scripted, plan: Plan, results: dict[str, StageResult] | None = None) -> tuple[ExitCode, str]:
-    stop = carry_out(plan, runner, run_folder="/run", results=results or {}, max_failures=2)
+    stop = carry_out(plan, runner, run_folder="/run", earlier=Progress(results or {}), max_failures=2)
     return stop.code, stop.reason
 
 
 def test_runs_every_stage_once_in_order() -> None:
     runner = Scripted(plan())
     assert go(runner, plan())[0] is ExitCode.DONE
-    assert runner.orders == [("parent", 1), ("score", 1), ("out", 1)]
+    assert runner.orders == [("parent", 1), ("score", 2), ("out", 3)]
 
 
 def test_skips_what_is_done_and_repeats_what_depends_on_other_settings() -> None:
     old, new = plan(seed=1), plan(seed=2)
     runner = Scripted(old)
     go(runner, old, {"parent": done(old, "parent")})
-    assert runner.orders == [("score", 1), ("out", 1)]
+    assert runner.orders == [("score", 1), ("out", 2)]
     runner = Scripted(new)
     go(runner, new, {"parent": done(old, "parent")})
     assert [name for name, _ in runner.orders] == ["parent", "score", "out"]
@@ -74,8 +74,8 @@ def test_a_lost_worker_is_another_attempt(failures: int) -> None:
     assert go(runner, plan())[0] is ExitCode.DONE
     assert runner.orders == [
         ("parent", 1),
-        *(("score", attempt + 1) for attempt in range(failures + 1)),
-        ("out", 1),
+        *(("score", attempt + 2) for attempt in range(failures + 1)),
+        ("out", failures + 3),
     ]
 
 
@@ -105,3 +105,9 @@ def test_a_gate_stops_this_run_and_the_next_without_running_it_again() -> None:
     runner = Scripted(plan())
     assert go(runner, plan(), {"parent": done(plan(), "parent"), "score": failed})[0] is ExitCode.GATE_FAILED
     assert runner.orders == []
+
+
+def test_attempts_go_on_counting_where_an_earlier_start_stopped() -> None:
+    runner = Scripted(plan())
+    carry_out(plan(), runner, run_folder="/run", earlier=Progress({}, attempts=7), max_failures=2)
+    assert [attempt for _, attempt in runner.orders] == [8, 9, 10]
