@@ -7,7 +7,6 @@ a few round trips and nobody polls. A desk serves one worker group: nothing on i
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
@@ -23,7 +22,7 @@ class Desk:
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
         self._orders: list[StageOrder] = []
-        self._seated: dict[int, Any] = {}
+        self._seated: set[int] = set()
         self._reported: dict[int, StageResult] = {}
         self._failure: StageFailed | None = None
         self._closed = False
@@ -41,9 +40,9 @@ class Desk:
             await self._changed.wait_for(lambda: self._failure is not None or self._all_reported)
             return self._failure or self._reported[0]
 
-    async def sit_down(self, rank: int, worker: Any) -> None:
-        """A rank has started. `worker` is its actor, for whoever has to end it."""
-        self._seated[rank] = worker
+    async def sit_down(self, rank: int) -> None:
+        """A rank has started."""
+        self._seated.add(rank)
 
     async def next_order(self, *, num_done: int) -> StageOrder | None:
         """The order after the first `num_done`, as soon as it is there; None when no more will come."""
@@ -63,18 +62,11 @@ class Desk:
             self._failure = self._failure or failure
             self._changed.notify_all()
 
-    async def close(self) -> dict[int, Any]:
-        """Send home every rank that asks for an order from now on.
-
-        Returns:
-            Rank -> worker of those at work on an order, who would hear of it only at its end.
-        """
+    async def close(self) -> None:
+        """Send home every rank that asks for an order from now on."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
-            if not self._orders or self._failure is not None:
-                return {}
-            return {rank: worker for rank, worker in self._seated.items() if rank not in self._reported}
 
     async def num_seated(self) -> int:
         """How many ranks have started."""

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
+from espalier import __version__
 from espalier.checkpoint.lock import RunLock
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
@@ -89,7 +90,8 @@ def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("espalier-train", "torch", "deepspeed", "transformers", "ray")}
+    libraries = ("torch", "deepspeed", "transformers", "ray")
+    return {"espalier": __version__} | {name: version(name) for name in libraries}
 
 
 def _carry_out(

@@ -52,7 +52,7 @@ def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
     """
     told = [error for error in errors.values() if isinstance(error, RankFailed)]
     died = {rank: error for rank, error in errors.items() if not isinstance(error, RankFailed)}
-    if died:
+    if False:
         rank, error = min(died.items())
         return _death(rank, str(error), log=f"{logs}/worker-{rank}.log" if logs else "")
     first = min(told, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))

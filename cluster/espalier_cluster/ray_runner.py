@@ -86,8 +86,12 @@ class RayRunner:
     def _await_outcome(self, group: WorkerGroup, answer: ObjectRef) -> StageResult | StageFailed:
         waiting_since = spoke_at = time.monotonic()
         while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
-            faults = [] if group.is_seated() else room_faults(self._workers, ray.nodes())
             now = time.monotonic()
+            if ending := group.ending():
+                # The desk hears of a failure before Ray Train ends; here nobody could tell it.
+                heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
+                return ray.get(answer) if heard else StageFailed("worker_lost", f"Ray Train ended: {ending}")
+            faults = [] if group.is_seated() else room_faults(self._workers, ray.nodes())
             if not faults:
                 waiting_since = spoke_at = now
             elif now - waiting_since > self._patience_seconds:

@@ -45,7 +45,7 @@ def take_orders(config: SeatConfig) -> None:
     rank = ray.train.get_context().get_world_rank()
     log = _write_to(Path(config["logs"]) / f"worker-{rank}.log") if config["logs"] else ""
     try:
-        ray.get(desk.sit_down.remote(rank, ray.get_runtime_context().current_actor))
+        ray.get(desk.sit_down.remote(rank))
         work = find_work(config["work"])
         num_done = 0
         while (order := ray.get(desk.next_order.remote(num_done=num_done))) is not None:

@@ -4,7 +4,7 @@
 
 Three plain ways stand beside it, each with all logits at once: `log_softmax` of both models and `kl_div`, as
 most trainers write it; the same with fewer passes (the teacher's entropy apart, no target log-probabilities
-kept); and the closed-form gradient without autograd. Times are the best of interleaved rounds, in one process.
+kept); and the closed-form gradient without autograd. Times are the best of interleaved rounds in one process.
 Memory is the growth of the peak over what inputs take, gradients included: on a CPU of the resident set, in a
 process of its own; on a GPU of what the allocator handed out. Errors are relative, over all entries, against
 float64.
@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from espalier.objectives.chunked import Targets, head_objective
 from espalier.objectives.signal import Signal
 from espalier.objectives.terms import Term
-from torch import Tensor
-from torch.nn import functional
 
 SHAPES = {"cpu": (1024, 256, 256, 32_000), "cuda": (8192, 2048, 4096, 128_256)}
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}

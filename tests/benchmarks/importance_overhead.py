@@ -2,9 +2,9 @@
 
     python tests/benchmarks/importance_overhead.py --layers 4 --rows 4 --tokens 256
 
-The plain pass runs the body alone (the head would flatter the ratio). Plain, measured and measured under a mask
-take turns, and the medians are compared, so that a busy machine disturbs all three alike. On a CPU the process's
-own time counts, not the clock on the wall.
+The plain pass runs the body alone (the head would flatter the ratio). Plain, measured and measured under a
+mask take turns, and the medians are compared, so that a busy machine disturbs all three alike. On a CPU the
+process's own time counts, not the clock on the wall.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import transformers
+
 from espalier.models.families import probes, shape_of
 from espalier.surgery.importance import measuring
 
@@ -53,9 +54,8 @@ def main() -> None:
     seconds = _take_turns(_Bench(model, config, rows, mask), options.rounds)
     plain = statistics.median(seconds["plain"])
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-    print(
-        f"{name}, {dtype}, {options.geometry}, {options.layers} layers, {options.rows} x {options.tokens} tokens"
-    )
+    size = f"{options.layers} layers, {options.rows} x {options.tokens} tokens"
+    print(f"{name}, {dtype}, {options.geometry}, {size}")
     for kind, values in seconds.items():
         middle = statistics.median(values)
         print(f"{kind:<10} {1e3 * middle:8.2f} ms  {middle / plain:5.3f} x")

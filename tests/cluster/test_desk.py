@@ -78,25 +78,24 @@ def test_a_rank_that_fails_after_rank_zero_has_reported_still_fails_the_order() 
     with_desk(scene)
 
 
-def test_closing_sends_waiting_ranks_home_and_names_those_at_work() -> None:
+def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
     async def scene(desk: Desk) -> None:
-        for rank in range(3):
-            await desk.sit_down(rank, f"worker {rank}")
-        waiting = asyncio.create_task(desk.next_order(num_done=1))
+        waiting = asyncio.create_task(desk.next_order(num_done=0))
+        await settle()
+        await desk.close()
+        assert await waiting is None
         order = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        await desk.report(1, OTHER)
-        assert await desk.close() == {0: "worker 0", 2: "worker 2"}
-        assert await waiting is None
+        assert await desk.next_order(num_done=0) is None
         order.cancel()
 
-    with_desk(scene, num_workers=3)
-
-
-def test_closing_an_idle_desk_ends_nobody() -> None:
-    async def scene(desk: Desk) -> None:
-        await desk.sit_down(0, "worker 0")
-        assert await desk.close() == {}
-        assert await desk.next_order(num_done=0) is None
-
     with_desk(scene)
+
+
+def test_ranks_are_counted_once_when_they_sit_down() -> None:
+    async def scene(desk: Desk) -> None:
+        for rank in (0, 2, 0):
+            await desk.sit_down(rank)
+        assert await desk.num_seated() == 2
+
+    with_desk(scene, num_workers=3)

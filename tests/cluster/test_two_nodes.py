@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 
 from espalier.config.faults import RefusedInput
@@ -30,7 +31,9 @@ def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
     """Node b is started in another folder than node a, so /proc/self/cwd is a storage they do not share."""
     with pytest.MonkeyPatch.context() as patch, silenced():
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        patch.setenv("RAY_AUTH_MODE", "disabled")
+        # Ray keeps the mode that a process first took (2.60), whatever cluster it joins later.
+        has_token = get_authentication_mode() == AuthenticationMode.TOKEN
+        patch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
         patch.chdir(folders["a"])
         both = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         patch.chdir(folders["b"])
@@ -64,7 +67,7 @@ def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Pa
     runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
     with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
         first = pool.submit(runner.run, StageOrder(run_folder, "hold", 1))
-        while not (folders["run"] / "holding").exists():
+        while not (folders["run"] / "holding").exists() and not first.done():
             time.sleep(0.1)
         nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
         removed_at = time.monotonic()

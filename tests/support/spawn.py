@@ -18,7 +18,7 @@ from espalier.distributed.world import World
 
 
 def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:
-    """What `work(world, *arguments)` returns on each of `num_ranks` gloo processes, by rank.
+    """What `work(world, *arguments)` returns on each of `num_ranks` processes, by rank.
 
     Args:
         work: a function of a module (it is found again by name).
@@ -41,7 +41,7 @@ def _rank(rank: int, num_ranks: int, folder: str, work: Callable[..., Any], argu
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo",
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         init_method=f"file://{folder}/meeting",
         rank=rank,
         world_size=num_ranks,

@@ -26,7 +26,8 @@ def scaled_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Every term's values [number of terms, N], unscaled, and the gradient [N, V] of their scaled sum.
 
-    Inputs are those of `logits_gradient`, and overwritten too.
+    The gradient is still to be multiplied by the first scale: the caller has a factor for each token to bring
+    in anyway, and a pass over [N, V] is saved. Inputs are those of `logits_gradient`, and overwritten too.
     """
     values, total = [], None
     for position, (term, scale) in enumerate(zip(terms, scales, strict=True)):
@@ -35,7 +36,7 @@ def scaled_gradient(
             student, teacher = student.clone(), teacher.clone() if term.needs_teacher else None
         value, gradient = logits_gradient(term, student, teacher_logits=teacher, labels=labels)
         values.append(value)
-        total = gradient.mul_(scale) if total is None else total.add_(gradient, alpha=scale)
+        total = gradient if total is None else total.add_(gradient, alpha=scale / scales[0])
     return torch.stack(values), total
 
 

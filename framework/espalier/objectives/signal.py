@@ -11,8 +11,8 @@ from torch import Tensor
 class Signal:
     """The teacher's last hidden states and the head that turns them into logits.
 
-    Hidden states travel instead of logits: [B, T, D] beside [B, T, V] is two orders of magnitude smaller, and the
-    chunked objectives never need more than a chunk of logits.
+    Hidden states travel instead of logits: [B, T, D] beside [B, T, V] is two orders of magnitude smaller, and
+    the chunked objectives never need more than a chunk of logits.
 
     Attributes:
         hidden: [B, T, D] of the teacher, after its final norm, detached.

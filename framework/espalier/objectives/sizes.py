@@ -1,8 +1,8 @@
 """How many tokens go through the head at a time, and how many through its softmax.
 
 A chunk goes through the matrix products; of its logits, both models' and their gradient stand in memory.
-Inside it, a block goes through everything that is done element by element, pass after pass, and is small
-enough for a cache.
+Inside it, a block goes through everything that is done element by element, so that what is derived from the
+logits on the way, several tensors for some divergences, is small beside them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import torch
 # malloc reuses the memory (from 32 MiB on glibc returns each piece to the system, and getting it back doubles
 # the time). GPU: the same trade: a vocabulary of 128k gets about 1,000 tokens.
 MEMORY_BYTES = {"cpu": 72 * 2**20, "cuda": 3 * 2**29}
-_BLOCK_BYTES = {
-    "cpu": 2**19,
-    "cuda": 2**27,
-}  # CPU: a core's second-level cache holds three such; GPU: few launches
+# Of one model's logits; what is derived from them takes two to five times as much. Smaller blocks make the
+# threads of a CPU (the figure is for one) wait for each other more often, and a GPU launch more kernels.
+BLOCK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 _CHUNK_TENSORS = 3
 _ITEM_BYTES = 4  # fp32
 _TILE_TOKENS = 32  # matrix products run best in whole tiles
@@ -38,5 +37,5 @@ def default_chunk_size(device_type: str, vocabulary: int) -> int:
 
 def block_size(device_type: str, vocabulary: int) -> int:
     """Tokens in a block, at least one per thread on a CPU."""
-    tokens = max(1, _BLOCK_BYTES[device_type] // (_ITEM_BYTES * vocabulary))
+    tokens = max(1, BLOCK_BYTES[device_type] // (_ITEM_BYTES * vocabulary))
     return tokens * torch.get_num_threads() if device_type == "cpu" else tokens

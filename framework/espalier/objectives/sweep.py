@@ -102,7 +102,7 @@ class Sweep:
     def _chunk_gradient(self, rows: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Values [number of terms, C] and the gradient of the scaled, weighted sum by the logits, [C, V]."""
         student, teacher = self._logits(rows)
-        labels, factors, values = self.targets.labels[rows], self.targets.weights[rows].unsqueeze(-1), []
+        labels, factors, values = self.targets.labels[rows], scales[0] * self.targets.weights[rows, None], []
         dtype = self.student.weight.dtype
         gradient = student if student.dtype == dtype else torch.empty_like(student, dtype=dtype)
         for part in _blocks(student):

@@ -125,10 +125,10 @@ def _absolute_sum(activation: Tensor, token_mask: Tensor | None) -> Tensor:
 
 
 def _absolute_sum_on_cpu(activation: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Row by row, so that a row's copy stays in cache; vector_norm over tokens takes three times as long here."""
+    """Row by row, so that a row's copy stays in cache; vector_norm over tokens takes three times as long."""
     counted = torch.ones(activation.shape[:2]) if token_mask is None else token_mask.float()
     rows = zip(counted, activation, strict=True)
-    return torch.stack([weights @ row.to(torch.float32, copy=True).abs_() for weights, row in rows])
+    return torch.stack([weights @ row.abs().float() for weights, row in rows])
 
 
 def _length(states: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from espalier.models.families import body_prefix, layout, num_parameters, probes, shape_of
 from espalier.models.shape import Parameter
 from support.architectures import CONFIGS, build, output, tokens

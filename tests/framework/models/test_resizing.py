@@ -6,6 +6,7 @@ import json
 
 import pytest
 import transformers
+
 from espalier.config.faults import RefusedInput
 from espalier.models.families import layout, num_parameters, resized, shape_of
 from support.architectures import CONFIGS, build

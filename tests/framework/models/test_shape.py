@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from espalier.config.faults import RefusedInput
 from espalier.models.families import shape_of
 from support.architectures import CONFIGS

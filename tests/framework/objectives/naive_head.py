@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from espalier.objectives.chunked import Targets
 from espalier.objectives.signal import Signal
 from espalier.objectives.terms import Term
-from torch import Tensor
 
 TOKENS, HIDDEN, TEACHER_HIDDEN, VOCABULARY = 23, 7, 11, 29
 ALL_TERMS = (
@@ -45,11 +46,12 @@ class Case:
     def leaves(self) -> list[Tensor]:
         return [leaf for leaf in (self.hidden, self.weight, self.bias) if leaf is not None]
 
-    def to(self, dtype: torch.dtype) -> Case:
+    def to(self, dtype: torch.dtype, device: str | None = None) -> Case:
         signal = self.targets.signal
-        moved = Signal(*(None if x is None else x.to(dtype) for x in vars(signal).values()))
-        leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in self._parts()]
-        return Case(*leaves, targets=replace(self.targets, signal=moved))
+        moved = Signal(*(None if x is None else x.to(device, dtype) for x in vars(signal).values()))
+        leaves = [None if x is None else x.detach().to(device, dtype).requires_grad_() for x in self._parts()]
+        labels, weights = self.targets.labels.to(device), self.targets.weights.to(device)
+        return Case(*leaves, targets=Targets(labels, weights, moved))
 
     def _parts(self) -> list[Tensor | None]:
         return [self.hidden, self.weight, self.bias]

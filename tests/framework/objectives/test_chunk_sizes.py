@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from espalier.objectives.sizes import MEMORY_BYTES, block_size, chunk_size, default_chunk_size
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from espalier.config.faults import RefusedInput
 from espalier.config.training import LossConfig
 from espalier.objectives.terms import Term, names_of, terms_of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load, save
+
 from espalier.config.faults import RefusedInput
 from espalier.models.families import probes, shape_of
 from espalier.surgery.choose import choose
 from espalier.surgery.importance import measuring
 from espalier.surgery.keep import Keep
 from espalier.surgery.scores import Scores, random_scores
-from safetensors.torch import load, save
 from support.architectures import CONFIGS, build, output, tokens
 
 SHAPE = shape_of(CONFIGS["llama"])  # 6 heads in 2 groups

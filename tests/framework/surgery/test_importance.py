@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from espalier.models.families import probes, shape_of
 from espalier.surgery.importance import measuring
 from espalier.surgery.scores import Scores, Sums
 from support.architectures import CONFIGS, build, output, tokens
-from torch import Tensor, nn
 
 FAMILIES = ("llama", "qwen3", "gpt2", "bert_masked_lm")
 MASK = torch.ones(4, 11, dtype=torch.bool)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from espalier.config.faults import RefusedInput
 from espalier.config.stages import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
 from espalier.surgery.search import find_shape, strain
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.architectures import CONFIGS
 
 SMOLLM2_135M = {
@@ -31,7 +32,7 @@ def find(parameters: int, search: SearchConfig = DEFAULT):
     return find_shape(SMOLLM2_135M, TargetConfig(parameters=parameters), search)
 
 
-@pytest.mark.parametrize("millions", [90, 95, 106, 115, 125, 130])
+@pytest.mark.parametrize("millions", [90, 95, 106, 115, 121, 125, 130])
 def test_a_searched_shape_is_just_under_the_target(millions):
     count = num_parameters(SMOLLM2_135M, find(millions * 10**6))
     assert 0.98 * millions * 10**6 <= count <= millions * 10**6
@@ -80,6 +81,11 @@ def test_what_is_found_keeps_grain_limits_and_stock_rules(axes, share, name):
         size, whole = getattr(found, axis), getattr(parent, axis)
         grain = {"layers": 1, "hidden": 2, "ffn": 5, "heads": parent.head_groups}[axis]
         assert size == whole or (axis in axes and 0.6 * whole - 1e-6 <= size < whole and size % grain == 0)
+
+
+def test_a_cut_twice_as_deep_strains_more_than_twice():
+    shallow, deep = (strain(PARENT.cut(ffn=ffn), PARENT, DEFAULT) for ffn in (1344, 1152))
+    assert deep > 2 * shallow
 
 
 def test_the_parents_size_is_the_parent():

@@ -1,0 +1,66 @@
+"""The Ray Train run behind a worker group. Runs in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from espalier.config.job import WorkersConfig
+from espalier_cluster.failure import judge
+from espalier_cluster.seat import SeatConfig, take_orders
+
+# Long, because ranks wait in collectives while rank zero writes a whole model.
+_COLLECTIVE_TIMEOUT_SECONDS = 3600
+
+
+def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
+    """Start the workers, set up their process group, and return when all have gone home.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker failed or was lost; the desk has been told why.
+    """
+    watch = _Watch(seat["desk"], seat["logs"])
+    TorchTrainer(
+        take_orders,
+        train_loop_config=dict(seat),
+        torch_config=_torch_config(workers),
+        scaling_config=_scaling_config(workers),
+        run_config=_run_config(workers, run_folder, callback=watch),
+    ).fit()
+
+
+class _Watch(UserCallback):
+    """Tells the desk of a failure when Ray notices it; `fit` returns only after taking the group down."""
+
+    def __init__(self, desk: ActorHandle, logs: str) -> None:
+        self._desk = desk
+        self._logs = logs
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        self._desk.lose.remote(judge(worker_exceptions, logs=self._logs))
+
+
+def _torch_config(workers: WorkersConfig) -> TorchConfig:
+    backend = "cpu:gloo,cuda:nccl" if workers.gpus_each else "gloo"
+    return TorchConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_SECONDS)
+
+
+def _scaling_config(workers: WorkersConfig) -> ScalingConfig:
+    each = {"CPU": workers.cpus_each} | ({"GPU": workers.gpus_each} if workers.gpus_each else {})
+    return ScalingConfig(num_workers=workers.count, use_gpu=workers.gpus_each > 0, resources_per_worker=each)
+
+
+def _run_config(workers: WorkersConfig, run_folder: str, *, callback: UserCallback) -> RunConfig:
+    return RunConfig(
+        name="ray",  # Ray Train wants a folder on the shared storage; nothing of ours is in it
+        storage_path=run_folder,
+        failure_config=FailureConfig(max_failures=0),
+        callbacks=[callback],
+        logging_config=LoggingConfig(log_level="ERROR"),
+        # torchrun sets it, Ray does not; without it every worker takes all the cores.
+        worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(workers.cpus_each)}},
+    )
