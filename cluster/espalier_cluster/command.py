@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings that replace the file's: `a.b=value`.", show_default=False)
+    list[str] | None,
+    typer.Argument(help="Settings that replace the file's: `a.b=value`.", show_default=False),
 ]
 
 

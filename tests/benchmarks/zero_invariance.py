@@ -1,6 +1,6 @@
 """Loss and gradients of one step against one process, float32: every ZeRO level, 1 and 2 ranks, every split.
 
-    python tests/benchmarks/zero_invariance.py
+python tests/benchmarks/zero_invariance.py
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ def main() -> None:
             for tied in (True, False)
             for teacher in (None, "none")
         }
-        found = dict(
-            zip(references, join(run_ranks(steps_of, 1, root, list(references.values()))), strict=True)
-        )
+        found = dict(zip(references, join(run_ranks(steps_of, 1, root, list(references.values()))), strict=True))
         worst = 0.0
         print(f"{'zero_level':12}{'ranks':>6}{'split':>7}{'head':>8}{'teacher':>12}  relative difference")
         for ranks in (1, 2):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.kill import finish, kill_when, num_steps, start
 from support.tiny import tiny_job, write_job
 

@@ -38,9 +38,7 @@ def test_gpus_asked_for_where_there_is_none_are_named() -> None:
 
 
 def test_versions_that_differ_are_named_with_their_nodes() -> None:
-    reports = [
-        NodeReport(name, "", 1, {"torch": version}) for name, version in [("a", "2.11"), ("b", "2.13")]
-    ]
+    reports = [NodeReport(name, "", 1, {"torch": version}) for name, version in [("a", "2.11"), ("b", "2.13")]]
     (fault,) = version_faults(reports)
     assert fault.path == "versions.torch" and "2.11 on a" in str(fault.value)
     assert list(version_faults(reports[:1] * 3)) == []

@@ -54,9 +54,7 @@ def test_a_node_that_does_not_see_the_storage_is_named_before_the_start(nodes: C
     assert fault.path == "storage" and f":{lost_node.node_manager_port})" in fault.allowed
 
 
-def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(
-    nodes: Cluster, folders: dict[str, Path]
-) -> None:
+def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, folders: dict[str, Path]) -> None:
     storage = folders["run"] / "storage"
     check_cluster(WORKERS, storage, needed_bytes=1)
     assert list(storage.iterdir()) == []

@@ -25,7 +25,12 @@ from support.models import LLAMA, save_initial
 NUM_SEQUENCES, LENGTH = 8, 13
 BETA = 0.9
 _NO_CLIP = OptimizerConfig(lr=1e-3, betas=(BETA, 0.95), clip=1e9)
-TEACHER = {**LLAMA, "hidden_size": 48, "head_dim": 8, "tie_word_embeddings": False}  # wider, with a head of its own
+TEACHER = {
+    **LLAMA,
+    "hidden_size": 48,
+    "head_dim": 8,
+    "tie_word_embeddings": False,
+}  # wider, with a head of its own
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,22 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
     terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
     microbatches = sequences_of(case.microbatch, world)
     spec = EngineSpec(case.zero_level, torch.float32, _NO_CLIP, len(microbatches), case.checkpointing)
-    teacher = (
-        FrozenModel(
-            StateReader.open(storage, "teacher"), zero_level=case.teacher, dtype=torch.float32, world=world
-        )
-        if case.teacher
-        else None
-    )
-    with closing(teacher) if teacher else nullcontext():
-        with closing(open_engine(spec, Objective(terms), reader, steps_taken=0, world=world)) as engine:
-            report = take_step(engine, teacher, microbatches, terms=terms, lr=0.0, random=(0, 0), world=world)
-            moments = [
-                (fragment.name, fragment.offset, fragment.values / (1 - BETA))
-                for fragment in engine.fragments()
-                if fragment.slot == "exp_avg"
-            ]
+    teacher = _teacher(storage, case, world)
+    with (
+        closing(teacher) if teacher else nullcontext(),
+        closing(open_engine(spec, Objective(terms), reader, steps_taken=0, world=world)) as engine,
+    ):
+        report = take_step(engine, teacher, microbatches, terms=terms, lr=0.0, random=(0, 0), world=world)
+        moments = [
+            (fragment.name, fragment.offset, fragment.values / (1 - BETA))
+            for fragment in engine.fragments()
+            if fragment.slot == "exp_avg"
+        ]
     return report.loss, report.gradient_norm, moments
+
+
+def _teacher(storage: LocalStorage, case: Case, world: World) -> FrozenModel | None:
+    if case.teacher is None:
+        return None
+    reader = StateReader.open(storage, "teacher")
+    return FrozenModel(reader, zero_level=case.teacher, dtype=torch.float32, world=world)

@@ -19,7 +19,12 @@ def start(job: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "140"}
     with (job.parent / "output.txt").open("a") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True, text=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            text=True,
         )
 
 

@@ -13,7 +13,28 @@ from transformers import PreTrainedTokenizerFast
 from espalier.models.build import build_initialised
 from support.models import LLAMA
 
-_WORDS = "the king queen lord lady sword crown night morrow speaks enters exit love hate fair foul and to of a".split()
+_WORDS = [
+    "the",
+    "king",
+    "queen",
+    "lord",
+    "lady",
+    "sword",
+    "crown",
+    "night",
+    "morrow",
+    "speaks",
+    "enters",
+    "exit",
+    "love",
+    "hate",
+    "fair",
+    "foul",
+    "and",
+    "to",
+    "of",
+    "a",
+]
 
 
 def write_model(folder: Path, *, seed: int = 1, **changes: Any) -> Path:

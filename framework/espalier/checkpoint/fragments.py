@@ -57,9 +57,7 @@ def tensor_key(slot: Slot, name: str, offset: int) -> str:
 
 def split(fragment: Fragment, *, max_bytes: int) -> Iterator[Fragment]:
     """The same values as fragments of at most `max_bytes` each (at least one value); none when empty."""
-    assert fragment.values.dim() == 1, (
-        f"{fragment.name}: a fragment is flat, not {tuple(fragment.values.shape)}"
-    )
+    assert fragment.values.dim() == 1, f"{fragment.name}: a fragment is flat, not {tuple(fragment.values.shape)}"
     step = max(1, max_bytes // fragment.values.element_size())
     for start in range(0, fragment.values.numel(), step):
         part = fragment.values[start : start + step]

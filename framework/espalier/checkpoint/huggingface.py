@@ -65,9 +65,7 @@ def tensors_of(folder: Path, *, setting: str = "model") -> ModelFolder:
     return ModelFolder(config, shapes, lambda name: files[name].get_tensor(name).clone())
 
 
-def require_shapes(
-    model: ModelFolder, expected: Mapping[str, tuple[int, ...]], *, setting: str = "model"
-) -> None:
+def require_shapes(model: ModelFolder, expected: Mapping[str, tuple[int, ...]], *, setting: str = "model") -> None:
     """Hold the tensors of a folder to those that its architecture has.
 
     Raises:
@@ -113,9 +111,7 @@ class _Source:
         pickled = ", ".join(name for name in names if name.endswith(_PICKLED))
         remedy = f"`{WEIGHTS}`, or shards with `{INDEX}`"
         if pickled:
-            remedy += (
-                "; pickled weights can run code: where you trust them, load them once and `save_pretrained`"
-            )
+            remedy += "; pickled weights can run code: where you trust them, load them once and `save_pretrained`"
         raise self.refused("", pickled or None, remedy)
 
     def indexed(self) -> dict[str, safe_open]:

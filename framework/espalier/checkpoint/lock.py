@@ -40,9 +40,7 @@ class Holder:
     @staticmethod
     def this_process(job: str) -> Holder:
         started = psutil.Process().create_time()
-        return Holder(
-            uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), started, time.time(), job
-        )
+        return Holder(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), started, time.time(), job)
 
     def is_gone(self, *, silent_seconds: float) -> bool:
         """Whether the holder is surely dead, seen from this process after a silence of so long."""
@@ -51,10 +49,7 @@ class Holder:
         try:
             process = psutil.Process(self.pid)
             # The start is reckoned from the boot time, which moves with the clock: silence must confirm it.
-            reused = (
-                abs(process.create_time() - self.process_started) > 1.0
-                and silent_seconds > 3 * _RENEW_SECONDS
-            )
+            reused = abs(process.create_time() - self.process_started) > 1.0 and silent_seconds > 3 * _RENEW_SECONDS
             return reused or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True

@@ -102,7 +102,5 @@ def _digest(body: Any) -> str:
 
 def _refuse_newer(folder: str, schema: int) -> None:
     if schema > SCHEMA:
-        allowed = (
-            f"checkpoints up to schema {SCHEMA}; it was written by a newer espalier, so upgrade this one"
-        )
+        allowed = f"checkpoints up to schema {SCHEMA}; it was written by a newer espalier, so upgrade this one"
         raise RefusedInput([Fault(f"{folder}/{_NAME}: schema_version", schema, allowed)])

@@ -89,9 +89,7 @@ def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[
 
 
 def _newest_first(storage: Storage, folder: str) -> list[tuple[int, str]]:
-    found = (
-        (int(match[1]), f"{folder}/{name}") for name in storage.list(folder) if (match := _STEP.match(name))
-    )
+    found = ((int(match[1]), f"{folder}/{name}") for name in storage.list(folder) if (match := _STEP.match(name)))
     return sorted(found, reverse=True)
 
 

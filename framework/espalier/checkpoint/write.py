@@ -153,10 +153,7 @@ def _tensors(runs: Sequence[Run], files: Sequence[str]) -> dict[Slot, dict[str, 
     for run in runs:
         grouped[run.slot][run.name].append(run)
     return {
-        slot: {
-            name: _record(name, sorted(held, key=lambda run: run.offset), places)
-            for name, held in named.items()
-        }
+        slot: {name: _record(name, sorted(held, key=lambda run: run.offset), places) for name, held in named.items()}
         for slot, named in grouped.items()
     }
 
@@ -171,6 +168,4 @@ def _record(name: str, runs: Sequence[Run], places: Mapping[str, int]) -> Tensor
 def _refuse_superseded(storage: Storage, folder: str, attempt: int) -> None:
     found = [int(match[1]) for name in storage.list(folder) if (match := _ATTEMPT.match(name))]
     if max(found, default=attempt) > attempt:
-        raise SupersededAttempt(
-            f"attempt {attempt} may not save `{folder}`: attempt {max(found)} has written there"
-        )
+        raise SupersededAttempt(f"attempt {attempt} may not save `{folder}`: attempt {max(found)} has written there")

@@ -35,9 +35,7 @@ class CorpusConfig(Config):
                 Fault("dataset", self.dataset, f"leave it out with source: {self.source}, or use source: hub")
             )
         if self.source != "hub" and not self.files:
-            faults.append(
-                Fault("files", None, f"a list of at least one file, as source: {self.source} needs")
-            )
+            faults.append(Fault("files", None, f"a list of at least one file, as source: {self.source} needs"))
         if self.source == "hub" and self.files:
             faults.append(
                 Fault(

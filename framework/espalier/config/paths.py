@@ -19,9 +19,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 def _resolved(text: str, info: ValidationInfo) -> str:
     if text.startswith("~") or "$" in text:
-        raise ValueError(
-            "a path in full; `~` and variables are not expanded, they differ from worker to worker"
-        )
+        raise ValueError("a path in full; `~` and variables are not expanded, they differ from worker to worker")
     if not text.isprintable():
         raise ValueError("a path without control characters")
     folder = (info.context or {}).get("folder")
@@ -34,9 +32,7 @@ def _model(text: str, info: ValidationInfo) -> str:
         return path
     if _HUB_NAME.fullmatch(text):
         return text
-    raise ValueError(
-        "a hub name like owner/model, an absolute folder, or a folder beside the job file as ./folder"
-    )
+    raise ValueError("a hub name like owner/model, an absolute folder, or a folder beside the job file as ./folder")
 
 
 def _hub_name(text: str) -> str:
@@ -50,9 +46,7 @@ def _folder(text: str, info: ValidationInfo) -> str:
     if text.startswith(("./", "../")):
         text = path
     if not text.startswith("/"):
-        raise ValueError(
-            "an absolute folder, or ./folder beside the job file; workers start in folders of their own"
-        )
+        raise ValueError("an absolute folder, or ./folder beside the job file; workers start in folders of their own")
     if ".." in text.split("/"):
         raise ValueError("an absolute folder without `..`")
     return os.path.normpath(text)

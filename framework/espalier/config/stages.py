@@ -18,9 +18,7 @@ from espalier.config.training import (
     ZeroLevel,
 )
 
-_Revision = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$"), Words("a branch, a tag or a commit")
-]
+_Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$"), Words("a branch, a tag or a commit")]
 
 
 class LoadStage(Config):
@@ -50,9 +48,7 @@ class TargetConfig(Config):
     def _some(self) -> TargetConfig:
         shape = (self.layers, self.hidden, self.ffn, self.heads)
         if self.parameters is None and all(size is None for size in shape):
-            raise RefusedInput(
-                [Fault("parameters", None, "either parameters or some of layers, hidden, ffn, heads")]
-            )
+            raise RefusedInput([Fault("parameters", None, "either parameters or some of layers, hidden, ffn, heads")])
         if self.parameters is not None and any(size is not None for size in shape):
             allowed = "leave it out, as layers, hidden, ffn or heads are given, or give it alone"
             raise RefusedInput([Fault("parameters", self.parameters, allowed)])

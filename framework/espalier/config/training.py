@@ -13,9 +13,7 @@ from espalier.config.faults import Fault, RefusedInput
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
 """What ZeRO shards: nothing, optimizer state, gradients too, parameters too (DeepSpeed's 0 to 3)."""
 
-LossFunction = Literal[
-    "cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"
-]
+LossFunction = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"]
 
 
 class LossConfig(Config):
@@ -93,9 +91,7 @@ class BudgetConfig(Config):
         if self.tokens is None and self.steps is None:
             raise RefusedInput([Fault("tokens", None, "either tokens or steps")])
         if self.tokens is not None and self.steps is not None:
-            raise RefusedInput(
-                [Fault("steps", self.steps, "leave it out, as tokens is given, or give steps alone")]
-            )
+            raise RefusedInput([Fault("steps", self.steps, "leave it out, as tokens is given, or give steps alone")])
         return self
 
     def num_steps(self, step_tokens: int) -> int:

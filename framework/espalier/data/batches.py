@@ -25,9 +25,7 @@ def check_batch(batch: BatchConfig, num_ranks: int, *, setting: str = "batch") -
         raise RefusedInput([Fault(f"{setting}.sequences", batch.sequences, allowed)])
 
 
-def window(
-    sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, rank: int, num_ranks: int
-) -> list[Batch]:
+def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, rank: int, num_ranks: int) -> list[Batch]:
     """The microbatches of one rank for one step.
 
     Step s is made of positions [s * S, (s + 1) * S) of the order. Neither the number of ranks nor the size of
@@ -47,10 +45,7 @@ def window(
     check_batch(batch, num_ranks)
     positions = np.arange(step * batch.sequences, (step + 1) * batch.sequences)
     indices = positions_to_indices(positions, num_sequences=len(sequences), seed=seed)
-    return [
-        make_batch(sequences, chunk)
-        for chunk in indices.reshape(-1, batch.microbatch_sequences)[rank::num_ranks]
-    ]
+    return [make_batch(sequences, chunk) for chunk in indices.reshape(-1, batch.microbatch_sequences)[rank::num_ranks]]
 
 
 def spread(
@@ -62,9 +57,7 @@ def spread(
     """
     num_samples = min(num_samples, len(sequences))
     indices = np.arange(num_samples) * len(sequences) // num_samples
-    return _dealt(
-        sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences
-    )
+    return _dealt(sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences)
 
 
 def in_order(
@@ -79,9 +72,7 @@ def in_order(
     """
     num_sequences = len(sequences) if num_sequences is None else min(num_sequences, len(sequences))
     indices = np.arange(num_sequences)
-    return _dealt(
-        sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences
-    )
+    return _dealt(sequences, indices, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch_sequences)
 
 
 def make_batch(sequences: Sequences, indices: NDArray[np.int64]) -> Batch:

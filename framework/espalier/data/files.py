@@ -74,9 +74,7 @@ def read_text(path: Path, *, setting: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise refused(
-            path, "text in UTF-8; convert it", setting=setting, where=f"byte {error.start}"
-        ) from error
+        raise refused(path, "text in UTF-8; convert it", setting=setting, where=f"byte {error.start}") from error
 
 
 def read_lines(path: Path, *, setting: str) -> Iterator[str]:
@@ -87,9 +85,7 @@ def read_lines(path: Path, *, setting: str) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise refused(
-                    path, "text in UTF-8; convert it", setting=setting, where=f"row {number}"
-                ) from error
+                raise refused(path, "text in UTF-8; convert it", setting=setting, where=f"row {number}") from error
 
 
 def refused(path: Path, allowed: str, *, setting: str, where: str) -> RefusedInput:
@@ -101,9 +97,7 @@ def refused(path: Path, allowed: str, *, setting: str, where: str) -> RefusedInp
 def _refuse_wide(source: io.BufferedReader, path: Path, setting: str) -> None:
     start = source.peek(4096)[:4096]
     if start.startswith(_UTF16_MARKS) or b"\0" in start:
-        raise refused(
-            path, "text in UTF-8; convert it", setting=setting, where="bytes of UTF-16 or no text at all"
-        )
+        raise refused(path, "text in UTF-8; convert it", setting=setting, where="bytes of UTF-16 or no text at all")
 
 
 class _TooLarge(Exception):

@@ -10,9 +10,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _U64 = np.uint64
 
 
-def positions_to_indices(
-    positions: NDArray[np.integer], *, num_sequences: int, seed: int
-) -> NDArray[np.int64]:
+def positions_to_indices(positions: NDArray[np.integer], *, num_sequences: int, seed: int) -> NDArray[np.int64]:
     """Which sample stands at each position of the endless stream of samples.
 
     Positions [e * num_sequences, (e + 1) * num_sequences) are epoch e: every sample once, in an order of that

@@ -51,9 +51,7 @@ def open_tokens(folder: Path) -> Tokens | None:
     except (OSError, ValueError, TypeError, KeyError):
         whole = False
     if not whole:
-        raise RefusedInput(
-            [Fault("data", str(folder), "undamaged tokens; delete this folder to have it made anew")]
-        )
+        raise RefusedInput([Fault("data", str(folder), "undamaged tokens; delete this folder to have it made anew")])
     return Tokens(ids, offsets)
 
 
@@ -91,9 +89,7 @@ def write_tokens(
                 if on_progress:
                     on_progress(len(ends) - 1)
         if ends[-1] == 0:
-            allowed = (
-                "text that leaves this split something (documents of `data.valid` are no part of training)"
-            )
+            allowed = "text that leaves this split something (documents of `data.valid` are no part of training)"
             raise RefusedInput([Fault(setting, "empty", allowed)])
         np.save(made / "offsets.npy", np.frombuffer(ends, dtype=np.int64))
         meta = {"dtype": dtype.name, "num_tokens": ends[-1], "num_documents": len(ends) - 1}

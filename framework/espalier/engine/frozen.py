@@ -36,9 +36,7 @@ class FrozenModel:
     ) -> None:
         model = reader.manifest.origin.model
         self._sharded = zero_level == "parameters"
-        config = deepspeed_config(
-            "parameters", dtype=dtype, device=world.device, num_parameters=num_parameters(model)
-        )
+        config = deepspeed_config("parameters", dtype=dtype, device=world.device, num_parameters=num_parameters(model))
         if self._sharded:
             prepare_deepspeed()
         sharding = sharded_construction(config) if self._sharded else None

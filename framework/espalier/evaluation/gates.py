@@ -18,6 +18,8 @@ def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:
             continue
         low, high = bounds.min, bounds.max
         if not ((low is None or value >= low) and (high is None or value <= high)) or value != value:
-            limits = " and ".join(f"{word} {x:g}" for word, x in (("at least", low), ("at most", high)) if x is not None)
+            limits = " and ".join(
+                f"{word} {x:g}" for word, x in (("at least", low), ("at most", high)) if x is not None
+            )
             found.append(f"{name} is {value:.4g}, the gate asks for {limits}")
     return found

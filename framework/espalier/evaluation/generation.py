@@ -13,9 +13,7 @@ SAMPLE_TOKENS = 40
 
 
 @torch.no_grad()
-def continuations(
-    model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str]
-) -> list[dict[str, str]]:
+def continuations(model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str]) -> list[dict[str, str]]:
     """The most likely continuation of each prompt, greedily, {prompt, text} each.
 
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.

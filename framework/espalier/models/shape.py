@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-AxisKind = Literal[
-    "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocabulary", "positions", "token_types", "labels"
-]
+AxisKind = Literal["hidden", "ffn", "heads", "kv_heads", "head_dim", "vocabulary", "positions", "token_types", "labels"]
 ConfigDict = dict[str, object]
 """The content of a Hugging Face `config.json`."""
 

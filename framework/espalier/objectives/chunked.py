@@ -63,9 +63,7 @@ def head_objective(
     """
     assert len(scales) == len(terms) > 0 and min(scales) > 0, "one positive scale per term, at least one term"
     sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
-    total, sums = _HeadObjective.apply(
-        hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled()
-    )
+    total, sums = _HeadObjective.apply(hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled())
     return HeadLoss(total, sums, sweep.num_tokens)
 
 
@@ -89,24 +87,17 @@ def token_losses(
 
 
 @torch.no_grad()
-def _sweep(
-    hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None
-) -> Sweep:
+def _sweep(hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None) -> Sweep:
     device = hidden.device.type
     vocabulary, signal = len(head.weight), targets.signal
     assert signal is None or len(signal.head_weight) == vocabulary, (
-        f"student and teacher need one vocabulary; "
-        f"their heads have {vocabulary} and {len(signal.head_weight)} rows"
+        f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)} rows"
     )
     size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.weights.nonzero().squeeze(-1)  # on a GPU the host waits here, and nowhere else
     return Sweep(
         *_for_products(hidden, head),
-        *(
-            (None, None)
-            if signal is None
-            else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))
-        ),
+        *((None, None) if signal is None else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))),
         targets=targets,
         terms=tuple(terms),
         chunks=counted.split(size) if counted.numel() else (),

@@ -20,9 +20,7 @@ from torch.nn import functional
 from espalier.objectives.terms import Term
 
 
-def token_values(
-    term: Term, student_logits: Tensor, *, teacher_logits: Tensor | None, labels: Tensor
-) -> Tensor:
+def token_values(term: Term, student_logits: Tensor, *, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
     """The term's value at each token, [N], without the term's weight. Changes none of its inputs."""
     if term.function == "cross_entropy":
         return cross_entropy(student_logits, labels)

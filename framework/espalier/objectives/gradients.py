@@ -119,9 +119,7 @@ def _skewed_reverse_kl(student: Tensor, teacher: Tensor, skew: float) -> tuple[T
     return values, _centred(q, slope)[1]
 
 
-def _mixed(
-    student: Tensor, teacher: Tensor, *, teacher_share: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _mixed(student: Tensor, teacher: Tensor, *, teacher_share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """p, q, log(p / q) and log(m / q) for the mixture m.
 
     Of log p and log q only the difference is taken, from the logits: each alone is large and would round it

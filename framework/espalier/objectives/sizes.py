@@ -7,8 +7,6 @@ logits on the way, several tensors for some divergences, is small beside them.
 
 from __future__ import annotations
 
-import torch
-
 # CPU: large enough that the head's gradient, read and written once a chunk, costs little; small enough that
 # malloc reuses the memory (from 32 MiB on glibc returns each piece to the system, and getting it back doubles
 # the time). GPU: the same trade: a vocabulary of 128k gets about 1,000 tokens.
@@ -35,7 +33,7 @@ def default_chunk_size(device_type: str, vocabulary: int) -> int:
     return chunk_size(MEMORY_BYTES[device_type], vocabulary)
 
 
-def block_size(device_type: str, vocabulary: int) -> int:
+def block_size(device_type: str, vocabulary: int, *, num_threads: int) -> int:
     """Tokens in a block, at least one per thread on a CPU."""
     tokens = max(1, BLOCK_BYTES[device_type] // (_ITEM_BYTES * vocabulary))
-    return tokens * torch.get_num_threads() if device_type == "cpu" else tokens
+    return tokens * num_threads if device_type == "cpu" else tokens

@@ -93,8 +93,7 @@ class Sweep:
         for part in _blocks(student):
             theirs = None if teacher is None else teacher[part]
             block = [
-                token_values(term, student[part], teacher_logits=theirs, labels=labels[part])
-                for term in self.terms
+                token_values(term, student[part], teacher_logits=theirs, labels=labels[part]) for term in self.terms
             ]
             values.append(torch.stack(block))
         return torch.cat(values, dim=1)
@@ -116,5 +115,5 @@ class Sweep:
 
 
 def _blocks(logits: Tensor) -> list[slice]:
-    size = block_size(logits.device.type, logits.shape[1])
+    size = block_size(logits.device.type, logits.shape[1], num_threads=torch.get_num_threads())
     return [slice(start, start + size) for start in range(0, len(logits), size)]

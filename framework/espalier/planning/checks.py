@@ -15,9 +15,7 @@ from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
 
 
-def plan_faults(
-    job: Job, plan: Plan, previews: Sequence[StagePreview], sources: dict[str, Source]
-) -> Iterator[Fault]:
+def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources: dict[str, Source]) -> Iterator[Fault]:
     """Every reason why this plan would fail or lose work later."""
     for preview in previews:
         yield from _too_long(job, preview)
@@ -49,9 +47,7 @@ def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:
         yield Fault("data.sequence_tokens", job.data.sequence_tokens, wanted)
 
 
-def _other_words(
-    config: DistillStage, previews: Sequence[StagePreview], sources: dict[str, Source]
-) -> Iterator[Fault]:
+def _other_words(config: DistillStage, previews: Sequence[StagePreview], sources: dict[str, Source]) -> Iterator[Fault]:
     models = {preview.stage.name: preview for preview in previews}
     student, teacher = models[config.student], models[config.teacher]
     sizes = shape_of(student.config).vocabulary, shape_of(teacher.config).vocabulary

@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields
 from espalier.config.training import ZeroLevel
 from espalier.engine.sizes import BUCKET_ELEMENTS
 from espalier.models.shape import ModelShape
+from espalier.objectives.sizes import MEMORY_BYTES
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
 """At level parameters, whole parameters that may be gathered at once, beside the layer that runs."""
 
-LOSS_CHUNK_BYTES = 256 * 2**20
 _RUNTIME_BYTES = 64 * 2**20  # cuBLAS workspaces, small buffers
 
 
@@ -49,6 +49,7 @@ class Training:
     ranks: int
     value_bytes: int
     microbatch_tokens: int
+    on_gpu: bool
     activation_checkpointing: bool = False
     offload: bool = False
 
@@ -66,7 +67,7 @@ def student_memory(shape: ModelShape, num_parameters: int, training: Training) -
         masters=0 if masters_are_weights else on_device * 4 * n / shared,
         moments=on_device * 8 * n / shared,
         activations=_activation_bytes(shape, training),
-        loss_head=_loss_head_bytes(shape, value),
+        loss_head=_loss_head_bytes(shape, training),
         teacher=0,
         buffers=_RUNTIME_BYTES + _buffer_bytes(n, level=level, value_bytes=value),
     )
@@ -87,7 +88,7 @@ def _gradient_bytes(n: int, *, level: ZeroLevel, ranks: int, value_bytes: int) -
     if level == "none":
         return 4 * n if value_bytes == 4 else (4 + value_bytes) * n
     if level == "optimizer":
-        return (4 if value_bytes == 2 else 4) * n
+        return 4 * n
     return 4 * n / ranks
 
 
@@ -111,6 +112,7 @@ def _activation_bytes(shape: ModelShape, training: Training) -> float:
     return shape.layers * layer
 
 
-def _loss_head_bytes(shape: ModelShape, value_bytes: int) -> float:
+def _loss_head_bytes(shape: ModelShape, training: Training) -> float:
     """A chunk's logits, and the float32 sum of the head's gradient with its copy in the model's format."""
-    return LOSS_CHUNK_BYTES + shape.vocabulary * shape.hidden * (4 + value_bytes)
+    chunk = MEMORY_BYTES["cuda" if training.on_gpu else "cpu"]
+    return chunk + shape.vocabulary * shape.hidden * (4 + training.value_bytes)

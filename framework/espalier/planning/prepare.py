@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.config.files import check_files
 from espalier.config.faults import RefusedInput
+from espalier.config.files import check_files
 from espalier.config.job import Job
 from espalier.data.fingerprint import fingerprint
 from espalier.planning.checks import plan_faults

@@ -135,6 +135,7 @@ def _trained(
         ranks=job.workers.count,
         value_bytes=value_bytes,
         microbatch_tokens=config.batch.microbatch_sequences * length,
+        on_gpu=job.workers.gpus_each > 0,
         activation_checkpointing=config.activation_checkpointing,
         offload=config.optimizer.offload,
     )

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from espalier.config.recipes import PruneThenDistill
-from espalier.config.stages import DistillStage, EvaluateStage, ExportStage, LoadStage, PruneStage, StageConfig
+from espalier.config.stages import (
+    DistillStage,
+    EvaluateStage,
+    ExportStage,
+    LoadStage,
+    PruneStage,
+    StageConfig,
+)
 
 
 def stages(dials: PruneThenDistill) -> tuple[StageConfig, ...]:

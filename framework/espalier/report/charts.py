@@ -76,9 +76,7 @@ def _curve(series: Series, xs: Scale, ys: Scale, number: int) -> Markup:
     band = Markup("")
     if len(buckets) < len(series.points):
         band = _band([(xs.place(x), ys.place(low), ys.place(high)) for x, _, low, high in buckets], number)
-    drawn = Markup('<path class="curve c{}" d="{}"><title>{}</title></path>').format(
-        number, line, series.name
-    )
+    drawn = Markup('<path class="curve c{}" d="{}"><title>{}</title></path>').format(number, line, series.name)
     return band + drawn
 
 
@@ -114,23 +112,21 @@ def _band(places: Sequence[tuple[float, float, float]], number: int) -> Markup:
 def _y_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
     right, middle = look.width - _RIGHT, (scale.start + scale.end) / 2
     ticks = [
-        Markup(
-            '<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-        ).format(_LEFT, scale.place(tick), right, _LEFT - 8, scale.place(tick) + 4, axis.text(tick))
+        Markup('<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            _LEFT, scale.place(tick), right, _LEFT - 8, scale.place(tick) + 4, axis.text(tick)
+        )
         for tick in scale.ticks(max(2, look.height // 48))
     ]
-    label = Markup(
-        '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
-    )
+    label = Markup('<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>')
     return Markup("").join([*ticks, label.format(middle, axis.label)])
 
 
 def _x_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
     base = look.height - _BOTTOM
     ticks = [
-        Markup(
-            '<path class="tick" d="M{:.1f} {}v4"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
-        ).format(scale.place(tick), base, scale.place(tick), base + 17, axis.text(tick))
+        Markup('<path class="tick" d="M{:.1f} {}v4"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            scale.place(tick), base, scale.place(tick), base + 17, axis.text(tick)
+        )
         for tick in scale.ticks(max(2, look.width // 75))
     ]
     line = Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, base, look.width - _RIGHT)
@@ -141,6 +137,6 @@ def _x_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
 
 
 def _mark(place: float, word: str, look: Look) -> Markup:
-    return Markup(
-        '<path class="mark" d="M{:.1f} {}V{}"/><text class="mark" x="{:.1f}" y="{}">{}</text>'
-    ).format(place, _TOP, look.height - _BOTTOM, place + 4, _TOP + 10, word)
+    return Markup('<path class="mark" d="M{:.1f} {}V{}"/><text class="mark" x="{:.1f}" y="{}">{}</text>').format(
+        place, _TOP, look.height - _BOTTOM, place + 4, _TOP + 10, word
+    )

@@ -37,9 +37,7 @@ def stage_curves(steps: Sequence[StepRecord]) -> Curves:
     """Draw the steps of one stage; at least one."""
     last = steps[-1]
     series = _loss_series(steps)
-    marks = tuple(
-        (before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt
-    )
+    marks = tuple((before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt)
     wide = Look(marks=marks)
     small = Look(*_SMALL, marks=tuple((place, "") for place, _ in marks))
     from_zero = Look(*_SMALL, from_zero=True, marks=small.marks)
@@ -67,9 +65,7 @@ def _loss_series(steps: Sequence[StepRecord]) -> list[Series]:
     whole = Series("loss", [(step.tokens, step.loss) for step in steps])
     if len(terms) < 2:
         return [whole]
-    parts = [
-        Series(term, [(step.tokens, step.terms.get(term, math.nan)) for step in steps]) for term in terms
-    ]
+    parts = [Series(term, [(step.tokens, step.terms.get(term, math.nan)) for step in steps]) for term in terms]
     return [whole, *parts]
 
 

@@ -82,9 +82,7 @@ def cost_grid(run: RunRecord) -> Grid:
     """What each stage took, with the plan's expectation in small where it had one."""
     total = sum(result.cost.seconds for result in run.results.values())
     rows = [_cost_row(run, stage, total) for stage in run.stages]
-    return Grid(
-        ("stage", "state", "tokens", "samples", "compute", "time", "peak memory"), (*rows, _total(run))
-    )
+    return Grid(("stage", "state", "tokens", "samples", "compute", "time", "peak memory"), (*rows, _total(run)))
 
 
 def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -35,9 +35,7 @@ def judge(run: RunRecord) -> Verdict:
     tone, status = _status(run)
     pair = _before_and_after(run)
     headline, sentences, tiles = _measured(run, *pair) if pair else _planned(run)
-    return Verdict(
-        tone, status, headline, tuple(sentences + _troubles(run)), tuple([*tiles, *_cost_tiles(run)])
-    )
+    return Verdict(tone, status, headline, tuple(sentences + _troubles(run)), tuple([*tiles, *_cost_tiles(run)]))
 
 
 def signed_percent(ratio: float) -> str:
@@ -94,9 +92,7 @@ def _measured(run: RunRecord, before: str, after: str) -> tuple[str, list[str], 
     sentences = []
     gap = evaluation.metrics.get("gap_closed")
     if _is_number(gap):
-        sentences.append(
-            f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened."
-        )
+        sentences.append(f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened.")
         tiles.append(Tile("gap closed", f"{100 * gap:.0f} %", "in log-perplexity"))
     return f"{sizes} parameters, perplexity {scores}", sentences, tiles
 

@@ -100,9 +100,7 @@ def _hook(model: nn.Module, probe: Probe, meter: Meter) -> list[torch.utils.hook
     def watch_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         meter.watch("hidden", output)
 
-    def watch_layer(
-        module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]
-    ) -> None:
+    def watch_layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         meter.watch_layer(inputs[0], output[0] if isinstance(output, tuple) else output)
 
     at = model.get_submodule

@@ -31,9 +31,7 @@ class Keep:
     heads: tuple[Indices, ...]
 
     def __post_init__(self) -> None:
-        assert len(self.layers) == len(self.ffn) == len(self.heads), (
-            "one list of neurons and heads per kept layer"
-        )
+        assert len(self.layers) == len(self.ffn) == len(self.heads), "one list of neurons and heads per kept layer"
         for indices in (self.layers, self.hidden, *self.ffn, *self.heads):
             assert indices and all(a < b for a, b in pairwise(indices)), "ascending indices"
         assert len({len(indices) for indices in self.ffn}) == 1, "uniform width"

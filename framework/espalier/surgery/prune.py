@@ -35,9 +35,7 @@ def pruned_tensors(layout: dict[str, Parameter], keep: Keep) -> Iterator[PrunedT
     """
     for name, parameter in layout.items():
         if parameter.layer is None or parameter.layer in keep.layers:
-            yield PrunedTensor(
-                _renamed(name, parameter, keep), name, partial(_select, parameter=parameter, keep=keep)
-            )
+            yield PrunedTensor(_renamed(name, parameter, keep), name, partial(_select, parameter=parameter, keep=keep))
 
 
 def _select(tensor: Tensor, *, parameter: Parameter, keep: Keep) -> Tensor:

@@ -43,9 +43,7 @@ class Sums:
             "num_samples": (),
             "num_tokens": (),
         }
-        return Sums(
-            **{name: torch.zeros(size, dtype=torch.float64, device=device) for name, size in sizes.items()}
-        )
+        return Sums(**{name: torch.zeros(size, dtype=torch.float64, device=device) for name, size in sizes.items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors by name: add over ranks in place."""

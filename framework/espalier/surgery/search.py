@@ -21,9 +21,7 @@ _WEIGHT = {"ffn": 1.0, "layers": 1.0, "hidden": 2.0, "heads": 2.0}
 _CLOSE = 0.02
 
 
-def find_shape(
-    config: ConfigDict, target: TargetConfig, search: SearchConfig, *, path: str = "target"
-) -> ModelShape:
+def find_shape(config: ConfigDict, target: TargetConfig, search: SearchConfig, *, path: str = "target") -> ModelShape:
     """The shape to prune a model to.
 
     Given axes are taken as they are. A number of parameters is searched for: of the shapes just below it the

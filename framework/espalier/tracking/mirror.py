@@ -85,9 +85,7 @@ class Mirror:
             return False
         found = has_key()
         if job.tracking.wandb.mode == "online" and not found:
-            self._report(
-                "no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run"
-            )
+            self._report("no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run")
         return found
 
     def _send(self, news: News) -> None:

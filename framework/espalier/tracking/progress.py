@@ -27,30 +27,22 @@ class Display(Protocol):
 
     def __enter__(self) -> Display: ...
 
-    def __exit__(
-        self, kind: type | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def show(self, news: News) -> None: ...
 
 
-def open_display(
-    stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time
-) -> Display:
+def open_display(stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> Display:
     """The display that fits `console`; `stages` are the plan's, in order."""
     return (
-        LiveDisplay(stages, console, clock=clock)
-        if console.is_terminal
-        else LineDisplay(stages, console, clock=clock)
+        LiveDisplay(stages, console, clock=clock) if console.is_terminal else LineDisplay(stages, console, clock=clock)
     )
 
 
 class LiveDisplay:
     """One row per stage, redrawn in place."""
 
-    def __init__(
-        self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._board = Board(stages)
         self._clock = clock
         self._spinner = Spinner("dots", style="cyan")  # one for all draws, or it would start again at each
@@ -70,15 +62,11 @@ class LiveDisplay:
         table = Table.grid(padding=(0, 1))
         for row in list(self._board.rows.values()):
             table.add_row(*self._cells(row))
-        return Group(
-            table, *(Text(plain_text(notice), style="yellow") for notice in self._board.notices[-2:])
-        )
+        return Group(table, *(Text(plain_text(notice), style="yellow") for notice in self._board.notices[-2:]))
 
     def _cells(self, row: Row) -> tuple[Spinner | Text, ...]:
         mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
-        name = Text(
-            row.name, style="bold" if row.state == "running" else "dim" if row.state == "waiting" else ""
-        )
+        name = Text(row.name, style="bold" if row.state == "running" else "dim" if row.state == "waiting" else "")
         time_text = "" if row.started is None else duration_text(row.elapsed_seconds(self._clock()))
         bar = ""
         if row.last is not None:
@@ -89,9 +77,7 @@ class LiveDisplay:
 class LineDisplay:
     """A line when a stage changes, and one about every ten seconds while it steps."""
 
-    def __init__(
-        self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._board = Board(stages)
         self._console = console
         self._clock = clock
@@ -100,9 +86,7 @@ class LineDisplay:
     def __enter__(self) -> LineDisplay:
         return self
 
-    def __exit__(
-        self, kind: type | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def show(self, news: News) -> None:
         self._board.take(news)

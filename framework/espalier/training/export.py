@@ -40,9 +40,7 @@ def exported(context: StageContext, model: StateReader, dtype: str) -> ModelFold
     source = context.folder.tokenizer(origin.tokenizer or "")
     files = {path.name: path.read_bytes() for path in sorted(source.iterdir())}
     files["README.md"] = model_card(context.folder, model).encode()
-    return ModelFolder(
-        _stock(origin.model, dtype), model.shapes, lambda name: model.tensor("parameter", name), files
-    )
+    return ModelFolder(_stock(origin.model, dtype), model.shapes, lambda name: model.tensor("parameter", name), files)
 
 
 def _stock(config: ConfigDict, dtype: str) -> ConfigDict:

@@ -75,7 +75,9 @@ def _measure(context: StageContext, student: StateReader, parent: ModelShape) ->
                 with meter.microbatch(None if batch.documents is None else on_device.documents >= 0):
                     model.run(on_device)
                 done = number * stage.calibration.microbatch_sequences * world.size
-                context.activity(f"measuring importance {min(done, stage.calibration.samples)}/{stage.calibration.samples}")
+                context.activity(
+                    f"measuring importance {min(done, stage.calibration.samples)}/{stage.calibration.samples}"
+                )
         total = {name: world.sum(tensor) for name, tensor in meter.sums.tensors().items()}
     sums = Sums(**total)
     samples, length = int(sums.num_samples), context.job.data.sequence_tokens

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from espalier.objectives.terms import names_of
+from espalier.tracking.record import STEPS, StepLog, StepRecord
 from espalier.training.context import StageContext
 from espalier.training.cost import peak_bytes
 from espalier.training.prepared import Prepared
 from espalier.training.step import StepReport
-from espalier.tracking.record import STEPS, StepLog, StepRecord
 
 
 class StepRecorder:

@@ -49,14 +49,19 @@ def save(
     if world.is_rank_zero:
         begin(context.storage, folder, attempt=context.attempt)
     world.barrier()
-    written = write_fragments(
-        context.storage, folder, fragments=fragments, rank=world.rank, attempt=context.attempt
-    )
+    written = write_fragments(context.storage, folder, fragments=fragments, rank=world.rank, attempt=context.attempt)
     ranks = world.gather(written)
     if world.is_rank_zero:
         origin = _origin(context, lineage, step=step, zero_level=zero_level, world=world)
         shapes = {name: parameter.shape for name, parameter in layout(lineage.model).items()}
-        commit(context.storage, folder, origin=origin, shapes=shapes, state={"key": context.key, **(state or {})}, ranks=ranks)
+        commit(
+            context.storage,
+            folder,
+            origin=origin,
+            shapes=shapes,
+            state={"key": context.key, **(state or {})},
+            ranks=ranks,
+        )
     world.barrier()
     return folder
 

@@ -40,9 +40,7 @@ def run(context: StageContext) -> StageResult:
             )
             lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
             random = (context.job.seed, step)
-            report = take_step(
-                engine, teacher, microbatches, terms=prepared.terms, lr=lr, random=random, world=world
-            )
+            report = take_step(engine, teacher, microbatches, terms=prepared.terms, lr=lr, random=random, world=world)
             recorder.write(step + 1, report, lr=lr)
             if step + 1 == prepared.num_steps or (step + 1) % stage.checkpoint.every == 0:
                 folder = save(
@@ -79,6 +77,8 @@ def _models(context: StageContext, prepared: Prepared) -> Iterator[tuple[Engine,
             teacher = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
             opened.enter_context(closing(teacher))
         context.activity(f"loading the student, {stage.student}")
-        engine = open_engine(spec, Objective(prepared.terms), prepared.start, steps_taken=prepared.first_step, world=world)
+        engine = open_engine(
+            spec, Objective(prepared.terms), prepared.start, steps_taken=prepared.first_step, world=world
+        )
         opened.enter_context(closing(engine))
         yield engine, teacher

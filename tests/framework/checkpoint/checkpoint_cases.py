@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
+
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Manifest, Origin
 from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
-from torch import Tensor
 
 SHAPES = {"body.weight": (5, 7), "body.bias": (11,), "scale": ()}
 Tensors = Mapping[tuple[str, str], Tensor]
@@ -19,11 +20,7 @@ Tensors = Mapping[tuple[str, str], Tensor]
 
 def make_tensors(seed: int, *, slots: Sequence[str] = ("parameter", "exp_avg", "exp_avg_sq")) -> Tensors:
     generator = torch.Generator().manual_seed(seed)
-    return {
-        (slot, name): torch.randn(shape, generator=generator)
-        for slot in slots
-        for name, shape in SHAPES.items()
-    }
+    return {(slot, name): torch.randn(shape, generator=generator) for slot in slots for name, shape in SHAPES.items()}
 
 
 def cut(tensors: Tensors, *, num_ranks: int) -> list[list[Fragment]]:
@@ -76,9 +73,7 @@ class Stopped(BaseException):
 class StoppingStorage(LocalStorage):
     """Stops at one of the calls that change something: before it, after it, or half-way through a write."""
 
-    def __init__(
-        self, root: Path, *, stop_at: int = -1, how: Literal["before", "torn", "after"] = "before"
-    ) -> None:
+    def __init__(self, root: Path, *, stop_at: int = -1, how: Literal["before", "torn", "after"] = "before") -> None:
         super().__init__(root)
         self.num_calls = 0
         self._stop_at = stop_at

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_cases import SHAPES, cut, make_origin, make_tensors, save_ranks
+
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import is_committed

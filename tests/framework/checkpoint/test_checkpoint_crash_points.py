@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_ranks
+
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
 from espalier.checkpoint.storage import LocalStorage

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_cases import cut, make_tensors, save_ranks
+
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import _digest, load_manifest
 from espalier.checkpoint.read import StateReader

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_cases import Stopped, StoppingStorage
+from safetensors.torch import save_file
+from torch import Tensor
+
 from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
 from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
-from safetensors.torch import save_file
-from torch import Tensor
 
 TENSORS = {
     "embed.weight": torch.randn(13, 5),
@@ -41,9 +42,7 @@ def _model(tensors: dict[str, Tensor] = TENSORS) -> ModelFolder:
         (torch.bfloat16, 200, 2),
     ],
 )
-def test_an_export_reads_back_equal(
-    tmp_path: Path, dtype: torch.dtype, max_shard_bytes: int, num_shards: int
-) -> None:
+def test_an_export_reads_back_equal(tmp_path: Path, dtype: torch.dtype, max_shard_bytes: int, num_shards: int) -> None:
     storage = LocalStorage(tmp_path)
     write_folder(storage, "out", model=_model(), dtype=dtype, max_shard_bytes=max_shard_bytes)
     names = storage.list("out")
@@ -122,9 +121,7 @@ def _change_index(folder: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(index))
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", ""]
-)
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", ""])
 def test_an_index_that_points_outside_is_refused(tmp_path: Path, name: str) -> None:
     save_file({"norm.weight": torch.zeros(5)}, tmp_path / "secret.safetensors")
     folder = _sharded(tmp_path)
@@ -158,9 +155,7 @@ def test_all_faults_of_an_index_are_told_at_once(tmp_path: Path) -> None:
     folder = _sharded(tmp_path)
     shards = sorted(folder.glob("model-*.safetensors"))
     shards[0].write_bytes(shards[0].read_bytes()[:-1])
-    _change_index(
-        folder, lambda weight_map: weight_map.update({"gone": "gone.safetensors", "lost": shards[1].name})
-    )
+    _change_index(folder, lambda weight_map: weight_map.update({"gone": "gone.safetensors", "lost": shards[1].name}))
     with pytest.raises(RefusedInput) as caught:
         tensors_of(folder, setting="stages[0].model")
     text = str(caught.value)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_cases import SHAPES, cut, make_tensors, save_ranks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.storage import LocalStorage
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FOLDER = "stages/heal/step-00000500"
 

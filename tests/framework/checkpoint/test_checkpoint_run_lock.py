@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
 from espalier.checkpoint import lock
 from espalier.checkpoint.lock import Holder, RunLock
 from espalier.config.faults import RefusedInput
@@ -60,9 +61,7 @@ def test_a_living_holder_is_named_and_a_killed_one_is_replaced(path: Path) -> No
         assert process.stdout.readline() == "held\n"
         with pytest.raises(RefusedInput) as caught, RunLock(path, job="mine"):
             pass
-        assert all(
-            part in str(caught.value) for part in (f"process {process.pid}", os.uname().nodename, "`other`")
-        )
+        assert all(part in str(caught.value) for part in (f"process {process.pid}", os.uname().nodename, "`other`"))
     finally:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -91,9 +90,7 @@ def test_a_start_that_moved_with_the_clock_is_no_proof_of_death(path: Path) -> N
 
 
 @pytest.mark.parametrize("silent_seconds", [50.0, 70.0])
-def test_a_holder_on_another_host_is_dead_after_a_minute_of_silence(
-    path: Path, silent_seconds: float
-) -> None:
+def test_a_holder_on_another_host_is_dead_after_a_minute_of_silence(path: Path, silent_seconds: float) -> None:
     _plant(path, silent_seconds=silent_seconds, place="elsewhere", host="node-7", pid=2**22 + 1)
     if silent_seconds < 60:
         with pytest.raises(RefusedInput, match="node-7"), RunLock(path, job="mine"):
@@ -124,9 +121,7 @@ def test_it_is_renewed_while_held(path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert path.stat().st_mtime > 1000
 
 
-def test_a_lock_lost_to_another_is_neither_renewed_nor_removed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_lost_to_another_is_neither_renewed_nor_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_RENEW_SECONDS", 0.01)
     with RunLock(path, job="one") as held:
         _plant(path, silent_seconds=10.0)
@@ -169,9 +164,7 @@ def test_a_holder_whose_process_is_gone_is_replaced_at_once(path: Path) -> None:
         assert held.is_held()
 
 
-def test_a_lock_is_only_taken_by_who_claimed_that_very_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_is_only_taken_by_who_claimed_that_very_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _plant(path, silent_seconds=1000.0, place="elsewhere")
     claimed: list[int] = []
 

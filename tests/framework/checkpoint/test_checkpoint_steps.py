@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_ranks
+
 from espalier.checkpoint.steps import Latest, latest, retain, stage_folder, step_folder
 from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin
@@ -36,9 +37,7 @@ def _steps(storage: LocalStorage) -> list[int]:
 def test_folders_sort_as_their_steps() -> None:
     assert step_folder("heal", 500) == "stages/heal/step-00000500"
     steps = [2, 10, 99_999_999]
-    assert sorted(step_folder("heal", step) for step in steps) == [
-        step_folder("heal", step) for step in steps
-    ]
+    assert sorted(step_folder("heal", step) for step in steps) == [step_folder("heal", step) for step in steps]
 
 
 def test_the_newest_is_by_step_and_not_by_time(storage: LocalStorage) -> None:

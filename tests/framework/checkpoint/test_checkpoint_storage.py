@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
 
@@ -67,9 +68,7 @@ def test_room_is_told_before_the_root_exists(tmp_path: Path) -> None:
 
 def test_content_and_names_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-    )
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     storage = LocalStorage(tmp_path)
     storage.make_folder("a/b")
     storage.write_bytes("a/b/c", b"x")

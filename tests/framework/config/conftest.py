@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
 from framework.config.right_job import JOB

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from framework.config.right_job import JOB
@@ -104,9 +105,7 @@ def test_a_misspelt_or_misplaced_setting_is_recognised(refuse, old: str, new: st
 
 
 def test_all_faults_are_told_at_once(refuse) -> None:
-    wrong = (
-        JOB.replace("seed: 17", "seed: x").replace("kind: load", "kind: lod").replace("lr: 1e-4", "lr: -1")
-    )
+    wrong = JOB.replace("seed: 17", "seed: x").replace("kind: load", "kind: lod").replace("lr: 1e-4", "lr: -1")
     assert [sentence.split("`")[1] for sentence in refuse(wrong)] == ["seed", "stages.parent.kind", "stages.heal.optimizer.lr"]  # fmt: skip
 
 
@@ -124,7 +123,9 @@ def test_an_unknown_recipe_is_one_fault(refuse) -> None:
 
 
 def test_stages_or_a_recipe_but_one_of_them(refuse) -> None:
-    recipe = "recipe: {name: prune_then_distill, model: m, target: {layers: 3}, budget: {steps: 5}, batch: {sequences: 2}}\n"
+    recipe = (
+        "recipe: {name: prune_then_distill, model: m, target: {layers: 3}, budget: {steps: 5}, batch: {sequences: 2}}\n"
+    )
     assert "either a list of stages or a recipe" in refuse(JOB[: JOB.index("stages:")])[0]
     assert "leave it out, as the recipe makes the stages" in refuse(JOB + recipe)[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from espalier.config.files import check_files, matching_files
 from espalier.config.load import read_job
 
@@ -19,9 +20,7 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def faults(job_file: Path, *overrides: str) -> list[str]:
-    return [
-        str(fault) for fault in check_files(read_job(job_file, ["data.valid.files=[valid.txt]", *overrides]))
-    ]
+    return [str(fault) for fault in check_files(read_job(job_file, ["data.valid.files=[valid.txt]", *overrides]))]
 
 
 def test_inputs_that_are_there_are_no_fault(job_file: Path, inputs: Path) -> None:

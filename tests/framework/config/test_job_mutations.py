@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.load import read_job
 from espalier.config.schema import resolved
 from framework.config.right_job import JOB
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 SCALARS = st.one_of(
     st.none(),
@@ -22,9 +23,7 @@ SCALARS = st.one_of(
     st.integers(min_value=2**62, max_value=10**400),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(
-        ["95M", "infM", "500 steps", "load", "jsd", "auto", "../x", "./x", "~", "$x", "/", "1e-4", "heal"]
-    ),
+    st.sampled_from(["95M", "infM", "500 steps", "load", "jsd", "auto", "../x", "./x", "~", "$x", "/", "1e-4", "heal"]),
 )
 VALUES = st.recursive(
     SCALARS,
@@ -34,9 +33,7 @@ VALUES = st.recursive(
 
 
 def places(values: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    inner = (
-        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
-    )
+    inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
 
 
@@ -93,9 +90,7 @@ def test_any_value_in_any_place(path: Path, place: tuple[str | int, ...], value:
     key=st.text(max_size=5) | st.sampled_from(["load", "CorpusConfig", "HeldOutConfig", "Range"]),
     value=VALUES,
 )
-def test_any_key_beside_or_instead_of_another(
-    path: Path, place: tuple[str | int, ...], key: str, value: Any
-) -> None:
+def test_any_key_beside_or_instead_of_another(path: Path, place: tuple[str | int, ...], key: str, value: Any) -> None:
     def change(values: Any) -> Any:
         if isinstance(values, dict):
             return {k: v for k, v in values.items() if k != place[-1]} | {key: value}

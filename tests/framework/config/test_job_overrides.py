@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from espalier.config.document import parse
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job

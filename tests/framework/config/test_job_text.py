@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from espalier.config.document import MAX_BYTES, parse
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
@@ -41,9 +42,7 @@ def test_scalars_are_what_they_look_like(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_marks_and_line_ends_of_other_systems_do_not_matter(
-    job_file: Path, mark: bytes, line_end: bytes
-) -> None:
+def test_marks_and_line_ends_of_other_systems_do_not_matter(job_file: Path, mark: bytes, line_end: bytes) -> None:
     plain = read_job(job_file)
     job_file.write_bytes(mark + job_file.read_bytes().replace(b"\n", line_end))
     assert read_job(job_file) == plain

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from espalier.config.faults import RefusedInput
 from espalier.config.training import BatchConfig
 from espalier.data.batch import Batch
 from espalier.data.batches import check_batch, in_order, make_batch, spread, window
 from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
 from espalier.data.tokens import Tokens
-from hypothesis import given
-from hypothesis import strategies as st
 
 LENGTHS = [7, 2, 13, 3, 5, 11, 17, 2, 19, 23, 31]
 
@@ -24,10 +25,7 @@ PACKED = PackedSequences(tokens_of(LENGTHS), 5, keep_tail=True)
 def step_samples(step: int, *, num_ranks: int, microbatch: int) -> list[int]:
     """Sample ids of the whole step, in the order of its microbatches."""
     batch = BatchConfig(sequences=12, microbatch_sequences=microbatch)
-    ranks = [
-        window(SEQUENCES, step, seed=5, batch=batch, rank=rank, num_ranks=num_ranks)
-        for rank in range(num_ranks)
-    ]
+    ranks = [window(SEQUENCES, step, seed=5, batch=batch, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     assert {len(batches) for batches in ranks} == {12 // microbatch // num_ranks}
     microbatches = [batch for together in zip(*ranks, strict=True) for batch in together]
     assert {len(batch.input_ids) for batch in microbatches} == {microbatch}

@@ -7,6 +7,7 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+
 from espalier.config.data import CorpusConfig
 from espalier.config.faults import RefusedInput
 from espalier.data.corpus import documents
@@ -46,9 +47,7 @@ def refusal(source: str, path: Path, content: bytes) -> str:
 
 @pytest.mark.parametrize("packing", ["", ".gz"])
 @pytest.mark.parametrize(("source", "ending"), [("json", "jsonl"), ("csv", "csv"), ("parquet", "parquet")])
-def test_every_format_gives_the_same_documents(
-    tmp_path: Path, source: str, ending: str, packing: str
-) -> None:
+def test_every_format_gives_the_same_documents(tmp_path: Path, source: str, ending: str, packing: str) -> None:
     assert read(source, write(tmp_path / f"rows.{ending}{packing}", TEXTS)) == TEXTS
 
 
@@ -94,9 +93,7 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_json_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
-    message = refusal(
-        "json", tmp_path / "rows.jsonl", b'{"text": "fine"}\n\n' + line + b'\n{"text": "fine"}\n'
-    )
+    message = refusal("json", tmp_path / "rows.jsonl", b'{"text": "fine"}\n\n' + line + b'\n{"text": "fine"}\n')
     assert "row 3" in message and said in message
 
 
@@ -118,9 +115,7 @@ def test_a_broken_csv_row_is_named(tmp_path: Path, content: bytes, said: str) ->
 
 def test_a_parquet_file_without_the_text_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"title": ["x"], "body": ["y"]}), tmp_path / "rows.parquet")
-    assert "title, body" in refusal(
-        "parquet", tmp_path / "r.parquet", (tmp_path / "rows.parquet").read_bytes()
-    )
+    assert "title, body" in refusal("parquet", tmp_path / "r.parquet", (tmp_path / "rows.parquet").read_bytes())
     pyarrow.parquet.write_table(pyarrow.table({"text": ["x", None]}), tmp_path / "rows.parquet")
     assert "row 2" in refusal("parquet", tmp_path / "r.parquet", (tmp_path / "rows.parquet").read_bytes())
     refusal("parquet", tmp_path / "r.parquet", b"PAR1 is not all there is to it")
@@ -150,9 +145,7 @@ def test_hub_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write(tmp_path / "rows.jsonl", [*TEXTS, ""])
     load = datasets.load_dataset
-    monkeypatch.setattr(
-        datasets, "load_dataset", lambda name, *rest, **more: load(str(tmp_path), *rest, **more)
-    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *rest, **more: load(str(tmp_path), *rest, **more))
     assert list(documents(CorpusConfig(source="hub", dataset="owner/name"))) == TEXTS
     with pytest.raises(RefusedInput, match=r"data\.train\.text.*n, text"):
         list(documents(CorpusConfig(source="hub", dataset="owner/name", text="body")))

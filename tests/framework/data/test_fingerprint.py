@@ -52,7 +52,5 @@ def test_text_does_not_hang_on_the_cut(tmp_path: Path) -> None:
 def test_training_text_hangs_on_the_validation_corpus(tmp_path: Path) -> None:
     """Documents of the validation corpus are taken out of training."""
     here, other = corpus(tmp_path / "here", "abc"), corpus(tmp_path / "other", "def", "ghi")
-    one, two = (
-        config(here, valid={"source": "text", "files": [str(other / name)]}) for name in ("0.txt", "1.txt")
-    )
+    one, two = (config(here, valid={"source": "text", "files": [str(other / name)]}) for name in ("0.txt", "1.txt"))
     assert text_fingerprint(one, "train") != text_fingerprint(two, "train")

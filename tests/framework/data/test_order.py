@@ -1,7 +1,8 @@
 import numpy as np
-from espalier.data.order import positions_to_indices
 from hypothesis import given
 from hypothesis import strategies as st
+
+from espalier.data.order import positions_to_indices
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -21,9 +22,7 @@ def test_an_epoch_has_every_sample_once(num_sequences: int, seed: int, number: i
 def test_a_position_stands_alone(num_sequences: int, seed: int, positions: list[int]) -> None:
     """Asked for together or one by one, across epochs and for splits of any size."""
     together = positions_to_indices(np.array(positions), num_sequences=num_sequences, seed=seed)
-    alone = [
-        positions_to_indices(np.array([p]), num_sequences=num_sequences, seed=seed)[0] for p in positions
-    ]
+    alone = [positions_to_indices(np.array([p]), num_sequences=num_sequences, seed=seed)[0] for p in positions]
     assert together.tolist() == alone
     assert ((together >= 0) & (together < num_sequences)).all()
 

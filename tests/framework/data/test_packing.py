@@ -1,8 +1,9 @@
 import numpy as np
-from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
-from espalier.data.tokens import Tokens
 from hypothesis import given
 from hypothesis import strategies as st
+
+from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
+from espalier.data.tokens import Tokens
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 70_000), min_size=1, max_size=23), min_size=1, max_size=11)
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
 from espalier.data.split import split_documents

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from letters import LetterTokenizer, Untouchable
+
 from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
 from espalier.data.sequences import open_sequences
 from espalier.data.tokens import open_tokens, write_tokens
-from letters import LetterTokenizer, Untouchable
 
 TEXTS = ["abc", "", "d", "efghi"]
 
@@ -89,9 +90,7 @@ def _write_and_die(folder: Path) -> None:
     from espalier.data import tokens
 
     tokens._BATCH_DOCUMENTS = 1
-    write_tokens(
-        ["abc", "def"], LetterTokenizer(), folder=folder, setting="x", on_progress=lambda _: os._exit(9)
-    )
+    write_tokens(["abc", "def"], LetterTokenizer(), folder=folder, setting="x", on_progress=lambda _: os._exit(9))
 
 
 def test_a_killed_process_leaves_no_tokens_and_the_next_one_makes_them(tmp_path: Path) -> None:

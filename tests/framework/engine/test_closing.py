@@ -10,9 +10,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from support.invariance import LENGTH, sequences_of
-from support.models import LLAMA, save_initial
-from support.spawn import run_ranks
 
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.storage import LocalStorage
@@ -24,6 +21,9 @@ from espalier.engine.objective import Objective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
 from espalier.training.step import take_step
+from support.invariance import LENGTH, sequences_of
+from support.models import LLAMA, save_initial
+from support.spawn import run_ranks
 
 _WIDTHS = (60, 180, 120)
 _TERMS = (Term("forward_kl"),)
@@ -56,15 +56,22 @@ def _one_engine(world: World, root: str, number: int) -> None:
     microbatches = sequences_of(2, world)
     spec = EngineSpec(level, torch.float32, OptimizerConfig(lr=1e-3), len(microbatches))
     sharded: Any = "parameters" if number % 2 else "none"
-    with closing(FrozenModel(reader, zero_level=sharded, dtype=torch.float32, world=world)) as teacher:
-        with closing(open_engine(spec, Objective(_TERMS), reader, steps_taken=0, world=world)) as engine:
-            for step in range(2):
-                take_step(engine, teacher, microbatches, terms=_TERMS, lr=1e-3, random=(0, step), world=world)
+    with (
+        closing(FrozenModel(reader, zero_level=sharded, dtype=torch.float32, world=world)) as teacher,
+        closing(open_engine(spec, Objective(_TERMS), reader, steps_taken=0, world=world)) as engine,
+    ):
+        for step in range(2):
+            take_step(engine, teacher, microbatches, terms=_TERMS, lr=1e-3, random=(0, step), world=world)
 
 
 def test_ten_engines_leave_memory_as_it_was(tmp_path: Path) -> None:
     for width in _WIDTHS:
-        config = {**LLAMA, "hidden_size": width, "intermediate_size": 8 * width, "max_position_embeddings": LENGTH}
+        config = {
+            **LLAMA,
+            "hidden_size": width,
+            "intermediate_size": 8 * width,
+            "max_position_embeddings": LENGTH,
+        }
         save_initial(tmp_path, f"width-{width}", config, seed=width)
     for live, resident, restored in run_ranks(ten_engines, 2, str(tmp_path)):
         assert max(live) < 2**20, live

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.invariance import Case, Outcome, difference, join, save_models, steps_of
 from support.spawn import run_ranks
 
@@ -39,8 +40,6 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, Case],
 
 
 @pytest.mark.parametrize(("ranks", "case"), [*((1, case) for case in _ONE[2:]), *((2, case) for case in _TWO)])
-def test_agrees_with_one_process(
-    outcomes: dict[tuple[int, Case], Outcome], ranks: int, case: Case
-) -> None:
+def test_agrees_with_one_process(outcomes: dict[tuple[int, Case], Outcome], ranks: int, case: Case) -> None:
     reference = outcomes[1, _REFERENCE_TAUGHT if case.teacher else _REFERENCE]
     assert difference(outcomes[ranks, case], reference) < 1e-5

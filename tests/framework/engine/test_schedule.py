@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from espalier.config.training import OptimizerConfig
@@ -24,7 +26,7 @@ def test_warms_up_to_the_peak_and_never_beyond(schedule: str) -> None:
 def test_falls_to_its_final_share(schedule: str) -> None:
     found = rates(num_steps=1000, schedule=schedule, final_lr_ratio=0.25)
     assert found[-1] == pytest.approx(0.5, rel=0.02)
-    assert all(later <= earlier for earlier, later in zip(found[20:], found[21:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(found[20:]))
 
 
 def test_wsd_is_constant_until_its_decay() -> None:

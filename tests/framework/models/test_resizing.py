@@ -43,9 +43,7 @@ def test_the_same_shape_is_the_same_model(name):
     config = CONFIGS[name]
     child = resized(config, shape_of(config))
     assert layout(child) == layout(config)
-    assert {k: child[k] for k in config if config[k] is not None} == {
-        k: v for k, v in config.items() if v is not None
-    }
+    assert {k: child[k] for k in config if config[k] is not None} == {k: v for k, v in config.items() if v is not None}
 
 
 def test_lists_with_an_entry_per_layer_follow_the_kept_layers():

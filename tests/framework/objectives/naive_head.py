@@ -96,9 +96,7 @@ def naive_values(case: Case, term: Term) -> Tensor:
     by_function = {
         "forward_kl": lambda: _kl(p, q),
         "reverse_kl": lambda: _kl(q, p),
-        "jsd": lambda: (
-            beta * _kl(p, beta * p + (1 - beta) * q) + (1 - beta) * _kl(q, beta * p + (1 - beta) * q)
-        ),
+        "jsd": lambda: beta * _kl(p, beta * p + (1 - beta) * q) + (1 - beta) * _kl(q, beta * p + (1 - beta) * q),
         "skewed_forward_kl": lambda: _kl(p, skew * p + (1 - skew) * q),
         "skewed_reverse_kl": lambda: _kl(q, skew * q + (1 - skew) * p),
     }

@@ -35,9 +35,7 @@ def objective(case, terms=(FORWARD_KL,), scales=(1.0,), chunk_tokens=5, **settin
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize(
-    "terms, scales", [(ALL_TERMS, SCALES), *(((t,), (0.7,)) for t in ALL_TERMS)], ids=name
-)
+@pytest.mark.parametrize("terms, scales", [(ALL_TERMS, SCALES), *(((t,), (0.7,)) for t in ALL_TERMS)], ids=name)
 def test_value_and_gradients_are_those_of_the_plain_head(terms, scales, bias):
     case = make_case(bias=bias)
     loss, right = objective(case, terms, scales), naive_sums(case, terms)
@@ -57,9 +55,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(total, tuple(case.leaves()))
 
 
-GPU = pytest.param(
-    "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")]
-)
+GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")])
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
@@ -167,9 +163,7 @@ def test_teacher_receives_no_gradient():
 def test_token_losses_are_unweighted_values_of_counted_tokens():
     case = make_case()
     for term in ALL_TERMS:
-        got = token_losses(
-            case.hidden, case.weight, case.bias, targets=case.targets, term=term, chunk_tokens=4
-        )
+        got = token_losses(case.hidden, case.weight, case.bias, targets=case.targets, term=term, chunk_tokens=4)
         right = naive_values(case, term).detach().masked_fill(case.targets.weights == 0, 0.0)
         assert not got.requires_grad
         torch.testing.assert_close(got, right)

@@ -4,10 +4,11 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from espalier.report.charts import Axis, Look, Series, line_chart
-from espalier.report.scale import Scale, fit_scale
 from hypothesis import given
 from hypothesis import strategies as st
+
+from espalier.report.charts import Axis, Look, Series, line_chart
+from espalier.report.scale import Scale, fit_scale
 
 AXES = Axis("tokens", str), Axis("loss", str)
 

@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+
 from espalier.report.lineage import lineage_drawing
 from espalier.report.page import write_report
 from espalier.report.run import read_run
@@ -23,9 +24,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.references += [
-            value for name, value in attributes if name in ("src", "href", "srcset", "action")
-        ]
+        self.references += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
 
     def handle_data(self, text):
         self.texts.append(text)
@@ -39,9 +38,7 @@ def test_the_verdict_comes_first(tmp_path):
     page = page_of(write_run(tmp_path))
     assert page.texts[page.texts.index("134.5 M → 104.9 M parameters, perplexity 24.1 → 29.0") - 1].isspace()
     assert "healed closed 77 % of the gap in log-perplexity that pruning opened." in page.texts
-    assert (
-        page.tags.index("h1") < page.tags.index("details") < page.tags.index("svg") < page.tags.index("table")
-    )
+    assert page.tags.index("h1") < page.tags.index("details") < page.tags.index("svg") < page.tags.index("table")
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
@@ -84,9 +81,7 @@ def test_costs_add_up(tmp_path):
     assert sum(cell.share for cell in time[:-1]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(
-    ("until", "num_steps"), [("parent", 0), ("pruned", 0), ("pruned", 113), ("healed", NUM_STEPS)]
-)
+@pytest.mark.parametrize(("until", "num_steps"), [("parent", 0), ("pruned", 0), ("pruned", 113), ("healed", NUM_STEPS)])
 def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path, until, num_steps):
     write_run(tmp_path, until=until, num_steps=num_steps)
     page = page_of(tmp_path)

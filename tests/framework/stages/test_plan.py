@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from espalier.config.faults import RefusedInput
 from espalier.config.stages import (
     DistillStage,
@@ -64,16 +65,13 @@ def changed(*configs: StageConfig, seed: int = 17) -> set[str]:
 
 
 def test_names_are_used_once() -> None:
-    assert refusal(load(), load()) == [
-        "`stages[1].name` is 'parent'; allowed: a name that no other stage has."
-    ]
+    assert refusal(load(), load()) == ["`stages[1].name` is 'parent'; allowed: a name that no other stage has."]
 
 
 def test_an_unknown_input_is_recognised() -> None:
     said = refusal(load(), prune(student="parrent"), distill(teacher="nobody"))
     assert said == [
-        "`stages.slim.student` is 'parrent'; allowed: a stage of this job: parent, heal."
-        " Did you mean `parent`?",
+        "`stages.slim.student` is 'parrent'; allowed: a stage of this job: parent, heal. Did you mean `parent`?",
         "`stages.heal.teacher` is 'nobody'; allowed: a stage of this job: parent, slim.",
     ]
 
@@ -97,9 +95,7 @@ def test_an_input_must_make_what_is_taken_from_it(wrong: tuple[StageConfig, ...]
 
 def test_a_circle_is_named_without_those_that_wait_behind_it() -> None:
     said = refusal(load(), evaluate(), prune(student="heal"), distill())
-    assert said == [
-        "`stages` is 'heal -> slim -> heal'; allowed: stages that do not wait for one another in a circle."
-    ]
+    assert said == ["`stages` is 'heal -> slim -> heal'; allowed: stages that do not wait for one another in a circle."]
 
 
 def test_stages_come_after_their_inputs_and_otherwise_as_listed() -> None:

@@ -38,9 +38,7 @@ def test_a_searched_shape_is_just_under_the_target(millions):
     assert 0.98 * millions * 10**6 <= count <= millions * 10**6
 
 
-@pytest.mark.parametrize(
-    "axes", [("layers", "ffn"), ("ffn", "layers"), ("heads", "ffn"), ("layers", "heads")]
-)
+@pytest.mark.parametrize("axes", [("layers", "ffn"), ("ffn", "layers"), ("heads", "ffn"), ("layers", "heads")])
 def test_no_shape_near_the_target_strains_less(axes):
     search, target = SearchConfig(axes=axes), 124_000_000
     found = find(target, search)

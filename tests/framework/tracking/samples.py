@@ -29,9 +29,7 @@ STEP = StepRecord(
 )
 
 
-def step(
-    number: int, *, attempt: int = 1, stage: str = "heal", before: int = 0, loss: float = 2.5
-) -> StepRecord:
+def step(number: int, *, attempt: int = 1, stage: str = "heal", before: int = 0, loss: float = 2.5) -> StepRecord:
     """Step `number` of a stage that comes after `before` steps of others."""
     return replace(
         STEP,

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from espalier.tracking.figures import (
     bytes_text,
     count_text,

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower, News
 from espalier.tracking.record import STEPS, StepLog

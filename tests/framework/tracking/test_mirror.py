@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
 from espalier.stages.result import Cost, StageResult
 from espalier.tracking import mirror as mirror_module
 from espalier.tracking.events import EVENTS, Event, EventLog, read_events
 from espalier.tracking.follow import News
 from espalier.tracking.mirror import Mirror
 from framework.tracking.samples import job, run_folder, step
-from wandb.proto.wandb_internal_pb2 import Record
 
 CANARY = "canary" * 7
 
@@ -61,9 +62,7 @@ def _log_entries(data: bytes) -> Iterator[bytes]:
 
 def history(folder: Path) -> list[dict]:
     rows = [record.history.item for record in records(folder) if record.HasField("history")]
-    return [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows
-    ]
+    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
 
 
 def steps_sent(folder: Path) -> list[tuple[int, int]]:
@@ -71,9 +70,7 @@ def steps_sent(folder: Path) -> list[tuple[int, int]]:
 
 
 def write_result(folder: Path) -> None:
-    models = {
-        "parent": {"perplexity": 24.125, "parameters": 134_515_008, "samples": [{"prompt": "a", "text": "b"}]}
-    }
+    models = {"parent": {"perplexity": 24.125, "parameters": 134_515_008, "samples": [{"prompt": "a", "text": "b"}]}}
     result = StageResult("score", "evaluate", "k", "done", None, {"models": models}, Cost(tokens=8192))
     path = folder / "stages" / "score" / "result.json"
     path.parent.mkdir(parents=True)
@@ -95,9 +92,7 @@ def test_an_offline_run_holds_steps_config_axis_and_results(folder):
     started = next(record.run for record in held if record.HasField("run"))
     config = {item.key: json.loads(item.value_json) for item in started.config.update}
     assert (started.display_name, config["storage"]) == ("slim", "/nowhere")
-    assert any(
-        record.metric.glob_name == "*" and record.metric.step_metric == "trainer/step" for record in held
-    )
+    assert any(record.metric.glob_name == "*" and record.metric.step_metric == "trainer/step" for record in held)
     summary = [i for r in held if r.HasField("summary") for i in r.summary.update]
     assert any(json.loads(item.value_json) == 24.125 for item in summary)
     assert any("stages/nrows" in row for row in history(folder))

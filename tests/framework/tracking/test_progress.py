@@ -1,11 +1,12 @@
 import io
 from itertools import count
 
+from rich.console import Console
+
 from espalier.tracking.events import Event
 from espalier.tracking.follow import News
 from espalier.tracking.progress import LineDisplay, LiveDisplay, open_display
 from framework.tracking.samples import step
-from rich.console import Console
 
 STAGES = ("parent", "slim", "heal")
 
@@ -54,9 +55,7 @@ def test_the_board_shows_each_stage_where_it_stands():
         )
     shown = lines_of(file)
     assert any("✓ parent" in line and "3.5 s" in line for line in shown)
-    assert any(
-        "slim" in line and "1:00 min" in line and "measuring importance 120/1024" in line for line in shown
-    )
+    assert any("slim" in line and "1:00 min" in line and "measuring importance 120/1024" in line for line in shown)
     assert any("· heal" in line for line in shown)
 
 

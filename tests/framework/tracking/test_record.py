@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 
 import pytest
+
 from espalier.tracking.events import EventLog, read_events
 from espalier.tracking.record import StepLog, read_steps
 from framework.tracking.samples import STEP, step

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 _BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", "position_ids")
 
 
-def published_names(
-    found: Iterable[str], expected: Iterable[str], *, prefix: str, tied: bool
-) -> dict[str, str]:
+def published_names(found: Iterable[str], expected: Iterable[str], *, prefix: str, tied: bool) -> dict[str, str]:
     """Found name -> the parameter's name, for every tensor that is a parameter or pretends to be one.
 
     Older folders store the body alone, without its prefix, carry buffers that are computed today, or store a tied

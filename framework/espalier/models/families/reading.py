@@ -50,9 +50,7 @@ def _family(config: ConfigDict) -> Family:
 def _unsupported(config: ConfigDict, family: Family) -> list[Fault]:
     faults = []
     if config.get("auto_map"):
-        faults.append(
-            Fault(_at("auto_map"), config["auto_map"], "a stock model; code that comes with one is not run")
-        )
+        faults.append(Fault(_at("auto_map"), config["auto_map"], "a stock model; code that comes with one is not run"))
     if config.get("quantization_config"):
         given = config["quantization_config"]
         faults.append(Fault(_at("quantization_config"), given, "full weights; take the unquantised model"))

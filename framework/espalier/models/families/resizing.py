@@ -41,11 +41,7 @@ def misfit(config: ConfigDict, shape: ModelShape) -> Fault | None:
 
 def _per_layer(config: ConfigDict, num_layers: int, kept: Sequence[int]) -> ConfigDict:
     """Lists with one entry per layer, cut to the kept ones; a rule by layer number becomes such a list."""
-    lists = (
-        {"layer_types": config["layer_types"]}
-        if config.get("layer_types")
-        else _window_rule(config, num_layers)
-    )
+    lists = {"layer_types": config["layer_types"]} if config.get("layer_types") else _window_rule(config, num_layers)
     changed: ConfigDict = {key: [values[index] for index in kept] for key, values in lists.items()}
     if "max_window_layers" in config:
         changed["max_window_layers"] = min(config["max_window_layers"], len(kept))
@@ -56,6 +52,4 @@ def _window_rule(config: ConfigDict, num_layers: int) -> dict[str, list[str]]:
     if not config.get("use_sliding_window") or config.get("sliding_window") is None:
         return {}
     first = config.get("max_window_layers", 28)  # stock Qwen2 and Qwen3: from this layer on, a sliding window
-    return {
-        "layer_types": ["sliding_attention" if i >= first else "full_attention" for i in range(num_layers)]
-    }
+    return {"layer_types": ["sliding_attention" if i >= first else "full_attention" for i in range(num_layers)]}

@@ -1,0 +1,94 @@
+"""Doors and arrows: who may import whom, and which room alone imports a heavy library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FRAMEWORK = ROOT / "framework" / "espalier"
+CLUSTER = ROOT / "cluster" / "espalier_cluster"
+
+DOORS = {"transformers": "models", "datasets": "data", "deepspeed": "engine", "wandb": "tracking"}
+ARROWS = {  # room -> rooms it may import; every room may import config
+    "config": set(),
+    "stages": set(),
+    "distributed": set(),
+    "recipes": set(),
+    "models": {"data"},  # a network takes a batch
+    "surgery": {"models"},
+    "data": set(),
+    "objectives": set(),
+    "checkpoint": set(),
+    "tracking": {"stages"},
+    "engine": {"checkpoint", "data", "distributed", "models", "objectives"},
+    "evaluation": {"data", "distributed", "engine", "models", "objectives"},
+    "planning": {"data", "engine", "models", "objectives", "recipes", "stages", "surgery"},
+    "report": {"stages", "tracking"},
+    "training": {
+        "checkpoint", "data", "distributed", "engine", "evaluation", "models", "objectives", "recipes", "stages",
+        "surgery", "tracking",
+    },
+}  # fmt: skip
+TORCH_FREE = ("config", "stages", "recipes", "planning", "tracking", "report")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def rooms() -> list[str]:
+    return sorted(path.name for path in FRAMEWORK.iterdir() if (path / "__init__.py").exists())
+
+
+def test_every_room_has_its_arrows() -> None:
+    assert rooms() == sorted(ARROWS)
+
+
+@pytest.mark.parametrize("room", sorted(ARROWS))
+def test_arrows_and_doors(room: str) -> None:
+    for path in (FRAMEWORK / room).rglob("*.py"):
+        for module in imports(path):
+            library, *inside = module.split(".")
+            assert library not in ("ray", "espalier_cluster"), f"{path}: the framework knows no cluster"
+            assert DOORS.get(library, room) == room, f"{path}: {library} comes in through {DOORS.get(library)}"
+            if library == "espalier" and inside:
+                assert inside[0] in {room, "config", *ARROWS[room]}, f"{path}: {room} -> {inside[0]}"
+
+
+def test_the_cluster_leaves_the_doors_alone() -> None:
+    for path in CLUSTER.rglob("*.py"):
+        assert not set(DOORS) & {module.split(".")[0] for module in imports(path)}, path
+
+
+@pytest.mark.parametrize("room", TORCH_FREE)
+def test_importing_a_torch_free_room_does_not_load_torch(room: str) -> None:
+    modules = [
+        ".".join(path.relative_to(FRAMEWORK.parent).with_suffix("").parts)
+        for path in (FRAMEWORK / room).glob("*.py")
+        if path.stem not in ("__init__", "mirror")  # the mirror is the door to wandb, and not cheap
+    ]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_unpickles() -> None:
+    for path in [*FRAMEWORK.rglob("*.py"), *CLUSTER.rglob("*.py")]:
+        text = path.read_text()
+        for forbidden in (
+            "torch.load",
+            "import pickle",
+            "yaml.load(",
+            "trust_remote_code=True",
+            "shell=True",
+        ):
+            assert forbidden not in text, f"{path}: {forbidden}"
