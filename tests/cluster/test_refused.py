@@ -1,0 +1,146 @@
+"""Bad input: one sentence with the setting and the remedy, exit code 2, and nothing has started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from espalier_cluster.command import app
+from support.tiny import tiny_job, write_job, write_model
+from typer.testing import CliRunner
+
+from espalier.checkpoint.lock import RunLock
+from espalier.config.faults import RefusedInput
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refused")
+    write_job(folder)
+    write_model(folder / "other-words", vocab_size=300)
+    return folder
+
+
+Change = Callable[[dict[str, Any], Path], None]
+
+
+def unknown_key(job: dict[str, Any], root: Path) -> None:
+    job["stages"][2]["optimzer"] = job["stages"][2].pop("optimizer")
+
+
+def wrong_type(job: dict[str, Any], root: Path) -> None:
+    job["stages"][2]["optimizer"]["lr"] = "fast"
+
+
+def wrong_stage(job: dict[str, Any], root: Path) -> None:
+    job["stages"][2]["student"] = "slimm"
+
+
+def cycle(job: dict[str, Any], root: Path) -> None:
+    job["stages"][1]["student"] = "heal"
+
+
+def missing_file(job: dict[str, Any], root: Path) -> None:
+    job["data"]["train"]["files"] = [str(root / "nowhere" / "*.txt")]
+
+
+def empty_text(job: dict[str, Any], root: Path) -> None:
+    (root / "empty.txt").write_text("")
+    job["data"]["train"]["files"] = [str(root / "empty.txt")]
+
+
+def other_vocabulary(job: dict[str, Any], root: Path) -> None:
+    job["stages"].append({"name": "stranger", "kind": "load", "model": str(root / "other-words")})
+    job["stages"][2]["teacher"] = "stranger"
+
+
+def larger_than_parent(job: dict[str, Any], root: Path) -> None:
+    job["stages"][1]["target"] = {"ffn": 54}
+
+
+def heads_that_do_not_divide(job: dict[str, Any], root: Path) -> None:
+    job["stages"][1]["target"] = {"heads": 5}
+
+
+def pickled_weights(job: dict[str, Any], root: Path) -> None:
+    folder = root / "pickled"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text((root / "model" / "config.json").read_text())
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    job["stages"][0]["model"] = str(folder)
+
+
+def code_of_its_own(job: dict[str, Any], root: Path) -> None:
+    folder = root / "auto-map"
+    folder.mkdir(exist_ok=True)
+    config = json.loads((root / "model" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    job["stages"][0]["model"] = str(folder)
+
+
+def no_room(job: dict[str, Any], root: Path) -> None:
+    job["stages"][0]["model"] = str(huge(root))
+
+
+def uneven_batch(job: dict[str, Any], root: Path) -> None:
+    job["workers"]["count"] = 3
+
+
+def huge(root: Path) -> Path:
+    """A model folder whose config promises more than any disk holds; its weights are never looked at."""
+    folder = root / "huge"
+    folder.mkdir(exist_ok=True)
+    config = json.loads((root / "model" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**12}))
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+CASES: list[tuple[Change, list[str]]] = [
+    (unknown_key, ["stages.heal.optimzer", "optimizer"]),
+    (wrong_type, ["stages.heal.optimizer.lr", "fast", "number"]),
+    (wrong_stage, ["stages.heal.student", "slimm", "Did you mean `slim`"]),
+    (cycle, ["slim", "heal"]),
+    (missing_file, ["data.train.files", "nowhere"]),
+    (empty_text, ["data.train.files", "empty"]),
+    (other_vocabulary, ["stages.heal.teacher", "vocabulary", "300"]),
+    (larger_than_parent, ["stages.slim.target.ffn", "54"]),
+    (heads_that_do_not_divide, ["stages.slim.target.heads", "5"]),
+    (pickled_weights, ["stages.parent.model", "pytorch_model.bin", "save_pretrained"]),
+    (code_of_its_own, ["auto_map"]),
+    (no_room, ["storage", "GiB free"]),
+    (uneven_batch, ["stages.heal.batch", "multiple"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CASES, ids=[change.__name__ for change, _ in CASES])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_is_refused(root: Path, change: Change, words: list[str], command: str) -> None:
+    job = tiny_job(root)
+    change(job, root)
+    path = root / f"{change.__name__}.yaml"
+    path.write_text(yaml.safe_dump(job))
+    outcome = CliRunner().invoke(app, [command, str(path)])
+    assert isinstance(outcome.exception, RefusedInput), outcome.output
+    text = str(outcome.exception)
+    assert all(word in text for word in words), text
+    assert not (root / "runs").exists(), "something was started"
+    assert all(len(str(fault)) < 400 and "\n" not in str(fault) for fault in outcome.exception.faults)
+
+
+def test_a_run_that_another_process_holds(root: Path) -> None:
+    path = root / "held.yaml"
+    path.write_text(yaml.safe_dump(tiny_job(root, name="held")))
+    folder = root / "runs" / "held"
+    folder.mkdir(parents=True)
+    with RunLock(folder / "lock", job="held"):
+        outcome = CliRunner().invoke(app, ["run", str(path), "--in-process"])
+    shutil.rmtree(root / "runs")
+    assert isinstance(outcome.exception, RefusedInput), outcome.output
+    assert "held" in str(outcome.exception) and str(os.getpid()) in str(outcome.exception)
