@@ -133,7 +133,7 @@ def _token_mode(address: str, *, insecure: bool) -> dict[str, str]:
         raise RefusedInput([Fault("--address", address, allowed)]) from error
     if insecure or host in ("localhost", "127.0.0.1", "::1"):
         return {}
-    if not _has_token():
+    if os.environ.get("RAY_AUTH_MODE") == "disabled" or not _has_token():
         allowed = "a cluster with token authentication: set RAY_AUTH_TOKEN_PATH, or pass --insecure"
         raise RefusedInput([Fault("--address", address, allowed)])
     return {"RAY_AUTH_MODE": "token"}
