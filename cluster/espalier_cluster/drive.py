@@ -28,9 +28,6 @@ from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
-from espalier_cluster.embedded import cluster
-from espalier_cluster.preflight import check_cluster
-from espalier_cluster.ray_runner import RayRunner
 from espalier_cluster.show import show_outcome
 from espalier_cluster.silence import silenced
 
@@ -134,6 +131,11 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun) -> Iterator
         with contextlib.closing(InProcessRunner()) as runner:
             yield runner
         return
+    # Ray reads its environment on import, and what it prints is silenced by now.
+    from espalier_cluster.embedded import cluster
+    from espalier_cluster.preflight import check_cluster
+    from espalier_cluster.ray_runner import RayRunner
+
     workers = prepared.job.workers
     needed_bytes = sum(preview.bytes_on_disk for preview in prepared.previews)
     with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):

@@ -29,9 +29,7 @@ _RAY = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one never leave
 }
-_LOCAL = {
-    "RAY_prestart_worker_first_driver": "0"
-}  # no worker of ours fits the processes that Ray starts in advance
+_LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # no worker of ours fits the processes that Ray starts in advance
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
 _REACH_SECONDS = 5.0
 
@@ -127,9 +125,7 @@ def _token_mode(address: str, *, insecure: bool) -> dict[str, str]:
     try:
         socket.create_connection((host, port), _REACH_SECONDS).close()
     except OSError as error:
-        allowed = (
-            f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
-        )
+        allowed = f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
         raise RefusedInput([Fault("--address", address, allowed)]) from error
     if insecure or host in ("localhost", "127.0.0.1", "::1"):
         return {}
@@ -149,9 +145,7 @@ def _split(address: str) -> tuple[str, int]:
 
 def _code_path() -> dict[str, str]:
     """The path that espalier was imported by, for nodes that share it and have nothing installed."""
-    entries = [
-        str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
-    ]
+    entries = [str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.kill import finish, kill_when, num_steps, start
+from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
+from support.whole_run import run_job
 
 
 def with_steps(root: Path, steps: int, level: str, workers: int) -> Path:
@@ -40,6 +42,7 @@ def kill_twice(root: Path, job: Path, *arguments: str) -> None:
     assert not (run / "exports" / "out").exists(), "killed too late to show anything"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_in_process(tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
@@ -57,7 +60,7 @@ def test_two_workers_through_ray_and_zero(tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     for root in (calm, rough):
         with_steps(root, 40, "gradients", 2)
-    assert finish(calm / "job.yaml") == 0
+    run_ranks(run_job, 2, str(calm / "job.yaml"))
     kill_twice(rough, rough / "job.yaml")
     assert finish(rough / "job.yaml") == 0
     assert exported(rough) == exported(calm)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from espalier_cluster.command import app
-from support.tiny import tiny_job, write_job, write_model
 from typer.testing import CliRunner
 
 from espalier.checkpoint.lock import RunLock
 from espalier.config.faults import RefusedInput
+from espalier_cluster.command import app
+from support.tiny import tiny_job, write_job, write_model
 
 
 @pytest.fixture(scope="module")

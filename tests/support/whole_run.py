@@ -1,0 +1,32 @@
+"""A whole job on ranks without a cluster: the plan's stages one after another, as the controller would order them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from espalier.config.load import read_job
+from espalier.config.schema import resolved
+from espalier.distributed.world import World
+from espalier.planning.prepare import prepare
+from espalier.stages.orders import StageOrder
+from espalier.stages.run_folder import RunFolder, write_json
+from espalier.training.worker import run_stage
+
+
+def run_job(world: World, job_file: str) -> dict[str, Any]:
+    """Every stage of a job; results by stage name."""
+    prepared = prepare(read_job(Path(job_file)))
+    folder = RunFolder.of(prepared.job)
+    if world.is_rank_zero:
+        write_json(folder.path / "job.json", resolved(prepared.job))
+        write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
+    world.barrier()
+    results = [run_stage(StageOrder(str(folder.path), s.name, 1), world) for s in prepared.plan.stages]
+    return {result.stage: result.to_json() for result in results}
+
+
+def recorded_steps(run_folder: Path) -> list[dict[str, Any]]:
+    """The record of a run."""
+    return [json.loads(line) for line in (run_folder / "records" / "steps.jsonl").read_text().splitlines()]
