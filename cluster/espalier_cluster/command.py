@@ -102,9 +102,9 @@ def export(
     dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
 ) -> None:
     """Write the model of any finished stage as a plain Hugging Face folder."""
-    from espalier.training.export import export_model
+    from espalier.training.export import export_stage
 
-    export_model(run_folder, stage, target, dtype=dtype)
+    export_stage(run_folder, stage, target, dtype=dtype)
     print(target)
 
 

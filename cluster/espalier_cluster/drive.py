@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
+from espalier_cluster.resume import go_back
 from espalier_cluster.show import show_outcome
 from espalier_cluster.silence import silenced
 
@@ -73,10 +73,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
 
 
 def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
-    if prepared.job.resume == "never":
-        for old in ("stages", "records", "exports", "run.json"):
-            path = folder.path / old
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    go_back(prepared, folder)
     (folder.path / "failure.txt").unlink(missing_ok=True)
     write_json(folder.path / "job.json", resolved(prepared.job))
     write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])

@@ -12,11 +12,20 @@ from ray.cluster_utils import Cluster
 
 from espalier.config.faults import RefusedInput
 from espalier.config.job import WorkersConfig
+from espalier.config.load import read_job
+from espalier.config.schema import resolved
+from espalier.planning.prepare import prepare
+from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.run_folder import write_json
 from espalier_cluster.embedded import cluster
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner
 from espalier_cluster.silence import silenced
+from support.kill import num_steps
+from support.spawn import run_ranks
+from support.tiny import tiny_job, write_job
+from support.whole_run import run_job
 
 WORKERS = WorkersConfig(count=2)
 
@@ -85,3 +94,31 @@ def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dic
         runner.run(StageOrder(str(folders["run"]), "any", 1))
     assert failed.value.cause == "stopped" and "at most 2" in failed.value.message
     runner.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_real_job_outlives_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    for root in (calm, rough):
+        stages = tiny_job(root)["stages"]
+        stages[2] |= {"budget": {"steps": 80}, "zero_level": "parameters", "checkpoint": {"every": 5}}
+        write_job(root, stages=stages, workers={"count": 2})
+    run_ranks(run_job, 2, str(calm / "job.yaml"))
+    prepared = prepare(read_job(rough / "job.yaml"))
+    run = rough / "runs" / "tiny"
+    write_json(run / "job.json", resolved(prepared.job))
+    write_json(run / "plan.json", [preview.to_json() for preview in prepared.previews])
+    runner = RayRunner(WORKERS, str(run))
+    with ThreadPoolExecutor() as pool:
+        stop = pool.submit(carry_out, prepared.plan, runner, run_folder=str(run), earlier=Progress({}), max_failures=2)
+        while num_steps(run) < 22:
+            assert not stop.done(), stop.result()
+            time.sleep(0.02)
+        nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+        time.sleep(2)
+        nodes.add_node(num_cpus=1)
+        assert stop.result().code is ExitCode.DONE
+    runner.close()
+    weights = [root / "runs" / "tiny" / "exports" / "out" / "model.safetensors" for root in (calm, rough)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -21,6 +21,8 @@ class CorpusConfig(Config):
     """Paths or globs; relative ones count from the folder of the job file."""
     dataset: HubName | None = None
     subset: _Word | None = None
+    revision: _Word | None = None
+    """A commit or tag of the data set: without it, what the hub has on that day."""
     split: _Word = "train"
     text: _Word = "text"
     """The column or key that holds the text."""
@@ -34,6 +36,8 @@ class CorpusConfig(Config):
             faults.append(
                 Fault("dataset", self.dataset, f"leave it out with source: {self.source}, or use source: hub")
             )
+        if self.source != "hub" and self.revision is not None:
+            faults.append(Fault("revision", self.revision, f"leave it out with source: {self.source}"))
         if self.source != "hub" and not self.files:
             faults.append(Fault("files", None, f"a list of at least one file, as source: {self.source} needs"))
         if self.source == "hub" and self.files:

@@ -8,21 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from espalier.config.faults import Fault, RefusedInput
 from espalier.config.training import BatchConfig
 from espalier.data.batch import Batch
 from espalier.data.order import positions_to_indices
 from espalier.data.packing import NO_LABEL, Row, Sequences
-
-
-def check_batch(batch: BatchConfig, num_ranks: int, *, setting: str = "batch") -> None:
-    """Refuse a step that does not come out even over the ranks, with the nearest that would."""
-    unit = batch.microbatch_sequences * num_ranks
-    below, rest = divmod(batch.sequences, unit)
-    if rest:
-        fitting = " or ".join(str(count * unit) for count in (below, below + 1) if count)
-        allowed = f"a multiple of `microbatch_sequences` x workers = {unit}, such as {fitting}"
-        raise RefusedInput([Fault(f"{setting}.sequences", batch.sequences, allowed)])
 
 
 def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, rank: int, num_ranks: int) -> list[Batch]:
@@ -42,7 +31,9 @@ def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, ra
     Returns:
         S / (microbatch_sequences * num_ranks) batches: microbatches rank, rank + num_ranks, ... of the step.
     """
-    check_batch(batch, num_ranks)
+    assert batch.sequences % (batch.microbatch_sequences * num_ranks) == 0, (
+        "the job refuses steps that do not come out even"
+    )
     positions = np.arange(step * batch.sequences, (step + 1) * batch.sequences)
     indices = positions_to_indices(positions, num_sequences=len(sequences), seed=seed)
     return [make_batch(sequences, chunk) for chunk in indices.reshape(-1, batch.microbatch_sequences)[rank::num_ranks]]

@@ -117,7 +117,7 @@ def _hub(corpus: CorpusConfig, setting: str) -> Iterator[str]:
         allowed = "a hub name that no folder here has too; for files of your own use another `source`"
         raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)])
     try:
-        rows = datasets.load_dataset(name, corpus.subset, split=corpus.split, streaming=True)
+        rows = datasets.load_dataset(name, corpus.subset, split=corpus.split, revision=corpus.revision, streaming=True)
     except (FileNotFoundError, ValueError, RuntimeError) as error:  # RuntimeError: the data set is a script
         allowed = f"a data set of the hub with this `subset` and `split` ({error})"
         raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)]) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import gzip
 import io
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from espalier.config.data import CorpusConfig
 from espalier.config.faults import Fault, RefusedInput
+from espalier.config.files import matching_files
 
 # Text packs 3 to 10 times, repetitive logs perhaps 100; bombs live near 1000, where deflate itself stops.
 _MAX_UNPACKED_RATIO = 200
@@ -30,9 +30,7 @@ def list_files(corpus: CorpusConfig, *, setting: str) -> list[Path]:
     found: set[Path] = set()
     faults = []
     for position, pattern in enumerate(corpus.files):
-        # A name is tried as it stands first: brackets and question marks occur in names of files.
-        names = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
-        files = [Path(name) for name in names if Path(name).is_file()]
+        files = [Path(name) for name in matching_files(pattern)]
         if not files:
             allowed = "a file, or a pattern that matches some, present on every host (a folder: add `/*`)"
             faults.append(Fault(f"{setting}.files[{position}]", pattern, allowed))

@@ -54,6 +54,11 @@ class RunFolder:
         """The job as it was resolved by the driver."""
         return Job.model_validate_json((self.path / "job.json").read_text())
 
+    def ids(self) -> dict[str, Any]:
+        """Ids of this run, W&B's among them; empty before the driver made them."""
+        path = self.path / "run.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
     def attempts(self) -> int:
         """Orders ever given in this folder; it outlives results, so that a late worker never has a fresh number."""
         path = self.path / "attempts"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from espalier import __version__
 from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.huggingface import ModelFolder
 from espalier.checkpoint.read import StateReader
+from espalier.checkpoint.storage import LocalStorage
+from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import ExportStage
 from espalier.models.architecture import architecture
 from espalier.models.families import num_parameters
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.training.card import model_card
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
@@ -26,21 +31,43 @@ def run(context: StageContext) -> StageResult:
     folder = f"exports/{stage.name}"
     if context.world.is_rank_zero:
         context.activity(f"writing {folder}")
-        dtype = getattr(torch, stage.dtype)
-        write_folder(context.storage, folder, model=exported(context, model, stage.dtype), dtype=dtype)
+        write(context.folder, model, context.storage, folder, dtype=stage.dtype)
     context.world.barrier()
     config = model.manifest.origin.model
     metrics = {"folder": folder, "parameters": num_parameters(config), "dtype": stage.dtype}
     return StageResult(stage.name, stage.kind, context.key, "done", None, metrics, stage_cost(context))
 
 
-def exported(context: StageContext, model: StateReader, dtype: str) -> ModelFolder:
+def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> None:
+    """Write the model of a finished stage of any run to any folder.
+
+    Raises:
+        RefusedInput: no such run or stage, or a stage that has no model (yet).
+    """
+    folder = RunFolder(run_folder.resolve())
+    stages = [path.parent.name for path in sorted(folder.path.glob("stages/*/result.json"))]
+    result = folder.result(stage) if stage in stages else None
+    if result is None or result.checkpoint is None:
+        with_model = [name for name in stages if (r := folder.result(name)) is not None and r.checkpoint]
+        allowed = f"a finished stage with a model: {', '.join(with_model) or 'this run has none yet'}"
+        raise RefusedInput([Fault("stage", stage, allowed, nearest(stage, with_model))])
+    if dtype not in ("float32", "bfloat16"):
+        raise RefusedInput([Fault("--dtype", dtype, "float32 or bfloat16")])
+    target = target.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = StateReader.open(LocalStorage(folder.path), result.checkpoint)
+    write(folder, model, LocalStorage(target.parent), target.name, dtype=dtype)
+
+
+def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str, *, dtype: str) -> None:
     """A committed model as others know it: configuration, tensors, tokenizer, card."""
     origin = model.manifest.origin
-    source = context.folder.tokenizer(origin.tokenizer or "")
+    source = run.tokenizer(origin.tokenizer or "")
     files = {path.name: path.read_bytes() for path in sorted(source.iterdir())}
-    files["README.md"] = model_card(context.folder, model).encode()
-    return ModelFolder(_stock(origin.model, dtype), model.shapes, lambda name: model.tensor("parameter", name), files)
+    files["README.md"] = model_card(run, model).encode()
+    config = _stock(origin.model, dtype)
+    plain = ModelFolder(config, model.shapes, lambda name: model.tensor("parameter", name), files)
+    write_folder(storage, folder, model=plain, dtype=getattr(torch, dtype))
 
 
 def _stock(config: ConfigDict, dtype: str) -> ConfigDict:

@@ -66,6 +66,11 @@ def save(
     return folder
 
 
+def _state(context: StageContext, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What resuming needs beyond tensors. Position and random streams are functions of the step."""
+    return {"key": context.key, "run": context.folder.ids(), **more}
+
+
 def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Lineage) -> str:
     """Commit a model that rank zero alone makes, tensor by tensor. Collective."""
     return save(context, fragments if context.world.is_rank_zero else (), lineage, step=0)

@@ -4,10 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espalier.config.faults import RefusedInput
 from espalier.config.training import BatchConfig
 from espalier.data.batch import Batch
-from espalier.data.batches import check_batch, in_order, make_batch, spread, window
+from espalier.data.batches import in_order, make_batch, spread, window
 from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
 from espalier.data.tokens import Tokens
 
@@ -43,15 +42,6 @@ def test_steps_walk_through_epochs() -> None:
     stream = [sample for step in range(11) for sample in step_samples(step, num_ranks=1, microbatch=4)]
     for start in range(0, len(stream), len(SEQUENCES)):
         assert sorted(stream[start : start + len(SEQUENCES)]) == list(range(len(SEQUENCES)))
-
-
-def test_a_step_that_comes_out_uneven_is_refused() -> None:
-    batch = BatchConfig(sequences=12, microbatch_sequences=2)
-    check_batch(batch, 3)
-    with pytest.raises(RefusedInput, match=r"heal\.batch\.sequences.* = 10, such as 10 or 20"):
-        check_batch(batch, 5, setting="heal.batch")
-    with pytest.raises(RefusedInput, match="such as 14"):
-        window(SEQUENCES, 0, seed=0, batch=batch, rank=0, num_ranks=7)
 
 
 @given(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.booleans())
