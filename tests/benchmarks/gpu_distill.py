@@ -1,97 +1,96 @@
 """The demo's distill stage on GPUs, through Ray: tokens/s, peak memory beside the plan's, loss curves of 1 and 2 GPUs.
 
-    python tests/benchmarks/gpu_distill.py MODEL_FOLDER TEXT_FOLDER [--steps 60]
+    python tests/benchmarks/gpu_distill.py MODEL_FOLDER TEXT_FOLDER [--steps 40] [--storage FOLDER]
 
-Every case is a run of the `espalier` command on the same job file; only `workers` and zero levels differ.
+One job a number of workers, through the `espalier` command; its distill stages take the same steps from the same
+student and differ in zero levels, checkpointing and offload only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-CASES = [  # workers, student's zero_level, teacher's, checkpointing
-    (1, "none", "none", False),
-    (1, "gradients", "none", False),
-    (1, "parameters", "none", False),
-    (1, "gradients", "none", True),
-    (2, "optimizer", "none", False),
-    (2, "gradients", "none", False),
-    (2, "parameters", "none", False),
-    (2, "parameters", "parameters", False),
-]
+CASES: dict[str, dict[str, Any]] = {
+    "none": {"zero_level": "none"},
+    "optimizer": {"zero_level": "optimizer"},
+    "gradients": {"zero_level": "gradients"},
+    "parameters": {"zero_level": "parameters"},
+    "both-parameters": {"zero_level": "parameters", "teacher_zero_level": "parameters"},
+    "checkpointing": {"zero_level": "gradients", "activation_checkpointing": True},
+    "offload": {"zero_level": "gradients", "optimizer": {"lr": 3e-4, "warmup": 0.1, "offload": True}},
+}
 SEQUENCE_TOKENS, SEQUENCES, MICROBATCH = 1024, 32, 8
+WARM_STEPS = 5
 
 
 def main() -> None:
-    """Run every case that this host has the GPUs for; print one table and the curves' largest difference."""
+    """Run every case on 1 and on 2 GPUs where there are; print one table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--storage", type=Path)
     asked = parser.parse_args()
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    header = "workers  zero_level   teacher     ckpt   tokens/s    per GPU   peak GiB   plan GiB   plan/peak   seconds"
-    print(header, flush=True)
-    with tempfile.TemporaryDirectory() as root:
-        for case in CASES:
-            if case[0] <= torch.cuda.device_count():
-                found[case] = _run(Path(root), asked, case)
-    reference = next(iter(found.values()))
-    for case, steps in found.items():
-        if not steps:
-            continue
-        pairs = zip(steps, reference, strict=True)
-        largest = max(abs(one["loss"] - other["loss"]) / other["loss"] for one, other in pairs)
-        print(
-            f"{case}: loss {steps[0]['loss']:.4f} -> {steps[-1]['loss']:.4f}, at most {largest:.1%} from the first row"
-        )
+    print("GPUs  case               tokens/s   per GPU  peak GiB  plan GiB  plan/peak  first loss  last loss  max diff")
+    reference: list[float] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        storage = asked.storage or Path(temporary)
+        for workers in range(1, min(2, torch.cuda.device_count()) + 1):
+            run = _run(storage, asked, workers)
+            for case in CASES:
+                losses = _row(run, workers, case, reference)
+                reference = reference or losses
 
 
-def _run(root: Path, asked: argparse.Namespace, case: tuple[Any, ...]) -> list[dict[str, Any]]:
-    workers, level, teacher, checkpointing = case
-    name = f"w{workers}-{level}-{teacher}-{'c' if checkpointing else 'n'}"
-    job = root / f"{name}.json"
-    job.write_text(json.dumps(_job(root, asked, name, case)))
-    command = [sys.executable, "-m", "espalier_cluster.command"]
-    start = time.time()
-    done = subprocess.run([*command, "run", str(job)], capture_output=True, text=True, check=False)
+def _run(storage: Path, asked: argparse.Namespace, workers: int) -> Path:
+    job = storage / f"gpus-{workers}.json"
+    job.write_text(json.dumps(_job(storage, asked, workers)))
+    done = subprocess.run(
+        [sys.executable, "-m", "espalier_cluster.command", "run", str(job)], capture_output=True, text=True, check=False
+    )
+    run = storage / "runs" / f"gpus-{workers}"
     if done.returncode:
-        print(done.stdout[-3000:], done.stderr[-3000:])
-        failure = root / "runs" / name / "failure.txt"
-        print(failure.read_text()[-4000:] if failure.exists() else "")
+        failure = run / "failure.txt"
+        print(done.stdout[-2000:], done.stderr[-2000:], failure.read_text()[-3000:] if failure.exists() else "")
+    return run
+
+
+def _row(run: Path, workers: int, case: str, reference: list[float]) -> list[float]:
+    result_file = run / "stages" / case / "result.json"
+    if not result_file.exists():
+        print(f"{workers:4}  {case:17}  did not end")
         return []
-    steps = [json.loads(line) for line in (root / "runs" / name / "records" / "steps.jsonl").read_text().splitlines()]
-    result = json.loads((root / "runs" / name / "stages" / "healed" / "result.json").read_text())
-    plan = json.loads((root / "runs" / name / "plan.json").read_text())
-    predicted = next(entry for entry in plan if entry["name"] == "healed")["memory"]["total"]
-    peak = result["cost"]["peak_bytes"]
-    rates = sorted(step["tokens_per_second"] for step in steps[5:])
-    rate = rates[len(rates) // 2]
+    lines = (run / "records" / "steps.jsonl").read_text().splitlines()
+    steps = [step for step in map(json.loads, lines) if step["stage"] == case]
+    plan = {entry["name"]: entry for entry in json.loads((run / "plan.json").read_text())}
+    predicted = plan[case]["memory"]["total"] / 2**30
+    peak = json.loads(result_file.read_text())["cost"]["peak_bytes"] / 2**30
+    rate = statistics.median(step["tokens_per_second"] for step in steps[WARM_STEPS:])
+    losses = [step["loss"] for step in steps]
+    apart = max((abs(a - b) / b for a, b in zip(losses, reference or losses, strict=True)), default=0.0)
     print(
-        f"{workers:7}  {level:11}  {teacher:10}  {'yes' if checkpointing else 'no':4}  {rate:9,.0f}  "
-        f"{rate / workers:9,.0f}  {peak / 2**30:9.2f}  {predicted / 2**30:9.2f}  {predicted / peak:10.2f}  "
-        f"{time.time() - start:8.1f}",
+        f"{workers:4}  {case:17}{rate:10,.0f}{rate / workers:10,.0f}{peak:10.2f}{predicted:10.2f}"
+        f"{predicted / peak:11.2f}{losses[0]:12.4f}{losses[-1]:11.4f}{apart:10.2%}",
         flush=True,
     )
-    return steps
+    return losses
 
 
-def _job(root: Path, asked: argparse.Namespace, name: str, case: tuple[Any, ...]) -> dict[str, Any]:
-    workers, level, teacher, checkpointing = case
+def _job(storage: Path, asked: argparse.Namespace, workers: int) -> dict[str, Any]:
     return {
-        "name": name,
-        "storage": str(root / "runs"),
+        "name": f"gpus-{workers}",
+        "storage": str(storage / "runs"),
         "seed": 17,
-        "workers": {"count": workers, "gpus_each": 1},
+        "workers": {"count": workers, "gpus_each": 1, "cpus_each": 4},
         "tracking": {"wandb": {"mode": "off"}},
         "data": {
             "train": {"source": "text", "files": [str(asked.text / "*.txt")]},
@@ -104,22 +103,24 @@ def _job(root: Path, asked: argparse.Namespace, name: str, case: tuple[Any, ...]
                 "name": "pruned",
                 "kind": "prune",
                 "student": "parent",
-                "target": {"parameters": 105_000_000},
-                "calibration": {"samples": 64},
+                "target": {"parameters": 106_000_000},
+                "calibration": {"samples": 64, "microbatch_sequences": 16},
             },
-            {
-                "name": "healed",
-                "kind": "distill",
-                "student": "pruned",
-                "teacher": "parent",
-                "budget": {"steps": asked.steps},
-                "batch": {"sequences": SEQUENCES, "microbatch_sequences": MICROBATCH},
-                "optimizer": {"lr": 3e-4, "warmup": 0.1},
-                "zero_level": level,
-                "teacher_zero_level": teacher,
-                "activation_checkpointing": checkpointing,
-            },
+            *(_distill(case, settings, asked.steps) for case, settings in CASES.items()),
         ],
+    }
+
+
+def _distill(case: str, settings: dict[str, Any], steps: int) -> dict[str, Any]:
+    return {
+        "name": case,
+        "kind": "distill",
+        "student": "pruned",
+        "teacher": "parent",
+        "budget": {"steps": steps},
+        "batch": {"sequences": SEQUENCES, "microbatch_sequences": MICROBATCH},
+        "optimizer": {"lr": 3e-4, "warmup": 0.1},
+        **settings,
     }
 
 

@@ -14,7 +14,7 @@ SAMPLE_TOKENS = 40
 
 @torch.no_grad()
 def continuations(model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str]) -> list[dict[str, str]]:
-    """The most likely continuation of each prompt, greedily, {prompt, text} each.
+    """The most likely continuation of each prompt, no four tokens twice, {prompt, text} each.
 
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.
     """
@@ -27,6 +27,7 @@ def continuations(model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: S
             attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
             max_new_tokens=SAMPLE_TOKENS,
             do_sample=False,
+            no_repeat_ngram_size=4,
             pad_token_id=tokenizer.eos_id,
         )
         samples.append({"prompt": prompt, "text": tokenizer.decode(written[0, len(ids) :].tolist())})

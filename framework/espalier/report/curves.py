@@ -81,6 +81,6 @@ def _chart(
 
 def _notes(steps: Sequence[StepRecord]) -> tuple[str, ...]:
     broken = [step.step for step in steps if not math.isfinite(step.loss)]
-    attempts = steps[-1].attempt
+    attempts = len({step.attempt for step in steps})  # their numbers count the whole run
     notes = [f"{len(broken)} steps without a finite loss, the first one {broken[0]}"] if broken else []
     return (*notes, *([f"{attempts} attempts"] if attempts > 1 else []))

@@ -16,7 +16,7 @@ from espalier.models.families import num_parameters, shape_of
 from espalier.models.flops import model_flops
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
-from espalier.training.cost import peak_bytes, stage_cost
+from espalier.training.cost import forget_peak, peak_bytes, stage_cost
 
 
 def run(context: StageContext) -> StageResult:
@@ -42,6 +42,7 @@ def run(context: StageContext) -> StageResult:
 def _measure(context: StageContext, name: str) -> dict[str, Any]:
     stage, world = context.config, context.world
     context.activity(f"loading {name}")
+    forget_peak(world)
     reader = context.model_of(name)
     config = reader.manifest.origin.model
     dtype = compute_dtype(stage.dtype, world.device)

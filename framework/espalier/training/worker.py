@@ -12,6 +12,7 @@ from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier.training import evaluate, export, load, prune, train
 from espalier.training.context import StageContext
+from espalier.training.cost import forget_peak
 
 _WORK: dict[str, Callable[[StageContext], StageResult]] = {
     "load": load.run,
@@ -33,8 +34,7 @@ def run_stage(order: StageOrder, world: World) -> StageResult:
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
-    if world.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    forget_peak(world)
     context = StageContext.open(Path(order.run_folder), order.stage, attempt=order.attempt, world=world)
     result = _WORK[context.config.kind](context)
     if world.is_rank_zero:

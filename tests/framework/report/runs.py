@@ -130,7 +130,7 @@ def _step(number: int, noise: float, terms: int) -> StepRecord:
         step=number,
         num_steps=NUM_STEPS,
         global_step=number,
-        attempt=1 if number <= 137 else 2,
+        attempt=3 if number <= 137 else 4,  # the two stages before took the first two
         time=1.8e9 + number,
         loss=loss,
         terms={name: loss * (1 + place) for place, name in enumerate(names)},
