@@ -1,0 +1,56 @@
+"""Stock transformers on what a run exported, beside the perplexity that the run reported.
+
+python tests/benchmarks/stock_perplexity.py RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from espalier.config.stages import EvaluateStage, ExportStage
+from espalier.data.batches import in_order
+from espalier.data.sequences import open_sequences
+from espalier.models.network import attention_mask
+from espalier.models.pretrained import PretrainedTokenizer
+from espalier.recipes import stages_of
+from espalier.stages.run_folder import RunFolder
+
+
+def main() -> None:
+    """One line per export that an evaluation measured."""
+    folder = RunFolder(Path(sys.argv[1]).resolve())
+    job = folder.read_job()
+    exports = [stage for stage in stages_of(job) if isinstance(stage, ExportStage)]
+    for stage in stages_of(job):
+        for export in exports:
+            if isinstance(stage, EvaluateStage) and export.model == stage.model:
+                found, tokens = measure(folder, export.name, stage.sequences)
+                result = folder.result(stage.name)
+                assert result is not None
+                told = result.metrics["models"][stage.model]
+                print(f"{export.name}: stock {found:.4f} over {tokens:,} tokens, reported {told['perplexity']:.4f}")
+
+
+def measure(folder: RunFolder, export: str, num_sequences: int | None) -> tuple[float, int]:
+    """Perplexity and tokens of an exported model, float32, by the model's own forward and torch's own loss."""
+    path = folder.export(export)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    tokenizer = PretrainedTokenizer(path)
+    sequences = open_sequences(folder.read_job().data, "valid", tokenizer=tokenizer, cache=folder.cache)
+    nats, tokens = 0.0, 0
+    for batch in in_order(sequences, num_sequences, rank=0, num_ranks=1, microbatch_sequences=1):
+        with torch.no_grad():
+            mask = attention_mask(batch, causal=True)
+            logits = model(batch.input_ids, position_ids=batch.positions, attention_mask=mask).logits
+        nats += float(torch.nn.functional.cross_entropy(logits[0], batch.labels[0], reduction="sum"))
+        tokens += batch.num_counted_tokens()
+    return math.exp(nats / tokens), tokens
+
+
+if __name__ == "__main__":
+    main()
