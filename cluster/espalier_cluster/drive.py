@@ -117,7 +117,7 @@ def _carry_out(
                 on_event=on_event,
             )
     except KeyboardInterrupt:
-        return Stop(ExitCode.RESUMABLE, "stopped")
+        return Stop(ExitCode.RESUMABLE, "interrupted")
 
 
 @contextlib.contextmanager

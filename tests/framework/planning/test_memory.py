@@ -1,0 +1,77 @@
+"""The memory of a worker: what must fall when something is shared, and the activations against torch's own account."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support.models import LLAMA
+
+from espalier.data.batch import Batch
+from espalier.models.build import build_network
+from espalier.models.families import num_parameters, shape_of
+from espalier.planning.memory import Training, student_memory, teacher_memory
+
+SHAPE, NUM_PARAMETERS = shape_of(LLAMA), 100_000_000
+BASE = Training(zero_level="none", ranks=4, value_bytes=2, microbatch_tokens=1000, on_gpu=True)
+
+
+def total(**changes: object) -> float:
+    return student_memory(SHAPE, NUM_PARAMETERS, replace(BASE, **changes)).total
+
+
+def test_each_level_shares_more() -> None:
+    levels = ("none", "optimizer", "gradients", "parameters")
+    states = [student_memory(SHAPE, NUM_PARAMETERS, replace(BASE, zero_level=level)) for level in levels]
+    held = [memory.weights + memory.gradients + memory.masters + memory.moments for memory in states]
+    assert held == sorted(held, reverse=True) and len(set(held)) == 4
+    assert held[-1] == pytest.approx((2 + 4 + 4 + 8) * NUM_PARAMETERS / 4)
+
+
+@pytest.mark.parametrize("level", ["optimizer", "gradients", "parameters"])
+def test_more_workers_need_less_each(level: str) -> None:
+    assert total(zero_level=level, ranks=8) < total(zero_level=level, ranks=2)
+
+
+def test_offload_takes_masters_and_moments_off_the_device() -> None:
+    memory = student_memory(SHAPE, NUM_PARAMETERS, replace(BASE, zero_level="gradients", offload=True))
+    assert memory.masters == memory.moments == 0
+
+
+def test_a_sharded_teacher_is_smaller_than_a_whole_one() -> None:
+    whole, sharded = (
+        teacher_memory(SHAPE, 8 * 10**9, zero_level=level, ranks=8, value_bytes=2) for level in ("none", "parameters")
+    )
+    assert sharded < whole / 2
+
+
+def test_activations_are_what_autograd_keeps() -> None:
+    config = {**LLAMA, "hidden_size": 384, "intermediate_size": 1024, "head_dim": 64, "num_hidden_layers": 4}
+    rows, length = 2, 128
+    kept = _saved_bytes(config, rows, length)
+    training = replace(BASE, microbatch_tokens=rows * length)
+    assert student_memory(shape_of(config), num_parameters(config), training).activations == pytest.approx(kept, rel=0.15)
+
+
+def test_checkpointing_keeps_less() -> None:
+    assert total(activation_checkpointing=True) < total()
+
+
+def _saved_bytes(config: dict[str, object], rows: int, length: int) -> int:
+    network = build_network(config, dtype=torch.bfloat16, device=torch.device("cpu")).train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    found: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    batch = Batch(ids, ids, torch.arange(length).expand(rows, -1), None, torch.arange(rows), torch.ones(rows))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = network(batch)
+        del output
+    return sum(found.values())
