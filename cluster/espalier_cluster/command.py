@@ -45,6 +45,8 @@ def plan(
     job_file: JobFile,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    address: Annotated[str | None, typer.Option(help="Ask this Ray cluster, too, whether it has the room.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Join a cluster that no token protects.")] = False,
 ) -> None:
     """Show what a job will do and cost. Starts nothing."""
     from espalier.planning.prepare import prepare
@@ -59,7 +61,15 @@ def plan(
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
     console = terminal()
     show_plan(console, prepared, done)
-    console.print(room_line(prepared), soft_wrap=True)
+    if address is None:
+        console.print(room_line(prepared), soft_wrap=True)
+        return
+    from espalier_cluster.drive import HowToRun, check_room
+
+    check_room(prepared, HowToRun(address=address, insecure=insecure))
+    console.print(
+        f"the cluster at {address} has room for the workers, and all its nodes see the storage", soft_wrap=True
+    )
 
 
 @app.command()

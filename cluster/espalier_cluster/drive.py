@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
+from espalier_cluster.embedded import cluster
 from espalier_cluster.resume import go_back
 from espalier_cluster.show import show_outcome
 from espalier_cluster.silence import silenced
@@ -128,17 +130,33 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun) -> Iterator
         with contextlib.closing(InProcessRunner()) as runner:
             yield runner
         return
-    # Ray reads its environment on import, and what it prints is silenced by now.
-    from espalier_cluster.embedded import cluster
-    from espalier_cluster.preflight import check_cluster
-    from espalier_cluster.ray_runner import RayRunner
+    with _connected(prepared, how):
+        from espalier_cluster.ray_runner import RayRunner  # Ray reads its environment on import
 
-    workers = prepared.job.workers
-    needed_bytes = sum(preview.bytes_on_disk for preview in prepared.previews)
-    with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
-        check_cluster(workers, folder.path.parent, needed_bytes=needed_bytes)
-        with contextlib.closing(RayRunner(workers, str(folder.path), verbose=how.verbose)) as runner:
+        with contextlib.closing(RayRunner(prepared.job.workers, str(folder.path), verbose=how.verbose)) as runner:
             yield runner
+
+
+def check_room(prepared: PreparedJob, how: HowToRun) -> None:
+    """Ask a running cluster whether this job could run there.
+
+    Raises:
+        RefusedInput: too few workers' worth of room, a node that does not see the storage, no space, other versions.
+    """
+    with silenced(verbose=how.verbose), _connected(prepared, how):
+        pass
+
+
+@contextlib.contextmanager
+def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
+    """Inside, this process is connected to a cluster that has room for the job."""
+    workers = prepared.job.workers
+    with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
+        from espalier_cluster.preflight import check_cluster  # as above
+
+        needed_bytes = sum(preview.bytes_on_disk for preview in prepared.previews)
+        check_cluster(workers, Path(prepared.job.storage), needed_bytes=needed_bytes)
+        yield
 
 
 @contextlib.contextmanager

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.models import LLAMA
 
 from espalier.data.batch import Batch
 from espalier.models.build import build_network
 from espalier.models.families import num_parameters, shape_of
 from espalier.planning.memory import Training, student_memory, teacher_memory
+from support.models import LLAMA
 
 SHAPE, NUM_PARAMETERS = shape_of(LLAMA), 100_000_000
 BASE = Training(zero_level="none", ranks=4, value_bytes=2, microbatch_tokens=1000, on_gpu=True)
@@ -51,7 +51,9 @@ def test_activations_are_what_autograd_keeps() -> None:
     rows, length = 2, 128
     kept = _saved_bytes(config, rows, length)
     training = replace(BASE, microbatch_tokens=rows * length)
-    assert student_memory(shape_of(config), num_parameters(config), training).activations == pytest.approx(kept, rel=0.15)
+    assert student_memory(shape_of(config), num_parameters(config), training).activations == pytest.approx(
+        kept, rel=0.15
+    )
 
 
 def test_checkpointing_keeps_less() -> None:
