@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from espalier.config.faults import RefusedInput
+from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from espalier.config.schema import job_schema, resolved
 from espalier.stages.controller import ExitCode
@@ -123,6 +123,9 @@ def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.
     """Write the run's page, report.html, and print where it is."""
     from espalier.report.page import write_report
 
+    if not (run_folder / "plan.json").exists():
+        allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json"
+        raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
     print(write_report(run_folder))
 
 

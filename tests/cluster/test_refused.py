@@ -88,6 +88,10 @@ def no_room(job: dict[str, Any], root: Path) -> None:
     job["stages"][0]["model"] = str(huge(root))
 
 
+def storage_that_cannot_be_written(job: dict[str, Any], root: Path) -> None:
+    job["storage"] = "/proc/nowhere"
+
+
 def uneven_batch(job: dict[str, Any], root: Path) -> None:
     job["workers"]["count"] = 3
 
@@ -115,6 +119,7 @@ CASES: list[tuple[Change, list[str]]] = [
     (pickled_weights, ["stages.parent.model", "pytorch_model.bin", "save_pretrained"]),
     (code_of_its_own, ["auto_map"]),
     (no_room, ["storage", "GiB free"]),
+    (storage_that_cannot_be_written, ["storage", "/proc cannot be"]),
     (uneven_batch, ["stages.heal.batch", "multiple"]),
 ]
 
@@ -144,3 +149,8 @@ def test_a_run_that_another_process_holds(root: Path) -> None:
     shutil.rmtree(root / "runs")
     assert isinstance(outcome.exception, RefusedInput), outcome.output
     assert "held" in str(outcome.exception) and str(os.getpid()) in str(outcome.exception)
+
+
+def test_a_report_of_what_is_no_run(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["report", str(tmp_path / "nowhere")])
+    assert isinstance(outcome.exception, RefusedInput) and "plan.json" in str(outcome.exception)

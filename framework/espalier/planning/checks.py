@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,6 +65,8 @@ def _no_room(job: Job, previews: Sequence[StagePreview]) -> Iterator[Fault]:
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    if needed > free:
-        wanted = f"a place with {needed / 2**30:.1f} GiB free, there are {free / 2**30:.1f}"
+    if not os.access(there, os.W_OK) or free == 0:
+        yield Fault("storage", job.storage, f"a folder that can be made and written to; {there} cannot be")
+    elif needed > free:
+        wanted = f"a place with {needed / 2**30:,.3f} GiB free; there are {free / 2**30:,.3f}"
         yield Fault("storage", job.storage, wanted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +84,3 @@ class StageContext:
         """Tell the person who watches what goes on; rank zero speaks."""
         if self.world.is_rank_zero:
             self.events.add("activity", self.config.name, text)
-
-    def counter(self, text: str, total: int) -> Callable[[int], None]:
-        """A function that tells how far a stage without steps has come."""
-        return lambda done: self.activity(f"{text} {done}/{total}")
