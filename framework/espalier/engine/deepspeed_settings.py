@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import nn
 
 from espalier.config.training import ZeroLevel
 from espalier.engine.sizes import BUCKET_ELEMENTS
@@ -55,6 +57,18 @@ def sharded_construction(config: dict[str, Any]) -> AbstractContextManager[Any]:
     import deepspeed
 
     return deepspeed.zero.Init(config_dict_or_path=config)
+
+
+def fetch_by_layer(layers: Iterable[nn.Module]) -> None:
+    """At level parameters gather and release each layer's weights at once, before the engine is made.
+
+    DeepSpeed would do it matrix by matrix, and its hooks then take longer than the work of a small layer: over 30
+    layers of little width they made a step cost 4.5x one of level gradients, and by layer 2.5x.
+    """
+    from deepspeed.utils import set_z3_leaf_module
+
+    for layer in layers:
+        set_z3_leaf_module(layer, True)
 
 
 def prepare_deepspeed() -> None:

@@ -13,7 +13,12 @@ from espalier.checkpoint.read import StateReader
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.closing import close_deepspeed, empty_module, free_memory
-from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
+from espalier.engine.deepspeed_settings import (
+    deepspeed_config,
+    fetch_by_layer,
+    prepare_deepspeed,
+    sharded_construction,
+)
 from espalier.engine.layouts import owned_run
 from espalier.models.build import build_network
 from espalier.models.families import num_parameters
@@ -82,6 +87,7 @@ class FrozenModel:
 def _shard(network: Network, config: dict[str, Any]) -> Any:
     import deepspeed
 
+    fetch_by_layer(network.layers)
     engine, *_ = deepspeed.initialize(model=network, config=config, dist_init_required=False)
     return engine
 

@@ -16,6 +16,7 @@ from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.adamw import adamw, parameter_groups
 from espalier.engine.closing import close_deepspeed
+from espalier.engine.deepspeed_settings import fetch_by_layer
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
 from espalier.models.network import Network
@@ -49,6 +50,7 @@ class ZeroEngine:
         self._used: set[str] = set()
         if level == "parameters":
             self._watch_use()
+            fetch_by_layer(network.layers)
         groups = parameter_groups(self._names, optimizer.weight_decay)
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=adamw(groups, optimizer), config=config, dist_init_required=False

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
 
@@ -59,6 +60,11 @@ class Network(nn.Module):
         if not self._causal:
             raise ValueError(f"a {self.model.config.model_type} model has no causal language-model head to train")
         return self.model.get_output_embeddings()
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The model's layers, in order."""
+        return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
         """Run the body on a microbatch; then the head with `use`, or return hidden states [B, T, D]."""
