@@ -22,11 +22,14 @@ app = typer.Typer(
     help="Grow, prune, distill and correct language models on a Ray cluster, resumable anywhere. "
     "Exit codes: 0 done, 1 error, 2 refused input, 3 gate failed, 75 stopped but resumable.",
 )
+checkpoint = typer.Typer(no_args_is_help=True, help="Look at a run's checkpoints, while it goes on or after it.")
+app.add_typer(checkpoint, name="checkpoint")
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings that replace the file's: `a.b=value`.", show_default=False),
 ]
+OfRun = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
 
 
 def main() -> None:
@@ -127,6 +130,38 @@ def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.
         allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json"
         raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
     print(write_report(run_folder))
+
+
+@checkpoint.command("list")
+def list_checkpoints(run_folder: OfRun) -> None:
+    """List the checkpoints of a run: when each was made, by which workers, and its size."""
+    from espalier_cluster.checkpoints import find_checkpoints
+    from espalier_cluster.show_checkpoints import show_list
+
+    show_list(terminal(), find_checkpoints(run_folder))
+
+
+@checkpoint.command("verify")
+def verify_checkpoints(
+    run_folder: OfRun,
+    stage: Annotated[str | None, typer.Option(help="Only this stage's.")] = None,
+) -> None:
+    """Read every file of every checkpoint and hold it to its hash. Exit code 1 when one is damaged."""
+    from espalier_cluster.checkpoints import find_checkpoints
+    from espalier_cluster.show_checkpoints import verify_all
+
+    if not verify_all(terminal(), run_folder, find_checkpoints(run_folder, stage=stage)):
+        raise SystemExit(ExitCode.ERROR)
+
+
+@checkpoint.command("show")
+def show_checkpoint(
+    checkpoint_folder: Annotated[Path, typer.Argument(help="`<run>/stages/<stage>/step-<number>`.")],
+) -> None:
+    """Show what a checkpoint holds and where it comes from."""
+    from espalier_cluster.show_checkpoints import show_one
+
+    show_one(terminal(), checkpoint_folder)
 
 
 def terminal() -> Console:

@@ -7,9 +7,22 @@ a few round trips and nobody polls. A desk serves one worker group: nothing on i
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 
+from espalier.stages.control import Pulse
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
+from espalier_cluster.watch import Hang, Watch
+
+
+@dataclass(frozen=True)
+class Chair:
+    """Where a rank runs: Ray's id of the node, and the process."""
+
+    rank: int
+    node: str
+    pid: int
 
 
 class Desk:
@@ -19,13 +32,15 @@ class Desk:
     the stage.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, *, hang_seconds: float = 10.0) -> None:
         self._num_workers = num_workers
         self._orders: list[StageOrder] = []
-        self._seated: set[int] = set()
+        self._seated: dict[int, Chair] = {}
         self._reported: dict[int, StageResult] = {}
         self._failure: StageFailed | None = None
         self._closed = False
+        self._watch = Watch(num_workers, least_seconds=hang_seconds)
+        self._is_stopping = False
         self._changed = asyncio.Condition()
 
     async def carry_out(self, order: StageOrder) -> StageResult | StageFailed:
@@ -35,14 +50,32 @@ class Desk:
         """
         async with self._changed:
             self._reported.clear()
+            self._watch.begin(time.monotonic())
             self._orders.append(order)
             self._changed.notify_all()
             await self._changed.wait_for(lambda: self._failure is not None or self._all_reported)
             return self._failure or self._reported[0]
 
-    async def sit_down(self, rank: int) -> None:
+    async def sit_down(self, rank: int, chair: Chair) -> None:
         """A rank has started."""
-        self._seated.add(rank)
+        self._seated[rank] = chair
+
+    async def chairs(self) -> list[Chair]:
+        """Where the ranks that have started are."""
+        return list(self._seated.values())
+
+    async def beat(self, rank: int, pulse: Pulse) -> bool:
+        """A rank's sign of life; whether it is to stop at the end of its step."""
+        self._watch.hear(rank, pulse, time.monotonic())
+        return self._is_stopping
+
+    async def ask_to_stop(self) -> None:
+        """Let every rank know at its next sign of life."""
+        self._is_stopping = True
+
+    async def hang(self) -> Hang | None:
+        """Which order hangs, if the one that is out does."""
+        return None if self._all_reported else self._watch.hang(time.monotonic())
 
     async def next_order(self, *, num_done: int) -> StageOrder | None:
         """The order after the first `num_done`, as soon as it is there; None when no more will come."""

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,21 +17,24 @@ from rich.console import Console
 
 from espalier import __version__
 from espalier.checkpoint.lock import RunLock
+from espalier.checkpoint.steps import newest_step, stage_folder
+from espalier.checkpoint.storage import LocalStorage
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
 from espalier.report.page import write_report
-from espalier.stages.controller import ExitCode, Progress, Runner, Stop, carry_out
-from espalier.stages.orders import StageFailed
-from espalier.stages.plan import Stage
-from espalier.stages.result import StageResult
+from espalier.stages.control import Control
+from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
 from espalier.stages.run_folder import RunFolder, write_json
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
+from espalier.tracking.ledger import account
+from espalier.tracking.marks import TIME, TimeLog, end_killed_driver, read_marks
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
+from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.resume import go_back
-from espalier_cluster.show import show_outcome
+from espalier_cluster.show import show_outcome, show_time
 from espalier_cluster.silence import silenced
 
 _LOOK_SECONDS = 0.5
@@ -66,10 +70,11 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         names = [stage.name for stage in prepared.plan.stages]
         results = {name: result for name in names if (result := folder.result(name)) is not None}
         earlier = Progress(results, folder.attempts())
-        with _terminated_as_interrupted(), _watched(prepared, folder, events, console):
-            stop = _carry_out(prepared, folder, earlier, events, how)
+        with _timed(folder), _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
+            stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
         write_report(folder.path)
         show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
+        show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
     _say(console, stop, folder)
     return stop.code
 
@@ -96,44 +101,42 @@ def _carry_out(
     earlier: Progress,
     events: EventLog,
     how: HowToRun,
+    stop: threading.Event,
 ) -> Stop:
-    def on_event(kind: str, stage: Stage, detail: object) -> None:
-        if isinstance(detail, StageFailed):
-            events.add("failed", stage.name, detail.message)
-            if detail.detail:
-                (folder.path / "failure.txt").write_text(detail.detail)
-        elif isinstance(detail, StageResult):
-            events.add("finished" if detail.status == "done" else "gate", stage.name, detail.metrics.get("gate", ""))
-        else:
-            folder.note_attempt(int(str(detail)))
-            events.add("started", stage.name)
-
+    storage = LocalStorage(folder.path)
+    surroundings = Surroundings(
+        stop=stop,
+        position=lambda stage: newest_step(storage, stage_folder(stage.name)),
+        on_event=Chronicle(folder, events, TimeLog(folder.path / TIME)),
+    )
     try:
-        with _runner(prepared, folder, how) as runner:
+        with _runner(prepared, folder, how, stop) as runner:
             return carry_out(
                 prepared.plan,
                 runner,
                 run_folder=str(folder.path),
                 earlier=earlier,
-                max_failures=prepared.job.retry.max_failures,
-                on_event=on_event,
+                retry=prepared.job.retry,
+                surroundings=surroundings,
             )
     except KeyboardInterrupt:
-        return Stop(ExitCode.RESUMABLE, "interrupted")
+        return Stop(ExitCode.RESUMABLE, "stopped at once")
 
 
 @contextlib.contextmanager
-def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun) -> Iterator[Runner]:
+def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threading.Event) -> Iterator[Runner]:
+    job = prepared.job
     if how.in_process:
         from espalier.training.in_process import InProcessRunner
 
-        with contextlib.closing(InProcessRunner()) as runner:
+        with contextlib.closing(InProcessRunner(Control(stop))) as runner:
             yield runner
         return
     with _connected(prepared, how):
         from espalier_cluster.ray_runner import RayRunner  # Ray reads its environment on import
 
-        with contextlib.closing(RayRunner(prepared.job.workers, str(folder.path), verbose=how.verbose)) as runner:
+        ray = RayRunner(job.workers, str(folder.path), verbose=how.verbose, stop=stop, retry=job.retry)
+        with contextlib.closing(ray) as runner:
             yield runner
 
 
@@ -198,17 +201,34 @@ def _until(done: threading.Event, look: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM stops the run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _timed(folder: RunFolder) -> Iterator[None]:
+    """The time inside is the run's."""
+    end_killed_driver(folder.path)
+    times = TimeLog(folder.path / TIME)
+    times.mark("waiting")
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        times.mark("stopped")
+
+
+@contextlib.contextmanager
+def _stopping(console: Console) -> Iterator[threading.Event]:
+    """The first SIGTERM or Ctrl-C is a wish to stop at the end of a step; the second ends the run where it is."""
+    stop = threading.Event()
+
+    def heed(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        console.print("saving at the end of this step, then stopping; once more to stop at once")
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(console: Console, stop: Stop, folder: RunFolder) -> None:

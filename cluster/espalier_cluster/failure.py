@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import socket
-import traceback
 from collections.abc import Mapping
 
-from espalier.stages.orders import FailureCause, StageFailed
+from espalier.stages.orders import StageFailed
 
 
 class RankFailed(Exception):
@@ -25,19 +23,6 @@ class RankFailed(Exception):
 
     def __reduce__(self) -> tuple[type, tuple[int, float, StageFailed]]:
         return RankFailed, (self.rank, self.at_seconds, self.failure)
-
-
-def describe(error: BaseException, *, rank: int, log: str) -> StageFailed:
-    """What happened on this rank, with its traceback.
-
-    Args:
-        log: the file that has what the worker wrote, named in the message; empty when there is none.
-    """
-    detail = "".join(traceback.format_exception(error))
-    if isinstance(error, StageFailed):
-        return StageFailed(error.cause, error.message, error.detail or detail)
-    where = f"Worker {rank} on {socket.gethostname()}"
-    return StageFailed(_cause(error), f"{where}: {type(error).__name__}: {error}{_see(log)}", detail)
 
 
 def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
@@ -64,26 +49,12 @@ def _death(rank: int, story: str, *, log: str) -> StageFailed:
     host = re.search(r"hostname='([^']*)'", story)
     where = f"Worker {rank}{f' on {host[1]}' if host else ''}"
     if "node" in story and re.search(r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story):
-        return StageFailed("node_lost", f"{where} was lost with its node{_see(log)}", story)
+        return StageFailed("node_lost", f"{where} was lost with its node{see(log)}", story)
     if re.search(r"NODE_OUT_OF_MEMORY|memory monitor|low on memory", story):
-        return StageFailed("out_of_memory", f"{where} was ended because its host ran out of memory{_see(log)}", story)
-    return StageFailed("worker_lost", f"{where} died without a word{_see(log)}", story)
+        return StageFailed("out_of_memory", f"{where} was ended because its host ran out of memory{see(log)}", story)
+    return StageFailed("worker_lost", f"{where} died without a word{see(log)}", story)
 
 
-def _cause(error: BaseException) -> FailureCause:
-    import torch  # here, because the driver imports this module too and has no use for torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out_of_memory"
-    if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
-        return "worker_lost"
-    return "error"
-
-
-def _is_broken_connection(error: BaseException) -> bool:
-    # gloo raises a plain RuntimeError when a peer is gone; only its text tells (torch 2.11, 2.13).
-    return isinstance(error, RuntimeError) and bool(re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error)))
-
-
-def _see(log: str) -> str:
+def see(log: str) -> str:
+    """Where a person reads on; nothing without a log."""
     return f". What it wrote: {log}" if log else "."

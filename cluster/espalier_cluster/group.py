@@ -13,6 +13,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from espalier.config.job import WorkersConfig
 from espalier.stages.orders import StageOrder
 from espalier_cluster.desk import Desk
+from espalier_cluster.ending import end_processes
+from espalier_cluster.watch import Hang
 
 _GRACE_SECONDS = 2.0
 
@@ -25,16 +27,18 @@ class WorkerGroup:
     all that it owns.
     """
 
-    def __init__(self, workers: WorkersConfig, run_folder: str, *, work: str, verbose: bool) -> None:
+    def __init__(
+        self, workers: WorkersConfig, run_folder: str, *, work: str, verbose: bool, hang_seconds: float
+    ) -> None:
         # On the driver's node: of no use without the driver, and not to go down with a worker's node.
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": node}
         logs = "" if verbose else f"{run_folder}/logs"
         self._num_workers = workers.count
         self._given_up = False
-        desk = ray.remote(Desk).options(max_concurrency=workers.count + 16, **here)
-        self._desk = desk.remote(workers.count)
-        seat = {"desk": self._desk, "work": work, "logs": logs}
+        desk = ray.remote(Desk).options(max_concurrency=2 * workers.count + 16, **here)
+        self._desk = desk.remote(workers.count, hang_seconds=hang_seconds)
+        seat = {"desk": self._desk, "work": work, "logs": logs, "stacks": f"{run_folder}/logs/stacks"}
         self._train = ray.remote(_train).options(max_retries=0, **here).remote(workers, run_folder, seat)
 
     def carry_out(self, order: StageOrder) -> ObjectRef:
@@ -49,6 +53,19 @@ class WorkerGroup:
     def is_seated(self) -> bool:
         """Whether all workers have started."""
         return ray.get(self._desk.num_seated.remote()) == self._num_workers
+
+    def ask_to_stop(self) -> None:
+        """Let the ranks save at the end of their step and end the order."""
+        self._desk.ask_to_stop.remote()
+
+    def hang(self) -> Hang | None:
+        """Whether the order that is out hangs."""
+        return ray.get(self._desk.hang.remote())
+
+    def end(self) -> str:
+        """Kill all workers, which first write down where they are; what was found about them."""
+        self.give_up()
+        return end_processes(ray.get(self._desk.chairs.remote()))
 
     def ending(self) -> str | None:
         """Why Ray Train ended; None while it runs."""

@@ -8,13 +8,14 @@ next order opens a new one, which takes nothing from memory.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import ray
 from ray.exceptions import RayActorError
 from ray.types import ObjectRef
 
-from espalier.config.job import WorkersConfig
+from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
@@ -22,7 +23,7 @@ from espalier_cluster.preflight import room_faults
 
 _log = logging.getLogger("espalier.cluster")
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _SPEAK_SECONDS = 30.0
 
 
@@ -39,6 +40,8 @@ class RayRunner:
         *,
         work: str = "espalier.training.worker:serve",
         verbose: bool = False,
+        stop: threading.Event | None = None,
+        retry: RetryConfig | None = None,
         patience_seconds: float = 600.0,
     ) -> None:
         """Take note of what is wanted; starts nothing.
@@ -47,12 +50,15 @@ class RayRunner:
             run_folder: absolute, on storage that every node sees. The workers' logs go to `logs` in it.
             work: `module:function`, called on every rank: takes a `StageOrder`, returns a `StageResult`.
             verbose: let Ray carry the workers' output to this terminal instead of writing logs.
+            stop: when it is set, the order under way is to end at the end of a step.
             patience_seconds: how long to wait for nodes while the cluster is too small for the group.
         """
         self._workers = workers
         self._run_folder = run_folder
         self._work = work
         self._verbose = verbose
+        self._stop = stop or threading.Event()
+        self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
         self._group: WorkerGroup | None = None
 
@@ -80,17 +86,34 @@ class RayRunner:
 
     def _open_group(self) -> WorkerGroup:
         if self._group is None or not self._group.is_open:
-            self._group = WorkerGroup(self._workers, self._run_folder, work=self._work, verbose=self._verbose)
+            self._group = WorkerGroup(
+                self._workers,
+                self._run_folder,
+                work=self._work,
+                verbose=self._verbose,
+                hang_seconds=self._retry.hang_seconds,
+            )
         return self._group
 
     def _await_outcome(self, group: WorkerGroup, answer: ObjectRef) -> StageResult | StageFailed:
         waiting_since = spoke_at = time.monotonic()
+        asked_at: float | None = None
         while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
             now = time.monotonic()
             if ending := group.ending():
                 # The desk hears of a failure before Ray Train ends; here nobody could tell it.
                 heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
                 return ray.get(answer) if heard else StageFailed("worker_lost", f"Ray Train ended: {ending}")
+            if self._stop.is_set() and asked_at is None:
+                asked_at = now
+                group.ask_to_stop()
+            if asked_at is not None and now - asked_at > self._retry.grace_seconds:
+                within = f"within retry.grace_seconds {self._retry.grace_seconds:g}"
+                return StageFailed("stopped", f"no step ended {within}; what was done since the last save is lost")
+            if hang := group.hang():
+                found, stacks = group.end(), f"{self._run_folder}/logs/stacks"
+                message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
+                return StageFailed("hang", message, silent_seconds=hang.seconds)
             faults = [] if group.is_seated() else room_faults(self._workers, ray.nodes())
             if not faults:
                 waiting_since = spoke_at = now

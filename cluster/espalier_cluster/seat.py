@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +17,19 @@ from typing import TypedDict
 import ray
 import ray.train
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
+from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.failure import RankFailed, describe
+from espalier_cluster.desk import Chair
+from espalier_cluster.ending import dump_on_signal
+from espalier_cluster.failure import RankFailed, see
+
+CONTROL = Control()
+"""This process's: its main thread and the thread that works meet here."""
+
+_BEAT_SECONDS = 0.5
 
 
 class SeatConfig(TypedDict):
@@ -27,11 +39,13 @@ class SeatConfig(TypedDict):
         work: `module:function`, called with each order on every rank.
         logs: folder for what the workers write to their terminals; empty to leave that to Ray, which carries
             it to the driver's.
+        stacks: folder for where each worker was when it had to be ended.
     """
 
     desk: ActorHandle
     work: str
     logs: str
+    stacks: str
 
 
 def take_orders(config: SeatConfig) -> None:
@@ -44,18 +58,37 @@ def take_orders(config: SeatConfig) -> None:
     desk = config["desk"]
     rank = ray.train.get_context().get_world_rank()
     log = _write_to(Path(config["logs"]) / f"worker-{rank}.log") if config["logs"] else ""
+    dump_on_signal(Path(config["stacks"]) / f"worker-{rank}.txt")
     try:
-        ray.get(desk.sit_down.remote(rank))
+        ray.get(desk.sit_down.remote(rank, Chair(rank, ray.get_runtime_context().get_node_id(), os.getpid())))
+        threading.Thread(target=_give_signs_of_life, args=(desk, rank), daemon=True).start()
         work = find_work(config["work"])
         num_done = 0
         while (order := ray.get(desk.next_order.remote(num_done=num_done))) is not None:
-            ray.get(desk.report.remote(rank, work(order)))
+            CONTROL.beat("starting")
+            ray.get(desk.report.remote(rank, work(order, CONTROL)))
             num_done += 1
     except BaseException as error:
-        raise RankFailed(rank, time.time(), describe(error, rank=rank, log=log)) from error
+        from espalier.training.failure import describe  # here, because the driver imports this module too
+
+        where = f"Worker {rank} on {socket.gethostname()}"
+        raise RankFailed(rank, time.time(), describe(error, where=where, see=see(log))) from error
 
 
-def find_work(path: str) -> Callable[[StageOrder], StageResult]:
+def heed_preemption() -> None:
+    """SIGTERM, which comes before a machine is taken away, is a wish to stop. Called in each process's main thread."""
+    signal.signal(signal.SIGTERM, lambda number, frame: CONTROL.preempted.set())
+
+
+def _give_signs_of_life(desk: ActorHandle, rank: int) -> None:
+    with contextlib.suppress(RayError):  # the desk is gone: so will this process be
+        while True:
+            if ray.get(desk.beat.remote(rank, CONTROL.pulse())):
+                CONTROL.stop.set()
+            time.sleep(_BEAT_SECONDS)
+
+
+def find_work(path: str) -> Callable[[StageOrder, Control], StageResult]:
     """The function that `module:function` names."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -16,6 +16,7 @@ from espalier.planning.prepare import PreparedJob
 from espalier.planning.preview import StagePreview
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text
+from espalier.tracking.ledger import Ledger
 
 
 def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ()) -> None:
@@ -100,6 +101,16 @@ def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
         closed = result.metrics.get("gap_closed")
         if closed is not None:
             console.print(f"healing closed {closed:.0%} of the gap that pruning opened (log-perplexity)")
+
+
+def show_time(console: Console, ledger: Ledger) -> None:
+    """Where the run's time went, on one line; nothing when no time was marked."""
+    if not ledger.wall:
+        return
+    lost = [field.name for field in fields(Ledger) if field.name != "useful" and getattr(ledger, field.name)]
+    text = f"goodput {100 * ledger.goodput:.3g} %: {ledger.useful:.1f} s useful of {ledger.wall:.1f} s"
+    rest = ", ".join(f"{getattr(ledger, name):.1f} s {name}" for name in lost)
+    console.print(f"{text}; {rest}" if rest else text, soft_wrap=True, highlight=False)
 
 
 def plan_json(previews: Sequence[StagePreview]) -> str:

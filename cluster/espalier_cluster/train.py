@@ -8,10 +8,11 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback  # not public yet (2.60)
 
 from espalier.config.job import WorkersConfig
 from espalier_cluster.failure import judge
-from espalier_cluster.seat import SeatConfig, take_orders
+from espalier_cluster.seat import SeatConfig, heed_preemption, take_orders
 
 # Long, because ranks wait in collectives while rank zero writes a whole model.
 _COLLECTIVE_TIMEOUT_SECONDS = 3600
@@ -29,7 +30,7 @@ def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
         train_loop_config=dict(seat),
         torch_config=_torch_config(workers),
         scaling_config=_scaling_config(workers),
-        run_config=_run_config(workers, run_folder, callback=watch),
+        run_config=_run_config(workers, run_folder, callbacks=[watch, _Preemption()]),
     ).fit()
 
 
@@ -44,6 +45,13 @@ class _Watch(UserCallback):
         self._desk.lose.remote(judge(worker_exceptions, logs=self._logs))
 
 
+class _Preemption(WorkerGroupCallback):
+    """Prepares every worker for SIGTERM: Ray runs our work in a thread, and only the main one may do this."""
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        worker_group.execute(heed_preemption)
+
+
 def _torch_config(workers: WorkersConfig) -> TorchConfig:
     backend = "cpu:gloo,cuda:nccl" if workers.gpus_each else "gloo"
     return TorchConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_SECONDS)
@@ -54,12 +62,12 @@ def _scaling_config(workers: WorkersConfig) -> ScalingConfig:
     return ScalingConfig(num_workers=workers.count, use_gpu=workers.gpus_each > 0, resources_per_worker=each)
 
 
-def _run_config(workers: WorkersConfig, run_folder: str, *, callback: UserCallback) -> RunConfig:
+def _run_config(workers: WorkersConfig, run_folder: str, *, callbacks: list[Any]) -> RunConfig:
     return RunConfig(
         name="ray",  # Ray Train wants a folder on the shared storage; nothing of ours is in it
         storage_path=run_folder,
         failure_config=FailureConfig(max_failures=0),
-        callbacks=[callback],
+        callbacks=callbacks,
         logging_config=LoggingConfig(log_level="ERROR"),
         # torchrun sets it, Ray does not; without it every worker takes all the cores.
         worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(workers.cpus_each)}},

@@ -8,20 +8,38 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from espalier.stages.orders import StageOrder
+from espalier.stages.control import Control
+from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 
 
-def serve(order: StageOrder) -> StageResult:
+def serve(order: StageOrder, control: Control) -> StageResult:
     """Does what the stage's name says, on the first attempt only, between two collectives."""
     rank = dist.get_rank()
     total = torch.tensor([rank + 1])
     dist.all_reduce(total)
+    if order.stage == "steps":
+        _take_steps(order, control)
     if order.attempt == 1 and rank == 1:
         _misbehave(order)
     dist.barrier()
     metrics = {"pid": os.getpid(), "sum": int(total), "threads": os.environ["OMP_NUM_THREADS"]}
     return StageResult(order.stage, "train", "key", "done", None, metrics)
+
+
+def _take_steps(order: StageOrder, control: Control) -> None:
+    """Steps of 50 ms until somebody wishes to stop; on the first attempt the fifteenth never ends."""
+    pids = Path(order.run_folder, f"pid-{dist.get_rank()}")
+    pids.write_text(str(os.getpid()))
+    for step in range(1, 1000):
+        control.beat("step")
+        time.sleep(0.05)
+        wishes = torch.tensor([control.stop.is_set(), control.preempted.is_set()]).int()
+        dist.all_reduce(wishes)
+        if wishes.any():
+            raise StageFailed("stopped" if wishes[0] else "preempted", f"after step {step}")
+        if order.attempt == 1 and dist.get_rank() == 1 and step == 15:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _misbehave(order: StageOrder) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.desk import Desk
+from espalier_cluster.desk import Chair, Desk
 
 FIRST, SECOND = StageOrder("/run", "heal", 1), StageOrder("/run", "score", 1)
 RESULT, OTHER = (StageResult("heal", "train", key, "done", None) for key in ("zero", "other"))
@@ -95,7 +95,7 @@ def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
 def test_ranks_are_counted_once_when_they_sit_down() -> None:
     async def scene(desk: Desk) -> None:
         for rank in (0, 2, 0):
-            await desk.sit_down(rank)
+            await desk.sit_down(rank, Chair(rank, "node", rank))
         assert await desk.num_seated() == 2
 
     with_desk(scene, num_workers=3)

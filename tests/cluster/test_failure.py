@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from espalier.stages.orders import StageFailed
-from espalier_cluster.failure import RankFailed, describe, judge
+from espalier.training.failure import describe
+from espalier_cluster.failure import RankFailed, judge
 
 BROKEN = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:11649"
 
 
 def told(rank: int, error: Exception, *, at: float) -> RankFailed:
-    return RankFailed(rank, at, describe(error, rank=rank, log=f"/run/logs/worker-{rank}.log"))
+    return RankFailed(rank, at, describe(error, where=f"Worker {rank}", see=f" /run/logs/worker-{rank}.log"))
 
 
 def test_the_failure_that_is_not_about_a_connection_is_the_cause() -> None:
@@ -20,7 +21,6 @@ def test_the_failure_that_is_not_about_a_connection_is_the_cause() -> None:
     failure = judge(errors, logs="/run/logs")
     assert failure.cause == "error"
     assert "Worker 2" in failure.message and "KeyError" in failure.detail
-    assert not failure.retryable
 
 
 def test_the_earliest_of_several_is_the_cause() -> None:
@@ -31,7 +31,7 @@ def test_the_earliest_of_several_is_the_cause() -> None:
 def test_a_death_explains_what_all_others_say() -> None:
     death = Exception("A worker health check failed.\n hostname='node7',\nThe actor died unexpectedly")
     failure = judge({0: told(0, RuntimeError(BROKEN), at=1.0), 3: death}, logs="/run/logs")
-    assert failure.cause == "worker_lost" and failure.retryable
+    assert failure.cause == "worker_lost"
     assert "Worker 3 on node7" in failure.message and "/run/logs/worker-3.log" in failure.message
 
 
@@ -60,7 +60,7 @@ def test_ray_s_text_about_a_dead_actor_is_read(story: str, cause: str) -> None:
     ],
 )
 def test_a_rank_knows_what_kind_of_failure_it_had(error: Exception, cause: str) -> None:
-    assert describe(error, rank=1, log="").cause == cause
+    assert describe(error, where="").cause == cause
 
 
 def test_failures_cross_ray_whole() -> None:

@@ -1,14 +1,17 @@
 """The runner on one small local Ray cluster, in the order of a run that has a hard day."""
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from espalier.config.job import WorkersConfig
+from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier_cluster.embedded import cluster
 from espalier_cluster.ray_runner import RayRunner
@@ -23,11 +26,16 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def runner(run_folder: str) -> Iterator[RayRunner]:
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture(scope="module")
+def runner(run_folder: str, stop: threading.Event) -> Iterator[RayRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         with silenced(), cluster(WORKERS):
-            runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
+            runner = RayRunner(WORKERS, run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3))
             yield runner
             runner.close()
 
@@ -55,7 +63,7 @@ def test_a_killed_worker_is_noticed_and_the_next_attempt_goes_on_in_a_new_group(
     before = runner.run(StageOrder(run_folder, "before", 1)).metrics["pid"]
     failure = failure_of(runner, StageOrder(run_folder, "die", 1))
     noticed_after = time.time() - float(Path(run_folder, "died_at").read_text())
-    assert failure.cause == "worker_lost" and failure.retryable
+    assert failure.cause == "worker_lost"
     assert noticed_after < 3
     assert f"{run_folder}/logs/worker-" in failure.message
     after = runner.run(StageOrder(run_folder, "die", 2)).metrics
@@ -65,7 +73,37 @@ def test_a_killed_worker_is_noticed_and_the_next_attempt_goes_on_in_a_new_group(
 
 def test_an_exception_on_one_rank_comes_back_with_its_traceback(runner: RayRunner, run_folder: str) -> None:
     failure = failure_of(runner, StageOrder(run_folder, "raise", 1))
-    assert failure.cause == "error" and not failure.retryable
+    assert failure.cause == "error"
     assert "Worker 1" in failure.message and "seven is not a power of two" in failure.message
     assert "_misbehave" in failure.detail
     assert "_misbehave" in Path(run_folder, "logs", "worker-1.log").read_text()
+
+
+def test_a_stopped_worker_is_found_out_and_every_worker_says_where_it_was(runner: RayRunner, run_folder: str) -> None:
+    failure = failure_of(runner, StageOrder(run_folder, "steps", 1))
+    assert failure.cause == "hang"
+    assert 3 <= failure.silent_seconds < 8
+    pid = Path(run_folder, "pid-1").read_text()
+    assert f"worker 1 was stopped from outside (process {pid})" in failure.message
+    assert "_take_steps" in Path(run_folder, "logs", "stacks", "worker-0.txt").read_text()
+    psutil.wait_procs([psutil.Process(int(pid))] if psutil.pid_exists(int(pid)) else [], timeout=10)
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+
+
+def test_sigterm_to_a_worker_is_a_preemption(runner: RayRunner, run_folder: str) -> None:
+    with ThreadPoolExecutor() as pool:
+        failure = pool.submit(failure_of, runner, StageOrder(run_folder, "steps", 2))
+        before = Path(run_folder, "pid-1").read_text()
+        while (pid := Path(run_folder, "pid-1").read_text()) == before:
+            time.sleep(0.1)
+        os.kill(int(pid), signal.SIGTERM)
+        assert failure.result(timeout=30).cause == "preempted"
+
+
+def test_a_wish_to_stop_reaches_the_workers(runner: RayRunner, run_folder: str, stop: threading.Event) -> None:
+    with ThreadPoolExecutor() as pool:
+        failure = pool.submit(failure_of, runner, StageOrder(run_folder, "steps", 3))
+        time.sleep(1)
+        stop.set()
+        assert failure.result(timeout=60).cause == "stopped"
+    stop.clear()

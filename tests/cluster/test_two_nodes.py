@@ -11,7 +11,7 @@ from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 
 from espalier.config.faults import RefusedInput
-from espalier.config.job import WorkersConfig
+from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.config.load import read_job
 from espalier.config.schema import resolved
 from espalier.planning.prepare import prepare
@@ -111,7 +111,9 @@ def test_a_real_job_outlives_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) 
     write_json(run / "plan.json", [preview.to_json() for preview in prepared.previews])
     runner = RayRunner(WORKERS, str(run))
     with ThreadPoolExecutor() as pool:
-        stop = pool.submit(carry_out, prepared.plan, runner, run_folder=str(run), earlier=Progress({}), max_failures=2)
+        stop = pool.submit(
+            carry_out, prepared.plan, runner, run_folder=str(run), earlier=Progress({}), retry=RetryConfig()
+        )
         while num_steps(run) < 22:
             assert not stop.done(), stop.result()
             time.sleep(0.02)

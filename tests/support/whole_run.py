@@ -10,6 +10,7 @@ from espalier.config.load import read_job
 from espalier.config.schema import resolved
 from espalier.distributed.world import World
 from espalier.planning.prepare import prepare
+from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder, write_json
 from espalier.training.worker import run_stage
@@ -23,7 +24,7 @@ def run_job(world: World, job_file: str) -> dict[str, Any]:
         write_json(folder.path / "job.json", resolved(prepared.job))
         write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
     world.barrier()
-    results = [run_stage(StageOrder(str(folder.path), s.name, 1), world) for s in prepared.plan.stages]
+    results = [run_stage(StageOrder(str(folder.path), s.name, 1), world, Control()) for s in prepared.plan.stages]
     return {result.stage: result.to_json() for result in results}
 
 

@@ -1,4 +1,4 @@
-"""The manifest on disk: hashed itself, renamed last, removed first."""
+"""The manifest on disk: hashed itself, published last, removed first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
 from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
 
-_NAME = "manifest.json"
+MANIFEST = "manifest.json"
 _MAX_BYTES = 256 * 2**20
 
 
 def is_committed(storage: Storage, folder: str) -> bool:
     """Whether the folder is a checkpoint, damaged or not."""
-    return storage.exists(f"{folder}/{_NAME}")
+    return storage.exists(f"{folder}/{MANIFEST}")
 
 
 def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
@@ -29,10 +29,7 @@ def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
     """
     body = json.loads(_canonical(manifest.model_dump(mode="python")))
     text = _canonical({"manifest": body, "xxh3": _digest(body)})
-    unfinished = f"{folder}/{_NAME}.unfinished"
-    storage.write_bytes(unfinished, text.encode())
-    storage.rename(unfinished, f"{folder}/{_NAME}")
-    storage.sync_folder(folder)
+    storage.publish(f"{folder}/{MANIFEST}", text.encode())
 
 
 def load_manifest(storage: Storage, folder: str) -> Manifest:
@@ -43,21 +40,21 @@ def load_manifest(storage: Storage, folder: str) -> Manifest:
         RefusedInput: a newer espalier wrote it.
     """
     try:
-        envelope = json.loads(storage.read_bytes(f"{folder}/{_NAME}", max_bytes=_MAX_BYTES))
+        envelope = json.loads(storage.read_bytes(f"{folder}/{MANIFEST}", max_bytes=_MAX_BYTES))
         body = envelope["manifest"]
         if envelope["xxh3"] != _digest(body):
-            raise DamagedCheckpoint(folder, [f"`{_NAME}` is not as it was written"])
+            raise DamagedCheckpoint(folder, [f"`{MANIFEST}` is not as it was written"])
         _refuse_newer(folder, body["schema_version"])
         manifest = Manifest.model_validate_json(_canonical(body))
     except FileNotFoundError:
-        raise DamagedCheckpoint(folder, [f"it has no `{_NAME}`: it was never committed"]) from None
+        raise DamagedCheckpoint(folder, [f"it has no `{MANIFEST}`: it was never committed"]) from None
     except (DamagedCheckpoint, RefusedInput):
         raise
     except ValidationError as error:
         places = (".".join(map(str, one["loc"])) + ": " + one["msg"] for one in error.errors())
         raise DamagedCheckpoint(folder, places) from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedCheckpoint(folder, [f"`{_NAME}` is no manifest"]) from None
+        raise DamagedCheckpoint(folder, [f"`{MANIFEST}` is no manifest"]) from None
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
     return manifest
@@ -87,7 +84,7 @@ def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bo
 def discard(storage: Storage, folder: str) -> None:
     """Remove a checkpoint or what is left of one. Stopped half-way, what remains is no checkpoint."""
     if is_committed(storage, folder):
-        storage.remove(f"{folder}/{_NAME}")
+        storage.remove(f"{folder}/{MANIFEST}")
         storage.sync_folder(folder)
     storage.remove(folder)
 
@@ -103,4 +100,4 @@ def _digest(body: Any) -> str:
 def _refuse_newer(folder: str, schema: int) -> None:
     if schema > SCHEMA:
         allowed = f"checkpoints up to schema {SCHEMA}; it was written by a newer espalier, so upgrade this one"
-        raise RefusedInput([Fault(f"{folder}/{_NAME}: schema_version", schema, allowed)])
+        raise RefusedInput([Fault(f"{folder}/{MANIFEST}: schema_version", schema, allowed)])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from espalier.checkpoint.manifest import DamagedCheckpoint
+from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import check_files, discard, is_committed, load_manifest
 from espalier.checkpoint.storage import Storage
 
@@ -59,11 +59,18 @@ def latest(storage: Storage, folder: str, *, verify: bool = True) -> Latest:
     return Latest(None, tuple(damaged))
 
 
+def newest_step(storage: Storage, folder: str) -> int:
+    """Updates in the newest committed checkpoint of a stage, whole or not; 0 when there is none."""
+    committed = (step for step, candidate in _newest_first(storage, folder) if is_committed(storage, candidate))
+    return next(committed, 0)
+
+
 def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[str] = ()) -> tuple[str, ...]:
     """Remove what is no longer needed: by rank zero, after a commit, while nothing else writes to the stage.
 
-    A damaged checkpoint takes no place among those kept, and neither it nor what a stopped save left behind
-    is removed before a newer one that can be used exists.
+    A damaged checkpoint takes no place among those kept, nor does one that the last attempt went back behind:
+    that attempt may have found damage that only hashing shows. Neither they nor what a stopped save left behind
+    are removed before a newer one that can be used exists.
 
     Args:
         folder: of the stage.
@@ -74,14 +81,17 @@ def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[
         The folders that were removed.
     """
     assert keep_latest >= 1, "the newest checkpoint is never removed"
+    candidates = _newest_first(storage, folder)
+    origins = {one: origin for step, one in candidates if (origin := _usable_origin(storage, one, step))}
+    _, last_step = max(((origin.attempt, origin.step) for origin in origins.values()), default=(0, 0))
     removed: list[str] = []
     num_kept = 0
-    for step, candidate in _newest_first(storage, folder):
+    for step, candidate in candidates:
         if candidate in keep:
             continue
-        usable = is_committed(storage, candidate) and _is_usable(storage, candidate, step)
-        if num_kept == 0 or (usable and num_kept < keep_latest):
-            num_kept += usable
+        counts = candidate in origins and step <= last_step
+        if num_kept == 0 or (counts and num_kept < keep_latest):
+            num_kept += counts
         else:
             discard(storage, candidate)
             removed.append(candidate)
@@ -93,16 +103,16 @@ def _newest_first(storage: Storage, folder: str) -> list[tuple[int, str]]:
     return sorted(found, reverse=True)
 
 
-def _is_usable(storage: Storage, candidate: str, step: int) -> bool:
+def _usable_origin(storage: Storage, candidate: str, step: int) -> Origin | None:
     try:
-        _check(storage, candidate, step=step, verify=False)
+        return _check(storage, candidate, step=step, verify=False).origin
     except DamagedCheckpoint:
-        return False
-    return True
+        return None
 
 
-def _check(storage: Storage, candidate: str, *, step: int, verify: bool) -> None:
+def _check(storage: Storage, candidate: str, *, step: int, verify: bool) -> Manifest:
     manifest = load_manifest(storage, candidate)
     if manifest.origin.step != step:
-        raise DamagedCheckpoint(candidate, [f"it is of step {manifest.origin.step}"])
+        raise DamagedCheckpoint(candidate, [f"`manifest.json` is of step {manifest.origin.step}"])
     check_files(storage, candidate, manifest, verify=verify)
+    return manifest

@@ -29,6 +29,9 @@ class Storage(Protocol):
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write a file in an existing folder and sync its content."""
 
+    def publish(self, path: str, data: bytes) -> None:
+        """Write a file in an existing folder so that it is there whole or not at all, durably."""
+
     def make_folder(self, path: str) -> None:
         """Make a folder and its parents, durably; nothing to do when it is there."""
 
@@ -78,12 +81,21 @@ class LocalStorage:
             file.flush()
             os.fsync(file.fileno())
 
+    def publish(self, path: str, data: bytes) -> None:
+        unfinished = f"{path}.unfinished"
+        self.write_bytes(unfinished, data)
+        self.rename(unfinished, path)
+        self.sync_folder(PurePosixPath(path).parent.as_posix())
+
     def make_folder(self, path: str) -> None:
         folder = self._inside(path)
-        missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        for one in reversed(missing):
-            one.mkdir(exist_ok=True)
-            _sync(one.parent)
+        for one in reversed((folder, *folder.parents)):
+            missing = not one.exists()
+            if missing:
+                one.mkdir(exist_ok=True)
+            # One that is there may have been made by a process that was killed before it synced.
+            if missing or self.root in one.parents:
+                _sync(one.parent)
 
     def rename(self, old: str, new: str) -> None:
         self._inside(old).replace(self._inside(new))
@@ -110,11 +122,7 @@ class LocalStorage:
         return self._inside(path).stat().st_size
 
     def xxh3(self, path: str) -> str:
-        digest = xxhash.xxh3_128()
-        with self._inside(path).open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return xxh3_of(self._inside(path))
 
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
         with self._inside(path).open("rb") as file:
@@ -132,12 +140,29 @@ class LocalStorage:
 
     def _inside(self, path: str) -> Path:
         """The file that `path` names; links are followed only to see that they stay inside."""
-        parts = PurePosixPath(path).parts
-        plain = not path.startswith("/") and ".." not in parts and "\0" not in path
         target = self.root / path
-        if not plain or not target.resolve().is_relative_to(self.root):
-            raise RefusedInput([Fault("path", path, f"a relative path that stays inside `{self.root}`")])
+        if not is_plain(path) or not target.resolve().is_relative_to(self.root):
+            raise leaves(path, str(self.root))
         return target
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is relative and never steps up."""
+    return not path.startswith("/") and ".." not in PurePosixPath(path).parts and "\0" not in path
+
+
+def leaves(path: str, root: str) -> RefusedInput:
+    """The refusal of a path that leaves its storage."""
+    return RefusedInput([Fault("path", path, f"a relative path that stays inside `{root}`")])
+
+
+def xxh3_of(file: Path) -> str:
+    """XXH3 (128 bits, hex) of a local file's content, read in bounded memory."""
+    digest = xxhash.xxh3_128()
+    with file.open("rb", buffering=0) as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

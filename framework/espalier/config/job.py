@@ -46,10 +46,20 @@ class TrackingConfig(Config):
     wandb: WandbConfig = WandbConfig()
 
 
+_Seconds = Annotated[float, Field(ge=0.0, le=86400.0)]
+
+
 class RetryConfig(Config):
-    """How often a stage is tried again after a failure that may pass (a lost worker or node)."""
+    """What happens after a failure that may pass: a lost worker or node, a hang, an error seen for the first time."""
 
     max_failures: Annotated[int, Field(ge=0, le=10**6)] = 3
+    """Of one stage, one after the other, without a step gained between them. Preemptions do not count."""
+    backoff_seconds: _Seconds = 1.0
+    """Before the first new try; doubled for each further one, up to a minute."""
+    grace_seconds: _Seconds = 30.0
+    """How long a run that is told to stop may take to reach the end of a step and save."""
+    hang_seconds: Annotated[float, Field(ge=1.0, le=86400.0)] = 10.0
+    """The shortest silence that is called a hang; ten times the usual is the other bound."""
 
 
 class Job(Config):

@@ -13,6 +13,7 @@ from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
     CheckpointConfig,
+    GuardConfig,
     LossConfig,
     OptimizerConfig,
     ZeroLevel,
@@ -41,6 +42,7 @@ class PruneThenDistill(Config):
     teacher_zero_level: Literal["none", "parameters"] = "none"
     activation_checkpointing: bool = False
     checkpoint: CheckpointConfig = CheckpointConfig()
+    guard: GuardConfig = GuardConfig()
     evaluation_sequences: Count | None = None
     prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
     gate: GateConfig = GateConfig()

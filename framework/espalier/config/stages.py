@@ -13,6 +13,7 @@ from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
     CheckpointConfig,
+    GuardConfig,
     LossConfig,
     OptimizerConfig,
     ZeroLevel,
@@ -104,6 +105,7 @@ class _Trained(Config):
     zero_level: ZeroLevel = "gradients"
     activation_checkpointing: bool = False
     checkpoint: CheckpointConfig = CheckpointConfig()
+    guard: GuardConfig = GuardConfig()
 
 
 class DistillStage(_Trained):

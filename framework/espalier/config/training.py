@@ -116,3 +116,26 @@ class CheckpointConfig(Config):
     ] = 500
     """In steps."""
     keep_latest: Count = 2
+    in_background: bool = True
+    """Steps go on while files are written; each worker then holds a copy of its part in the memory of its host."""
+    on_failure: Literal["stop", "go_on"] = "stop"
+    """When a file cannot be written (a full disk). A stage's last checkpoint always stops the run."""
+
+
+Remedy = Literal["stop", "skip", "roll_back"]
+
+
+class GuardConfig(Config):
+    """What to do about a step whose loss or gradient cannot be right.
+
+    `stop` ends the run. The others go back to the newest checkpoint and take the steps after it again: `skip`
+    without the step in question, `roll_back` without all steps from the checkpoint up to it.
+    """
+
+    nan: Remedy = "stop"
+    """The loss or the gradient's norm is NaN or infinite."""
+    spike: Remedy = "stop"
+    spike_ratio: Annotated[float, Field(gt=1.0)] | None = None
+    """A spike is a loss above this multiple of the median of the last 64 steps; none is looked for when left out."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How often in one stage, before the run stops."""

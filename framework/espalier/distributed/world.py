@@ -59,6 +59,13 @@ class World:
             dist.all_reduce(total)
         return total
 
+    def sum_flags(self, *flags: bool) -> tuple[int, ...]:
+        """On how many workers each flag is set. Collective, and between hosts alone: no GPU is waited for."""
+        counts = torch.tensor(flags, dtype=torch.int64)
+        if self.size > 1:
+            dist.all_reduce(counts)
+        return tuple(counts.tolist())
+
     def gather(self, value: Any) -> list[Any]:
         """Every worker's value, by rank, on all of them. Collective."""
         if self.size == 1:

@@ -33,7 +33,10 @@ class Engine(Protocol):
         ...
 
     def fragments(self) -> Iterator[Fragment]:
-        """This worker's part of the master weights (float32) and of AdamW's moments, on the host."""
+        """This worker's part of the master weights (float32) and of AdamW's moments: live, where they are.
+
+        To be copied before the next update.
+        """
         ...
 
     def restore(self, reader: StateReader, *, steps_taken: int) -> None:

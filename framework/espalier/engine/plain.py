@@ -66,7 +66,7 @@ class PlainEngine:
             slots = {"parameter": master.detach()} | {slot: state[slot] for slot in MOMENTS if slot in state}
             for slot, values in slots.items():
                 if length:
-                    yield Fragment(slot, name, start, values.reshape(-1)[start : start + length].cpu())
+                    yield Fragment(slot, name, start, values.reshape(-1)[start : start + length])
 
     @torch.no_grad()
     def restore(self, reader: StateReader, *, steps_taken: int) -> None:

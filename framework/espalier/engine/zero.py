@@ -82,7 +82,7 @@ class ZeroEngine:
     def fragments(self) -> Iterator[Fragment]:
         for piece in self._layout.pieces():
             for slot, view in piece.views.items():
-                yield Fragment(slot, piece.name, piece.offset, view.cpu())
+                yield Fragment(slot, piece.name, piece.offset, view)
 
     @torch.no_grad()
     def restore(self, reader: StateReader, *, steps_taken: int) -> None:

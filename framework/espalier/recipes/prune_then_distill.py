@@ -38,6 +38,7 @@ def stages(dials: PruneThenDistill) -> tuple[StageConfig, ...]:
             teacher_zero_level=dials.teacher_zero_level,
             activation_checkpointing=dials.activation_checkpointing,
             checkpoint=dials.checkpoint,
+            guard=dials.guard,
         ),
         EvaluateStage(
             name="scores",

@@ -13,6 +13,7 @@ from espalier.report.curves import stage_curves
 from espalier.report.lineage import lineage_drawing
 from espalier.report.run import RunRecord, read_run
 from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
+from espalier.report.time import time_use
 from espalier.report.verdict import judge
 
 _ROOM = Path(__file__).parent
@@ -49,6 +50,7 @@ def render(run: RunRecord) -> str:
         samples=samples(run),
         curves=[stage_curves(steps) for steps in run.steps.values() if steps],
         costs=cost_grid(run),
+        time=time_use(run.ledger),
         job=yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
         settings=settings_rows(run.run),
     )

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from espalier.stages.result import StageResult
 from espalier.tracking.board import Board
-from espalier.tracking.events import EVENTS, read_events
+from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
+from espalier.tracking.ledger import Ledger, account
+from espalier.tracking.marks import TIME, Mark, read_marks
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.results import read_results
 
@@ -51,7 +53,11 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder shows it. Whatever is not there yet is empty."""
+    """A run as its folder shows it. Whatever is not there yet is empty.
+
+    Attributes:
+        ledger: where the time went up to the last thing told; None when no time was marked.
+    """
 
     job: dict[str, Any]
     run: dict[str, Any]
@@ -60,6 +66,7 @@ class RunRecord:
     messages: dict[str, str]
     results: dict[str, StageResult]
     steps: dict[str, tuple[StepRecord, ...]]
+    ledger: Ledger | None
 
     def stage(self, name: str) -> PlannedStage | None:
         return next((stage for stage in self.stages if stage.name == name), None)
@@ -83,8 +90,9 @@ def read_run(run_folder: Path) -> RunRecord:
     names = [stage.name for stage in stages]
     results = read_results(run_folder, names)
     steps = read_steps(run_folder / STEPS)
+    events = read_events(run_folder / EVENTS)
     board = Board(names)
-    board.take(News(steps=tuple(steps), events=tuple(read_events(run_folder / EVENTS))))
+    board.take(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
         job=_read_json(run_folder / "job.json", {}),
         run=_read_json(run_folder / "run.json", {}),
@@ -93,7 +101,13 @@ def read_run(run_folder: Path) -> RunRecord:
         messages={name: board.rows[name].message for name in names},
         results=results,
         steps={name: tuple(step for step in steps if step.stage == name) for name in names},
+        ledger=_ledger(read_marks(run_folder / TIME), [*events, *steps]),
     )
+
+
+def _ledger(marks: list[Mark], news: list[Event | StepRecord]) -> Ledger | None:
+    """Not up to the present: a driver that was killed marked no end, and the page may be written days later."""
+    return account(marks, now=max(one.time for one in [*marks, *news])) if marks else None
 
 
 def _read_plan(path: Path) -> tuple[PlannedStage, ...]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FailureCause = Literal["worker_lost", "node_lost", "out_of_memory", "error", "stopped"]
+FailureCause = Literal[
+    "worker_lost",
+    "node_lost",
+    "hang",
+    "out_of_memory",
+    "error",
+    "unstable",
+    "storage",
+    "refused",
+    "preempted",
+    "stopped",
+]
+_PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted")
 
 
 @dataclass(frozen=True)
@@ -29,18 +41,27 @@ class StageFailed(Exception):
         cause: what happened, as far as it can be told apart.
         message: one sentence for people: what failed, where, what to do.
         detail: the traceback, or whatever else helps; may be empty.
+        signature: what was wrong without where it was seen; equal when the same thing happens again.
+        silent_seconds: of a hang: how long nothing had happened when it was noticed.
     """
 
-    def __init__(self, cause: FailureCause, message: str, detail: str = "") -> None:
+    def __init__(
+        self, cause: FailureCause, message: str, detail: str = "", signature: str = "", silent_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.cause = cause
         self.message = message
         self.detail = detail
+        self.signature = signature or message
+        self.silent_seconds = silent_seconds
 
-    @property
-    def retryable(self) -> bool:
-        """Whether the same order may succeed when given again."""
-        return self.cause in ("worker_lost", "node_lost")
+    def may_pass(self, before: StageFailed | None) -> bool:
+        """Whether the same order may succeed when given again, after this failure and the one before it."""
+        if self.cause == "out_of_memory":
+            return before is None or before.cause != self.cause
+        if self.cause == "error":
+            return before is None or before.signature != self.signature
+        return self.cause in _PASSING
 
-    def __reduce__(self) -> tuple[type, tuple[FailureCause, str, str]]:  # crosses Ray by pickling
-        return StageFailed, (self.cause, self.message, self.detail)
+    def __reduce__(self) -> tuple[type, tuple[FailureCause, str, str, str, float]]:  # crosses Ray by pickling
+        return StageFailed, (self.cause, self.message, self.detail, self.signature, self.silent_seconds)

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import PruneStage, StageConfig
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 _MAKES_MODEL = ("load", "prune", "distill", "train")
 
@@ -83,9 +84,22 @@ def build_plan(
     return Plan(tuple(stages.values()))
 
 
+_HOW_NOT_WHAT: dict[str, Any] = {
+    "checkpoint": True,
+    "guard": True,
+    "zero_level": True,
+    "teacher_zero_level": True,
+    "activation_checkpointing": True,
+    "microbatch_sequences": True,
+    "batch": {"microbatch_sequences"},
+    "optimizer": {"offload"},
+    "calibration": {"microbatch_sequences"},
+}
+"""Settings that change how a stage is carried out and not what comes out: a run goes on when they change."""
+
+
 def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
-    # when to save does not change the result
-    settings = config.model_dump(mode="json", exclude={"checkpoint"})
+    settings = config.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
     text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -12,7 +12,7 @@ from espalier.tracking import lines
 EVENTS = Path("records", "events.jsonl")
 """Where the events lie in a run's folder."""
 
-EventKind = Literal["started", "resumed", "activity", "gate", "failed", "finished", "mirror"]
+EventKind = Literal["started", "resumed", "activity", "gate", "failed", "finished", "mirror", "note"]
 
 _ACTIVITY_SECONDS = 1.0
 
@@ -23,6 +23,7 @@ class Event:
 
     Attributes:
         kind: `activity` is what a stage without steps is at; `gate`: a measured value left its bounds;
+            `note`: something that somebody will ask about later;
             `mirror`: W&B cannot be reached, which changes nothing for the run.
         stage: the stage's name; empty when it concerns the whole run.
         time: unix seconds.

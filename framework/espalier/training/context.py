@@ -17,8 +17,11 @@ from espalier.data.sequences import open_sequences
 from espalier.distributed.world import World
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
+from espalier.stages.control import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
+from espalier.tracking.marks import TIME, TimeLog
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,22 @@ class StageContext:
     attempt: int
     world: World
     events: EventLog
+    times: TimeLog
+    control: Control = field(default_factory=Control)
     started: float = field(default_factory=time.time)
 
     @staticmethod
-    def open(run_folder: Path, stage: str, *, attempt: int, world: World) -> StageContext:
+    def open(order: StageOrder, world: World, control: Control) -> StageContext:
         """Read what the driver wrote: the job and the plan."""
+        run_folder, stage = Path(order.run_folder), order.stage
         folder = RunFolder(run_folder)
         job = folder.read_job()
         config = next(config for config in stages_of(job) if config.name == stage)
         plan = json.loads((run_folder / "plan.json").read_text())
         entry = next(entry for entry in plan if entry["name"] == stage)
-        events = EventLog(run_folder / EVENTS)
-        return StageContext(folder, job, config, entry["key"], entry["parent"], attempt, world, events)
+        events, times = EventLog(run_folder / EVENTS), TimeLog(run_folder / TIME)
+        key, parent = entry["key"], entry["parent"]
+        return StageContext(folder, job, config, key, parent, order.attempt, world, events, times, control)
 
     @property
     def storage(self) -> LocalStorage:
@@ -81,6 +88,12 @@ class StageContext:
         return open_them()
 
     def activity(self, text: str) -> None:
-        """Tell the person who watches what goes on; rank zero speaks."""
+        """Tell whoever watches what goes on; to a person rank zero speaks."""
+        self.control.beat(f"activity {self.config.name}: {text.rstrip('0123456789/ ')}")
         if self.world.is_rank_zero:
             self.events.add("activity", self.config.name, text)
+
+    def announce(self, text: str) -> None:
+        """Write down what a person should find afterwards; rank zero speaks."""
+        if self.world.is_rank_zero:
+            self.events.add("note", self.config.name, text)

@@ -26,7 +26,9 @@ class Prepared:
     Attributes:
         start: the state it goes on from: its own newest checkpoint, or its student.
         first_step: updates already done.
-        seconds: that they took.
+        updates: of those, the ones that the optimizer made; the guard may have left some out.
+        losses: the newest ones, for the guard.
+        seconds: that the steps took.
         lineage: of what the stage saves.
         teacher_model: the teacher's configuration; None without one.
         order_seed: the order of the data is a function of it and the position.
@@ -35,6 +37,8 @@ class Prepared:
     start: StateReader
     first_step: int
     num_steps: int
+    updates: int
+    losses: tuple[float, ...]
     seconds: float
     lineage: Lineage
     teacher_model: ConfigDict | None
@@ -48,11 +52,14 @@ class Prepared:
         stage = context.config
         student, resumed = context.model_of(stage.student), find_resume(context)
         teacher = context.model_of(stage.teacher) if isinstance(stage, DistillStage) else None
+        state = resumed.manifest.state if resumed else {}
         return Prepared(
             start=resumed or student,
             first_step=resumed.manifest.origin.step if resumed else 0,
             num_steps=stage.budget.num_steps(stage.batch.sequences * context.job.data.sequence_tokens),
-            seconds=resumed.manifest.state["seconds"] if resumed else 0.0,
+            updates=state.get("updates", 0),
+            losses=tuple(state.get("losses", ())),
+            seconds=state.get("seconds", 0.0),
             lineage=Lineage.after(student),
             teacher_model=teacher.manifest.origin.model if teacher else None,
             sequences=context.sequences("train"),

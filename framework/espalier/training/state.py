@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from espalier.checkpoint.manifest import Origin
 from espalier.checkpoint.manifest_file import discard, load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.write import begin, commit, write_fragments
+from espalier.checkpoint.write import RankFiles, SupersededAttempt, begin, commit, write_fragments
 from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
+from espalier.stages.orders import StageFailed
 from espalier.training.context import StageContext
 
 
@@ -35,69 +36,77 @@ class Lineage:
         return Lineage(model or origin.model, origin.tokenizer or "", reader.folder)
 
 
-def save(
-    context: StageContext,
-    fragments: Iterable[Fragment],
-    lineage: Lineage,
-    *,
-    step: int,
-    zero_level: ZeroLevel = "none",
-    state: Mapping[str, Any] | None = None,
-) -> str:
-    """Every worker writes what it holds, then rank zero commits. Collective; returns the checkpoint's folder."""
-    world, folder = context.world, step_folder(context.config.name, step)
+def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Lineage) -> str:
+    """Commit a model that rank zero alone makes, tensor by tensor; its checkpoint's folder. Collective."""
+    world, folder = context.world, step_folder(context.config.name, 0)
     if world.is_rank_zero:
         begin(context.storage, folder, attempt=context.attempt)
     world.barrier()
-    written = write_fragments(context.storage, folder, fragments=fragments, rank=world.rank, attempt=context.attempt)
-    ranks = world.gather(written)
+    held = fragments if world.is_rank_zero else ()
+    ranks = world.gather(
+        write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
+    )
     if world.is_rank_zero:
-        origin = _origin(context, lineage, step=step, zero_level=zero_level, world=world)
-        shapes = {name: parameter.shape for name, parameter in layout(lineage.model).items()}
-        commit(
-            context.storage,
-            folder,
-            origin=origin,
-            shapes=shapes,
-            state={"key": context.key, **(state or {})},
-            ranks=ranks,
-        )
+        commit_save(context, folder, lineage, step=0, zero_level="none", state={}, ranks=ranks)
     world.barrier()
     return folder
 
 
-def _state(context: StageContext, more: Mapping[str, Any]) -> dict[str, Any]:
-    """What resuming needs beyond tensors. Position and random streams are functions of the step."""
-    return {"key": context.key, "run": context.folder.ids(), **more}
+def commit_save(
+    context: StageContext,
+    folder: str,
+    lineage: Lineage,
+    *,
+    step: int,
+    zero_level: ZeroLevel,
+    state: Mapping[str, Any],
+    ranks: Sequence[RankFiles],
+) -> None:
+    """Rank zero: make what all workers have written a checkpoint.
 
+    Args:
+        state: JSON values that resuming needs; position and random streams are functions of the step.
 
-def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Lineage) -> str:
-    """Commit a model that rank zero alone makes, tensor by tensor. Collective."""
-    return save(context, fragments if context.world.is_rank_zero else (), lineage, step=0)
+    Raises:
+        SupersededAttempt: the controller has given a later order, so this attempt was given up.
+    """
+    newest = context.folder.attempts()
+    if newest > context.attempt:
+        raise SupersededAttempt(f"attempt {context.attempt} may not save `{folder}`: attempt {newest} was begun")
+    commit(
+        context.storage,
+        folder,
+        origin=_origin(context, lineage, step=step, zero_level=zero_level, world=context.world),
+        shapes={name: parameter.shape for name, parameter in layout(lineage.model).items()},
+        state={"key": context.key, "run": context.folder.ids(), **state},
+        ranks=ranks,
+    )
 
 
 def find_resume(context: StageContext) -> StateReader | None:
     """The newest checkpoint of this very stage to go on from; None to start it from its input. Collective.
 
-    Damaged ones are passed over and told of. Those of a stage with the same name and other settings are removed:
-    they would stand before the ones that are going to be saved.
+    Damaged ones are passed over and told of. What stands before the next saves is removed: saves that were never
+    committed, damaged ones newer than the one gone on from, and all of a stage with the same name and other settings.
     """
     folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
     return None if folder is None else StateReader.open(context.storage, folder, verify=False)
 
 
 def _newest(context: StageContext) -> str | None:
-    found = latest(context.storage, stage_folder(context.config.name))
+    storage, stage = context.storage, stage_folder(context.config.name)
+    found = latest(storage, stage)
+    if found.damaged and not found.folder:
+        remedy = f"put one back, or remove {context.storage.root}/{stage} to begin the stage again"
+        raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")
     for damage in found.damaged:
-        context.events.add("activity", context.config.name, str(damage))
-    if found.folder is None:
-        return None
-    if load_manifest(context.storage, found.folder).state.get("key") == context.key:
-        return found.folder
-    for name in context.storage.list(stage_folder(context.config.name)):
-        if name.startswith("step-"):
-            discard(context.storage, f"{stage_folder(context.config.name)}/{name}")
-    return None
+        context.announce(f"{damage}; going back to {found.folder}")
+    is_ours = found.folder and load_manifest(storage, found.folder).state.get("key") == context.key
+    for name in storage.list(stage):
+        folder = f"{stage}/{name}"
+        if name.startswith("step-") and not (is_ours and folder <= str(found.folder)):
+            discard(storage, folder)
+    return found.folder if is_ours else None
 
 
 def forget_older(context: StageContext, *, keep_latest: int) -> None:

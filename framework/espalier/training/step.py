@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ def take_step(
     lr: float,
     random: tuple[int, int],
     world: World,
+    before_update: Callable[[], None] = lambda: None,
 ) -> StepReport:
     """Accumulate a window of microbatches and update once. Collective.
 
@@ -50,6 +51,7 @@ def take_step(
 
     Args:
         random: (seed, step) of the draws inside modules.
+        before_update: called when gradients are complete and nothing has changed yet.
     """
     count = _global_count(microbatches, world)
     scales = [term.weight / count for term in terms]
@@ -59,10 +61,26 @@ def take_step(
         on_device = batch.to(world.device)
         with _signal(teacher, on_device) as signal:
             sums = sums + engine.accumulate(on_device, signal, scales=scales)
+    before_update()
     gradient_norm = engine.update(lr)
     means = [total / count for total in world.sum(sums).tolist()]
     loss = sum(term.weight * mean for term, mean in zip(terms, means, strict=True))
     return StepReport(loss, tuple(means), count, gradient_norm)
+
+
+@contextmanager
+def blamed_on(step: int, microbatches: Sequence[Batch]) -> Iterator[None]:
+    """An error inside says in a note which step and which of this worker's samples it happened on."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"step {step}, samples {', '.join(map(str, sample_ids(microbatches)))}")
+        raise
+
+
+def sample_ids(microbatches: Sequence[Batch]) -> list[int]:
+    """Of this worker's samples in a step, in order."""
+    return [number for batch in microbatches for number in batch.sample_ids.tolist()]
 
 
 def _global_count(microbatches: Sequence[Batch], world: World) -> int:

@@ -15,46 +15,77 @@ from espalier.engine.precision import compute_dtype
 from espalier.engine.schedule import learning_rate
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
+from espalier.training.guard import BadStep, Guard, LeftOut
 from espalier.training.prepared import Prepared
 from espalier.training.records import StepRecorder
-from espalier.training.state import forget_older, save
-from espalier.training.step import take_step
+from espalier.training.saver import Saver
+from espalier.training.step import blamed_on, sample_ids, take_step
 
 
 def run(context: StageContext) -> StageResult:
     """Train the student to the end of its budget, from its newest checkpoint where there is one. Collective."""
-    stage, world = context.config, context.world
+    stage = context.config
     assert isinstance(stage, DistillStage | TrainStage)
+    left_out = LeftOut.read(context)
+    while True:
+        try:
+            return _train(context, left_out)
+        except BadStep as bad:
+            if context.world.is_rank_zero:
+                context.times.mark("restarting", stage.name)
+            left_out = left_out.after(bad, context, limit=stage.guard.limit)
+
+
+def _train(context: StageContext, left_out: LeftOut) -> StageResult:
+    stage, world = context.config, context.world
     prepared = Prepared.of(context)
-    folder = prepared.start.folder
-    with _models(context, prepared) as (engine, teacher):
+    guard = Guard(stage.guard, prepared.losses)
+    updates = prepared.updates
+    saver = Saver(context, prepared.lineage, prepared.start.folder)
+    with _models(context, prepared) as (engine, teacher), closing(saver):
         recorder = StepRecorder.open(context, prepared)
+        if world.is_rank_zero:
+            context.times.mark("working", stage.name, prepared.first_step)
         for step in range(prepared.first_step, prepared.num_steps):
-            microbatches = window(
-                prepared.sequences,
-                step,
-                seed=prepared.order_seed,
-                batch=stage.batch,
-                rank=world.rank,
-                num_ranks=world.size,
-            )
             lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
-            random = (context.job.seed, step)
-            report = take_step(engine, teacher, microbatches, terms=prepared.terms, lr=lr, random=random, world=world)
-            recorder.write(step + 1, report, lr=lr)
-            if step + 1 == prepared.num_steps or (step + 1) % stage.checkpoint.every == 0:
-                folder = save(
-                    context,
-                    engine.fragments(),
-                    prepared.lineage,
-                    step=step + 1,
-                    zero_level=stage.zero_level,
-                    state={"seconds": recorder.seconds},
+            if step + 1 not in left_out.steps:
+                microbatches = window(
+                    prepared.sequences,
+                    step,
+                    seed=prepared.order_seed,
+                    batch=stage.batch,
+                    rank=world.rank,
+                    num_ranks=world.size,
                 )
-                forget_older(context, keep_latest=stage.checkpoint.keep_latest)
+                with blamed_on(step + 1, microbatches):
+                    report = take_step(
+                        engine,
+                        teacher,
+                        microbatches,
+                        terms=prepared.terms,
+                        lr=lr,
+                        random=(context.job.seed, step),
+                        world=world,
+                        before_update=saver.hold_update,
+                    )
+                try:
+                    guard.check(step + 1, report)
+                except BadStep as bad:
+                    bad.samples = sorted(sum(world.gather(sample_ids(microbatches)), []))
+                    saver.finish()  # what is being saved is of an earlier step, and good
+                    raise
+                updates += 1
+                recorder.write(step + 1, report, lr=lr)
+            context.control.beat("step")
+            saver.after_step(
+                step + 1,
+                engine.fragments,
+                state={"seconds": recorder.seconds, "updates": updates, "losses": guard.losses},
+                last=step + 1 == prepared.num_steps,
+            )
         metrics = prepared.metrics() | recorder.metrics()
         cost = prepared.cost(context, seconds=recorder.seconds)
-    return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, cost)
+    return StageResult(stage.name, stage.kind, context.key, "done", saver.folder, metrics, cost)
 
 
 @contextmanager
@@ -77,8 +108,6 @@ def _models(context: StageContext, prepared: Prepared) -> Iterator[tuple[Engine,
             teacher = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
             opened.enter_context(closing(teacher))
         context.activity(f"loading the student, {stage.student}")
-        engine = open_engine(
-            spec, Objective(prepared.terms), prepared.start, steps_taken=prepared.first_step, world=world
-        )
+        engine = open_engine(spec, Objective(prepared.terms), prepared.start, steps_taken=prepared.updates, world=world)
         opened.enter_context(closing(engine))
         yield engine, teacher

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
+from espalier.config.stages import TrainedStage
 from espalier.distributed.world import World
+from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier.training import evaluate, export, load, prune, train
@@ -24,18 +25,21 @@ _WORK: dict[str, Callable[[StageContext], StageResult]] = {
 }
 
 
-def serve(order: StageOrder) -> StageResult:
+def serve(order: StageOrder, control: Control) -> StageResult:
     """Carry out one order. Called on every worker of a process group that is already set up. Collective."""
-    return run_stage(order, World.from_process_group())
+    return run_stage(order, World.from_process_group(), control)
 
 
-def run_stage(order: StageOrder, world: World) -> StageResult:
+def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
     """Carry out one order and commit its result."""
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
     forget_peak(world)
-    context = StageContext.open(Path(order.run_folder), order.stage, attempt=order.attempt, world=world)
+    context = StageContext.open(order, world, control)
+    control.beat("opening")
+    if world.is_rank_zero and not isinstance(context.config, TrainedStage):
+        context.times.mark("working", order.stage)
     result = _WORK[context.config.kind](context)
     if world.is_rank_zero:
         context.folder.write_result(result)

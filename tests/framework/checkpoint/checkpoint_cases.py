@@ -15,10 +15,11 @@ from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 
 SHAPES = {"body.weight": (5, 7), "body.bias": (11,), "scale": ()}
+SLOTS = ("parameter", "exp_avg", "exp_avg_sq")
 Tensors = Mapping[tuple[str, str], Tensor]
 
 
-def make_tensors(seed: int, *, slots: Sequence[str] = ("parameter", "exp_avg", "exp_avg_sq")) -> Tensors:
+def make_tensors(seed: int, *, slots: Sequence[str] = SLOTS) -> Tensors:
     generator = torch.Generator().manual_seed(seed)
     return {(slot, name): torch.randn(shape, generator=generator) for slot in slots for name, shape in SHAPES.items()}
 
@@ -71,7 +72,10 @@ class Stopped(BaseException):
 
 
 class StoppingStorage(LocalStorage):
-    """Stops at one of the calls that change something: before it, after it, or half-way through a write."""
+    """Stops at one of the calls that change something: before it, after it, or half-way through.
+
+    Half of a write is half of the content, half of a folder's removal every second name in it.
+    """
 
     def __init__(self, root: Path, *, stop_at: int = -1, how: Literal["before", "torn", "after"] = "before") -> None:
         super().__init__(root)
@@ -93,13 +97,19 @@ class StoppingStorage(LocalStorage):
         self._call(lambda: super(StoppingStorage, self).sync_folder(path))
 
     def remove(self, path: str) -> None:
-        self._call(lambda: super(StoppingStorage, self).remove(path))
+        some = [f"{path}/{name}" for name in self.list(path)[::2]]
+        self._call(lambda: super(StoppingStorage, self).remove(path), removed=some)
 
-    def _call(self, effect: Callable[[], None], *, path: str = "", half: bytes = b"") -> None:
+    def _call(
+        self, effect: Callable[[], None], *, path: str = "", half: bytes = b"", removed: Sequence[str] = ()
+    ) -> None:
         stops = self.num_calls == self._stop_at
         self.num_calls += 1
-        if stops and self._how == "torn" and path:
-            super().write_bytes(path, half)
+        if stops and self._how == "torn":
+            if path:
+                super().write_bytes(path, half)
+            for one in removed:
+                super().remove(one)
         if stops and self._how != "after":
             raise Stopped
         effect()

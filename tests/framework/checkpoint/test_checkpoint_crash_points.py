@@ -8,6 +8,7 @@ import pytest
 import torch
 from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_ranks
 
+from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
 from espalier.checkpoint.storage import LocalStorage
@@ -53,6 +54,7 @@ def test_every_crash_point(tmp_path: Path, how) -> None:
         _save_new(safe)
         assert _holds(safe, NEW)
         assert safe.list(STAGE) == ("step-00001000",)
+        assert set(safe.list(NEW)) == {*load_manifest(safe, NEW).files, "manifest.json"}
     assert seen == {OLD, NEW}
 
 

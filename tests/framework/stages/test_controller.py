@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from espalier.config.job import RetryConfig
 from espalier.config.stages import EvaluateStage, ExportStage, LoadStage
-from espalier.stages.controller import ExitCode, Progress, carry_out
+from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out, decide
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.result import StageResult
@@ -17,6 +18,7 @@ _CONFIGS = (
     EvaluateStage(name="score", kind="evaluate", model="parent"),
     ExportStage(name="out", kind="export", model="parent"),
 )
+RETRY = RetryConfig(max_failures=2, backoff_seconds=0.0)
 
 
 def plan(**context: object) -> Plan:
@@ -47,7 +49,7 @@ class Scripted:
 
 
 def go(runner: Scripted, plan: Plan, results: dict[str, StageResult] | None = None) -> tuple[ExitCode, str]:
-    stop = carry_out(plan, runner, run_folder="/run", earlier=Progress(results or {}), max_failures=2)
+    stop = carry_out(plan, runner, run_folder="/run", earlier=Progress(results or {}), retry=RETRY)
     return stop.code, stop.reason
 
 
@@ -86,10 +88,56 @@ def test_too_many_lost_workers_stop_the_run_resumable() -> None:
     assert [name for name, _ in runner.orders] == ["parent", "score", "score", "score"]
 
 
-def test_an_error_stops_at_once() -> None:
+def test_an_error_is_tried_again_once() -> None:
     runner = Scripted(plan(), score=[StageFailed("error", "shapes differ")])
-    assert go(runner, plan()) == (ExitCode.ERROR, "shapes differ")
+    assert go(runner, plan())[0] is ExitCode.DONE
+    twice = [StageFailed("error", f"worker {rank}: shapes differ", signature="step 7") for rank in (0, 1)]
+    runner = Scripted(plan(), score=twice)
+    assert go(runner, plan()) == (ExitCode.ERROR, "worker 1: shapes differ")
+    assert len(runner.orders) == 3
+
+
+def test_running_out_of_memory_twice_is_the_end_whatever_the_numbers_in_the_message() -> None:
+    failures = [StageFailed("out_of_memory", f"tried to allocate {size} GiB") for size in (2, 3)]
+    assert go(Scripted(plan(), score=failures), plan())[0] is ExitCode.ERROR
+
+
+@pytest.mark.parametrize(("cause", "code"), [("refused", 2), ("unstable", 1), ("storage", 75)])
+def test_what_cannot_pass_is_not_tried_again(cause: str, code: int) -> None:
+    runner = Scripted(plan(), score=[StageFailed(cause, "no")])
+    assert go(runner, plan())[0] == code
     assert len(runner.orders) == 2
+
+
+def test_preemptions_are_no_failures() -> None:
+    runner = Scripted(plan(), score=[StageFailed("preempted", "the node goes") for _ in range(9)])
+    assert go(runner, plan())[0] is ExitCode.DONE
+
+
+def test_a_step_gained_between_failures_forgets_the_earlier_ones() -> None:
+    positions = iter(range(10, 100, 10))
+    around = Surroundings(position=lambda stage: next(positions))
+    runner = Scripted(plan(), score=[StageFailed("worker_lost", "gone") for _ in range(8)])
+    stop = carry_out(plan(), runner, run_folder="/run", earlier=Progress({}), retry=RETRY, surroundings=around)
+    assert stop.code is ExitCode.DONE
+
+
+def test_pauses_grow_with_failures_in_a_row() -> None:
+    retry, lost = RetryConfig(max_failures=99, backoff_seconds=2.0), StageFailed("worker_lost", "gone")
+    progress, pauses = Progress({}), []
+    for attempt in range(1, 8):
+        progress = progress.after_failure(lost, attempt=attempt, position=0)
+        pauses.append(decide(plan(), progress, retry).pause_seconds)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_wish_to_stop_keeps_what_is_done_and_orders_nothing_more() -> None:
+    around = Surroundings()
+    runner = Scripted(plan())
+    around = Surroundings(on_event=lambda kind, stage, detail: stage.name == "score" and around.stop.set())
+    stop = carry_out(plan(), runner, run_folder="/run", earlier=Progress({}), retry=RETRY, surroundings=around)
+    assert stop.code is ExitCode.RESUMABLE
+    assert [name for name, _ in runner.orders] == ["parent", "score"]
 
 
 def test_a_stop_is_no_failure() -> None:
@@ -109,5 +157,5 @@ def test_a_gate_stops_this_run_and_the_next_without_running_it_again() -> None:
 
 def test_attempts_go_on_counting_where_an_earlier_start_stopped() -> None:
     runner = Scripted(plan())
-    carry_out(plan(), runner, run_folder="/run", earlier=Progress({}, attempts=7), max_failures=2)
+    carry_out(plan(), runner, run_folder="/run", earlier=Progress({}, attempts=7), retry=RETRY)
     assert [attempt for _, attempt in runner.orders] == [8, 9, 10]

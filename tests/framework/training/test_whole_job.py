@@ -70,9 +70,13 @@ def test_stock_transformers_measures_the_same_perplexity(one: tuple[Path, dict[s
     assert math.exp(nats / tokens) == pytest.approx(reported["perplexity"], rel=1e-5)
 
 
+ROUNDING_NATS = 1e-7
+"""What float32 leaves of a divergence of two near models: it is a difference of logarithms of about 5."""
+
+
 def test_two_sharded_ranks_do_the_same(one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]) -> None:
     for single, double in zip(recorded_steps(one[0] / RUN), recorded_steps(two[0] / RUN), strict=True):
-        assert double["loss"] == pytest.approx(single["loss"], rel=1e-5)
+        assert double["loss"] == pytest.approx(single["loss"], rel=1e-5, abs=ROUNDING_NATS)
         assert double["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=1e-4)
     for name in ("parent", "slim", "heal"):
         single, double = (run[1]["score"]["metrics"]["models"][name] for run in (one, two))

@@ -1,0 +1,154 @@
+"""The checkpoints of a run, as they lie there. Takes no lock: what vanishes meanwhile is no error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
+from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
+from espalier.checkpoint.steps import stage_folder, step_folder
+from espalier.checkpoint.storage import LocalStorage
+from espalier.config.faults import Fault, RefusedInput, nearest
+
+_MAX_JSON_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One folder of a stage that is a checkpoint, or was to become one.
+
+    Attributes:
+        folder: relative to the run.
+        num_bytes: of the files that it lists; of those that lie there when it is not committed.
+        manifest: None when it is uncommitted or its manifest cannot be used.
+        faults: why the manifest cannot be used.
+        is_result: the stage is done, and this is its model.
+    """
+
+    stage: str
+    step: int
+    folder: str
+    num_bytes: int = 0
+    manifest: Manifest | None = None
+    faults: tuple[str, ...] = ()
+    is_result: bool = False
+
+
+@dataclass(frozen=True)
+class Health:
+    """What reading all of a checkpoint showed; `gone`: it was removed or written anew meanwhile."""
+
+    state: Literal["whole", "damaged", "uncommitted", "gone"]
+    reasons: tuple[str, ...] = ()
+
+
+def find_checkpoints(run_folder: Path, *, stage: str | None = None) -> list[Checkpoint]:
+    """All checkpoints of a run, or of one stage; stages in the plan's order, steps rising. Reads manifests only.
+
+    Raises:
+        RefusedInput: no folder of a run, no such stage in it, or a newer espalier wrote a checkpoint.
+    """
+    storage = LocalStorage(run_folder)
+    stages = _stages(storage)
+    if stage is not None and stage not in stages:
+        raise RefusedInput(
+            [Fault("--stage", stage, f"a stage of this run: {', '.join(stages)}", nearest(stage, stages))]
+        )
+    names = stages if stage is None else [stage]
+    return [found for name in names for found in _of_stage(storage, name)]
+
+
+def examine(storage: LocalStorage, found: Checkpoint, *, on_bytes: Callable[[int], None]) -> Health:
+    """Hash every file of a checkpoint.
+
+    Args:
+        on_bytes: called after each file with the bytes that were to be read.
+    """
+    if found.manifest is None:
+        return Health("damaged", found.faults) if found.faults else Health("uncommitted")
+    reasons: list[str] = []
+    if found.manifest.origin.step != found.step:
+        reasons.append(f"it is of step {found.manifest.origin.step}")
+    for name, record in found.manifest.files.items():
+        reasons += _file_faults(storage, found.folder, found.manifest, name, record)
+        on_bytes(record.num_bytes)
+    if not reasons:
+        return Health("whole")
+    return Health("damaged", tuple(reasons)) if _stands(storage, found) else Health("gone")
+
+
+def _file_faults(
+    storage: LocalStorage, folder: str, manifest: Manifest, name: str, record: FileRecord
+) -> tuple[str, ...]:
+    try:
+        check_files(storage, folder, manifest.model_copy(update={"files": {name: record}}), verify=True)
+    except DamagedCheckpoint as damage:
+        return damage.reasons
+    except OSError as error:
+        return (f"`{name}` cannot be read: {error.strerror}",)
+    except RefusedInput:
+        return (f"`{name}` is a link that leaves the run",)
+    return ()
+
+
+def _stands(storage: LocalStorage, found: Checkpoint) -> bool:
+    """Whether it is still the checkpoint that was found: removing takes the manifest first."""
+    try:
+        return load_manifest(storage, found.folder) == found.manifest
+    except (DamagedCheckpoint, OSError):
+        return is_committed(storage, found.folder)
+
+
+def _stages(storage: LocalStorage) -> list[str]:
+    if not storage.exists("plan.json") and not storage.exists("stages"):
+        allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json and no stages"
+        raise RefusedInput([Fault("run_folder", str(storage.root), allowed)])
+    planned = [stage["name"] for stage in _json(storage, "plan.json") or ()]
+    return list(dict.fromkeys([*planned, *storage.list("stages")]))
+
+
+def _of_stage(storage: LocalStorage, stage: str) -> Iterator[Checkpoint]:
+    parent = stage_folder(stage)
+    result = _json(storage, f"{parent}/result.json") or {}
+    for name in storage.list(parent):
+        digits = name.removeprefix("step-")
+        if digits.isdecimal() and step_folder(stage, int(digits)) == f"{parent}/{name}":
+            folder = f"{parent}/{name}"
+            place = Checkpoint(stage, int(digits), folder, is_result=result.get("checkpoint") == folder)
+            if (found := _look(storage, place)) is not None:
+                yield found
+
+
+def _look(storage: LocalStorage, place: Checkpoint) -> Checkpoint | None:
+    """What lies there; None when it is gone."""
+    try:
+        manifest = load_manifest(storage, place.folder)
+    except (DamagedCheckpoint, OSError) as error:
+        if not storage.exists(place.folder):
+            return None
+        faults = _sentences(error) if is_committed(storage, place.folder) else ()
+        return replace(place, num_bytes=_bytes_there(storage.root / place.folder), faults=faults)
+    return replace(place, num_bytes=sum(one.num_bytes for one in manifest.files.values()), manifest=manifest)
+
+
+def _sentences(error: DamagedCheckpoint | OSError) -> tuple[str, ...]:
+    return error.reasons if isinstance(error, DamagedCheckpoint) else (f"it cannot be read: {error.strerror}",)
+
+
+def _bytes_there(folder: Path) -> int:
+    """Of the files in a folder that may be written to or removed at this moment."""
+    with contextlib.suppress(OSError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0
+
+
+def _json(storage: LocalStorage, path: str) -> Any:
+    """One of the run's small files; None when it is not there or not whole: checkpoints are shown without it."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(storage.read_bytes(path, max_bytes=_MAX_JSON_BYTES))
+    return None

@@ -1,0 +1,42 @@
+"""What the controller does, written into the run's folder as it happens."""
+
+from __future__ import annotations
+
+import time
+
+from espalier.stages.orders import StageFailed
+from espalier.stages.plan import Stage
+from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
+from espalier.tracking.events import EventLog
+from espalier.tracking.marks import TimeLog
+
+
+class Chronicle:
+    """Called with every event of the controller."""
+
+    def __init__(self, folder: RunFolder, events: EventLog, times: TimeLog) -> None:
+        self._folder, self._events, self._times = folder, events, times
+        self._has_failed = False
+
+    def __call__(self, kind: str, stage: Stage, detail: object) -> None:
+        if isinstance(detail, StageFailed):
+            self._fail(stage, detail)
+        elif isinstance(detail, StageResult):
+            kind_of_end = "finished" if detail.status == "done" else "gate"
+            self._events.add(kind_of_end, stage.name, detail.metrics.get("gate", ""))
+            self._has_failed = False
+        else:
+            self._folder.note_attempt(int(str(detail)))
+            self._events.add("started", stage.name)
+            if not self._has_failed:  # what comes before the first work of a new try is restarting
+                self._times.mark("waiting", stage.name)
+
+    def _fail(self, stage: Stage, failure: StageFailed) -> None:
+        if failure.silent_seconds:
+            self._times.mark("hanging", stage.name, time=time.time() - failure.silent_seconds)
+        self._times.mark("restarting", stage.name)
+        self._has_failed = True
+        self._events.add("failed", stage.name, failure.message)
+        if failure.detail:
+            (self._folder.path / "failure.txt").write_text(failure.detail)

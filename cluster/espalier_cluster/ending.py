@@ -1,0 +1,68 @@
+"""Ending the processes of a group that hangs, after each has written down where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from espalier_cluster.desk import Chair
+
+_DUMP_SIGNAL = signal.SIGUSR2  # Ray takes SIGTERM and SIGUSR1
+_DUMP_SECONDS = 1.0
+_PATIENCE_SECONDS = 15.0
+
+
+def dump_on_signal(path: Path) -> None:
+    """From now on a signal makes this process write the Python stacks of all its threads to `path`.
+
+    The handler is C and waits for nothing, so it also works while a thread holds the interpreter's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")  # stays open as long as the process lives: the handler writes to its descriptor
+    faulthandler.register(_DUMP_SIGNAL, file=file, all_threads=True)
+
+
+def end_processes(chairs: Sequence[Chair]) -> str:
+    """Ask every process for its stacks, then kill it; what was found, for a person.
+
+    Nodes that cannot be reached are left to Ray.
+    """
+    by_node: defaultdict[str, list[Chair]] = defaultdict(list)
+    for chair in chairs:
+        by_node[chair.node].append(chair)
+    answers = []
+    for node, there in by_node.items():
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        task = ray.remote(_end).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+        answers.append(task.remote([(chair.rank, chair.pid) for chair in there]))
+    found = []
+    for answer in answers:
+        with contextlib.suppress(RayError, GetTimeoutError):
+            found += ray.get(answer, timeout=_PATIENCE_SECONDS)
+    return "; ".join(found)
+
+
+def _end(processes: list[tuple[int, int]]) -> list[str]:
+    found = []
+    for rank, pid in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            status = psutil.Process(pid).status()
+            if status == psutil.STATUS_STOPPED:
+                found.append(f"worker {rank} was stopped from outside (process {pid})")
+            os.kill(pid, _DUMP_SIGNAL)
+    time.sleep(_DUMP_SECONDS)
+    for _, pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found

@@ -1,0 +1,82 @@
+"""Copying a worker's state out of the optimizer's way, into host memory that is used again for the next save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from espalier.checkpoint.fragments import Fragment, split
+
+_CHUNK_BYTES = 2**30  # a power of two: torch's pinned memory comes in no other sizes
+
+
+class HostCopies:
+    """Buffers on the host, as large as this worker's part of the state; pinned when it comes from a GPU.
+
+    On a GPU the copies run on a stream of their own, beside the forward and backward of the next step: only its
+    update has to come after them.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._chunks: list[Tensor] = []
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._done: torch.cuda.Event | None = None
+
+    def take(self, fragments: Iterable[Fragment]) -> list[Fragment]:
+        """The same values on the host, in parts of at most a chunk. On a GPU they are there after `wait`.
+
+        What was taken before is overwritten.
+        """
+        if self._stream is None:
+            return self._copy(fragments)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            copies = self._copy(fragments)
+            self._done = self._stream.record_event()
+        return copies
+
+    def hold_update(self) -> None:
+        """Let what this process asks of the GPU from now on run after the copies; the process itself goes on."""
+        if self._done is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._done)
+
+    def wait(self) -> None:
+        """Block until the copies are there; for the thread that writes them."""
+        if self._done is not None:
+            self._done.synchronize()
+
+    def _copy(self, fragments: Iterable[Fragment]) -> list[Fragment]:
+        parts = [part for fragment in fragments for part in split(fragment, max_bytes=_CHUNK_BYTES)]
+        place = _Places(self._chunks, num_bytes=sum(map(_room, parts)), pinned=self._stream is not None)
+        copies = []
+        for part in parts:
+            room = place.next(_room(part))[: part.num_bytes].view(part.values.dtype)
+            room.copy_(part.values, non_blocking=True)
+            copies.append(Fragment(part.slot, part.name, part.offset, room))
+        return copies
+
+
+class _Places:
+    """Hands out one place after another in chunks that stay; makes a chunk where there is none yet."""
+
+    def __init__(self, chunks: list[Tensor], *, num_bytes: int, pinned: bool) -> None:
+        self._chunks, self._pinned = chunks, pinned
+        self._size = min(_CHUNK_BYTES, 2 ** max(num_bytes - 1, 1).bit_length())
+        self._chunk, self._used = 0, 0
+
+    def next(self, num_bytes: int) -> Tensor:
+        if self._used + num_bytes > self._size:
+            self._chunk, self._used = self._chunk + 1, 0
+        if self._chunk == len(self._chunks):
+            self._chunks.append(torch.empty(self._size, dtype=torch.uint8, pin_memory=self._pinned))
+        start = self._used
+        self._used += num_bytes
+        return self._chunks[self._chunk][start : start + num_bytes]
+
+
+def _room(fragment: Fragment) -> int:
+    """Bytes to set aside, so that the next one, of whatever dtype, begins where its dtype may."""
+    return -(-fragment.num_bytes // 8) * 8

@@ -1,0 +1,45 @@
+"""What an exception on a worker means for the run."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+import torch
+
+from espalier.config.faults import RefusedInput
+from espalier.stages.orders import FailureCause, StageFailed
+
+
+def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
+    """What happened on this worker, with its traceback; a `StageFailed` stays what it is.
+
+    Args:
+        where: the first words of the message; `see`: its last ones.
+    """
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, StageFailed):
+        return StageFailed(error.cause, error.message, error.detail or detail, error.signature)
+    what = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    return StageFailed(_cause(error), f"{where}: {what}{_advice(error)}{see}", detail, signature=what)
+
+
+def _cause(error: BaseException) -> FailureCause:
+    if isinstance(error, RefusedInput):
+        return "refused"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out_of_memory"
+    if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
+        return "worker_lost"
+    return "error"
+
+
+def _advice(error: BaseException) -> str:
+    if _cause(error) == "out_of_memory":
+        return " (smaller microbatch_sequences, activation_checkpointing or a higher zero_level need less)"
+    return ""
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    # gloo raises a plain RuntimeError when a peer is gone; only its text tells (torch 2.11, 2.13).
+    return isinstance(error, RuntimeError) and bool(re.search(r"/gloo/|NCCL|Connection (closed|reset)", str(error)))

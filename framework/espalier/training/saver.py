@@ -1,0 +1,201 @@
+"""Saving beside the steps: they wait for a copy, and threads write, hash, sync and commit it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.steps import step_folder
+from espalier.checkpoint.write import RankFiles, begin, write_fragments
+from espalier.stages.orders import StageFailed
+from espalier.training.context import StageContext
+from espalier.training.copies import HostCopies
+from espalier.training.state import Lineage, commit_save, forget_older
+
+_TRIES = 3  # of a write that the disk answers with an I/O error
+
+
+@dataclass
+class _Save:
+    """A save under way. Every worker writes; when all have, rank zero commits.
+
+    Attributes:
+        files: what this worker has written, once it has.
+        error: why this worker's part did not succeed.
+    """
+
+    step: int
+    folder: str
+    state: Mapping[str, Any]
+    thread: threading.Thread | None = None
+    files: RankFiles | None = None
+    error: Exception | None = None
+    is_written: bool = False
+
+
+@dataclass
+class Saver:
+    """The saves of one training stage; at most one is under way. Every public method is collective.
+
+    Whether a save has ended is agreed upon between steps, so that all workers always know the same and no thread
+    ever takes part in a collective.
+
+    Attributes:
+        folder: of the newest committed checkpoint.
+    """
+
+    context: StageContext
+    lineage: Lineage
+    folder: str
+    _copies: HostCopies = field(init=False)
+    _save: _Save | None = None
+
+    def __post_init__(self) -> None:
+        self._copies = HostCopies(self.context.world.device)
+
+    def hold_update(self) -> None:
+        """To be called before every update: it must not overtake the copy of what it is going to change."""
+        self._copies.hold_update()
+
+    def after_step(
+        self, step: int, fragments: Callable[[], Iterable[Fragment]], *, state: Mapping[str, Any], last: bool
+    ) -> None:
+        """Save where it is time to; look after the save under way; stop where somebody wishes to.
+
+        Args:
+            step: updates done; a save of it begins when it is a multiple of `checkpoint.every`, or the last.
+            fragments: this worker's part, live.
+            state: JSON values that resuming needs beside it.
+
+        Raises:
+            StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
+        """
+        settings, control = self.context.config.checkpoint, self.context.control
+        stop, preempted = self._look()
+        if not (last or stop or preempted or step % settings.every == 0):
+            return
+        if last or stop or preempted or not settings.in_background:
+            self.finish()
+            self._begin(step, fragments, state)
+            self.finish(must_succeed=last or bool(stop or preempted))
+        elif self._save is None:
+            self._begin(step, fragments, state)
+        else:
+            text = f"no checkpoint at step {step}: that of step {self._save.step} is still being written"
+            self.context.announce(text)
+        control.beat("save")
+        if stop or preempted:
+            raise StageFailed("stopped" if stop else "preempted", f"stopped after step {step}, which is saved")
+
+    def finish(self, *, must_succeed: bool = False) -> None:
+        """Wait until nothing is under way.
+
+        Raises:
+            StageFailed: a file could not be written, and that is not to be borne.
+        """
+        while self._save is not None:
+            if self._save.thread is not None:
+                self._save.thread.join()
+            self._look(must_succeed=must_succeed)
+
+    def close(self) -> None:
+        """Leave no thread behind. What it was at is lost unless it was committed; not collective."""
+        if self._save is not None and self._save.thread is not None:
+            self._save.thread.join()
+
+    def _begin(self, step: int, fragments: Callable[[], Iterable[Fragment]], state: Mapping[str, Any]) -> None:
+        context, began = self.context, time.time()
+        save = _Save(step, step_folder(context.config.name, step), state)
+        if context.world.is_rank_zero:
+            context.times.mark("saving", context.config.name, step, time=began)
+            save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
+        context.world.barrier()
+        copies = self._copies.take(fragments())
+        self._save = save
+        if save.error is None:
+            self._start(save, lambda: self._write(save, copies))
+        if context.world.is_rank_zero:
+            context.times.mark("working", context.config.name, step)
+
+    def _write(self, save: _Save, copies: list[Fragment]) -> None:
+        self._copies.wait()
+        context = self.context
+        for attempts_left in reversed(range(_TRIES)):
+            try:
+                save.files = write_fragments(
+                    context.storage,
+                    save.folder,
+                    fragments=copies,
+                    rank=context.world.rank,
+                    attempt=context.attempt,
+                )
+                return
+            except OSError as error:
+                if error.errno != errno.EIO or not attempts_left:
+                    raise
+                time.sleep(1.0)
+
+    def _start(self, save: _Save, work: Callable[[], object]) -> None:
+        def run() -> None:
+            save.error = _error_of(work)
+
+        save.thread = threading.Thread(target=run, name=f"save-{save.step}", daemon=True)
+        save.thread.start()
+
+    def _look(self, *, must_succeed: bool = False) -> tuple[int, int]:
+        """Take the save under way further when no worker is at it; how many workers were asked to stop."""
+        control, save = self.context.control, self._save
+        busy = save is not None and save.thread is not None and save.thread.is_alive()
+        flags = (control.stop.is_set(), control.preempted.is_set(), busy, save is not None and save.error is not None)
+        stop, preempted, busy_workers, failed_workers = self.context.world.sum_flags(*flags)
+        if save is not None and not busy_workers:
+            # An error that a thread met after its flag was read is seen in the next look: it was busy in this one.
+            if failed_workers:
+                self._give_up(save, must_succeed=must_succeed)
+            elif save.is_written:
+                self._save, self.folder = None, save.folder
+            else:
+                self._commit(save)
+        return stop, preempted
+
+    def _commit(self, save: _Save) -> None:
+        ranks = self.context.world.gather(save.files)
+        save.is_written, save.thread = True, None
+        if self.context.world.is_rank_zero:
+            self._start(save, lambda: self._commit_and_forget(save, ranks))
+
+    def _commit_and_forget(self, save: _Save, ranks: list[RankFiles]) -> None:
+        stage = self.context.config
+        commit_save(
+            self.context,
+            save.folder,
+            self.lineage,
+            step=save.step,
+            zero_level=stage.zero_level,
+            state=save.state,
+            ranks=ranks,
+        )
+        forget_older(self.context, keep_latest=stage.checkpoint.keep_latest)
+
+    def _give_up(self, save: _Save, *, must_succeed: bool) -> None:
+        story = save.error and (str(save.error), isinstance(save.error, OSError))
+        stories = [one for one in self.context.world.gather(story) if one]
+        text = f"the checkpoint of step {save.step} could not be written: {stories[0][0]}"
+        self._save = None
+        of_the_disk = all(is_of_the_disk for _, is_of_the_disk in stories)
+        if must_succeed or not of_the_disk or self.context.config.checkpoint.on_failure == "stop":
+            raise StageFailed("storage", f"stage {self.context.config.name}: {text}; the one before it is untouched")
+        self.context.announce(f"{text}; going on, as checkpoint.on_failure says")
+
+
+def _error_of(work: Callable[[], object]) -> Exception | None:
+    try:
+        work()
+    except Exception as error:
+        return error
+    return None

@@ -1,0 +1,231 @@
+"""`espalier checkpoint`: what is there, whether it is whole, what it holds; also while a run goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.write import begin, commit, write_fragments
+from espalier.config.faults import RefusedInput
+from espalier_cluster.checkpoints import examine, find_checkpoints
+from espalier_cluster.command import app
+from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors, save_ranks
+
+STEP = "stages/heal/step-{:08d}"
+NUM_VALUES = 5 * 7 + 11 + 1
+EVIL = "\x1b[2J[red]x"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Stages slim (done) and heal: steps 5 and 10 committed, a save of step 15 under way; `out` has not begun."""
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "plan.json").write_text(json.dumps([{"name": name} for name in ("slim", "heal", "out")]))
+    storage = LocalStorage(root)
+    save_slim(storage)
+    for step in (5, 10):
+        save_ranks(storage, STEP.format(step), ranks=cut(make_tensors(step), num_ranks=3), step=step, attempt=step)
+    begin(storage, STEP.format(15), attempt=11)
+    (root / STEP.format(15) / "attempt-0011-rank-00000-0000.safetensors").write_bytes(b"x" * 13)
+    (root / "stages/heal/notes").mkdir()
+    return root
+
+
+def save_slim(storage: LocalStorage) -> None:
+    folder = "stages/slim/step-00000000"
+    begin(storage, folder, attempt=2)
+    (fragments,) = cut(make_tensors(3, slots=("parameter",)), num_ranks=1)
+    ranks = [write_fragments(storage, folder, fragments=fragments, rank=0, attempt=2)]
+    origin = make_origin(step=0, attempt=2, num_ranks=1)
+    changes = {
+        "stage": "slim",
+        "parent": "stages/gone/step-00000000",
+        "created_unix_seconds": 1.75e9,
+        "tokenizer": EVIL,
+    }
+    origin = origin.model_copy(update=changes)
+    commit(storage, folder, origin=origin, shapes=SHAPES, state={"said": EVIL}, ranks=ranks)
+    (storage.root / "stages/slim/result.json").write_text(json.dumps({"checkpoint": folder}))
+
+
+def espalier(*words: object, code: int = 0) -> str:
+    outcome = CliRunner().invoke(app, ["checkpoint", *map(str, words)])
+    assert outcome.exit_code == code, outcome.output
+    return outcome.output
+
+
+def refused(*words: object) -> str:
+    outcome = CliRunner().invoke(app, ["checkpoint", *map(str, words)])
+    assert isinstance(outcome.exception, RefusedInput), outcome.output
+    return str(outcome.exception)
+
+
+def rows(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines() if line.split()[:1] in (["slim"], ["heal"])]
+
+
+def flip_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def files_of(run: Path, step: int) -> list[Path]:
+    return sorted((run / STEP.format(step)).glob("*.safetensors"))
+
+
+def test_list_tells_each_checkpoint_in_the_plans_order(run: Path) -> None:
+    slim, first, second, begun = rows(espalier("list", run))
+    assert slim[:2] == ["slim", "0"] and slim[2].startswith("2025-06-1")
+    assert " ".join(slim).endswith(" 2 committed, kept as the stage's result")
+    size = sum(path.stat().st_size for path in files_of(run, 5)) / 1024
+    assert first[:2] == ["heal", "5"] and first[4:] == ["3", "gradients", f"{size:.2f}", "KiB", "5", "committed"]
+    assert second[:2] == ["heal", "10"] and second[-2:] == ["10", "committed"]
+    assert begun == ["heal", "15", "13", "B", "uncommitted"]
+
+
+def test_a_run_without_checkpoints_lists_none(run: Path) -> None:
+    shutil.rmtree(run / "stages")
+    assert espalier("list", run) == espalier("verify", run) == "no checkpoints yet\n"
+
+
+def test_verify_finds_all_whole(run: Path) -> None:
+    lines = espalier("verify", run).splitlines()
+    assert lines == [
+        "stages/slim/step-00000000: whole",
+        "stages/heal/step-00000005: whole",
+        "stages/heal/step-00000010: whole",
+        "stages/heal/step-00000015: uncommitted",
+        "3 whole, 1 uncommitted",
+    ]
+
+
+def test_verify_names_every_damaged_file_and_its_cause(run: Path) -> None:
+    flipped, cut_off, missing = files_of(run, 5)
+    flip_last_byte(flipped)
+    num_bytes = cut_off.stat().st_size
+    cut_off.write_bytes(cut_off.read_bytes()[:-7])
+    missing.unlink()
+    (unreadable, linked, _) = files_of(run, 10)
+    unreadable.unlink()
+    unreadable.mkdir()
+    linked.unlink()
+    linked.symlink_to("/etc/hostname")
+    output = espalier("verify", run, "--stage", "heal", code=1)
+    line, other = output.splitlines()[:2]
+    assert f"{STEP.format(5)}: damaged (`{flipped.name}` is not as it was written; " in line
+    assert (
+        f"`{cut_off.name}` has {num_bytes - 7} bytes where {num_bytes} were written; `{missing.name}` is missing"
+        in line
+    )
+    assert f"{STEP.format(10)}: damaged (`{unreadable.name}` " in other
+    assert f"`{linked.name}` is a link that leaves the run" in other
+    assert "slim" not in output and output.splitlines()[-1] == "2 damaged, 1 uncommitted"
+
+
+def test_a_damaged_manifest_and_a_foreign_step_are_damage(run: Path) -> None:
+    path = run / STEP.format(5) / "manifest.json"
+    path.write_text(path.read_text().replace('"attempt":5', '"attempt":6'))
+    shutil.copytree(run / STEP.format(10), run / STEP.format(13))
+    assert " ".join(rows(espalier("list", run))[1]).endswith("B damaged: `manifest.json` is not as it was written")
+    lines = espalier("verify", run, code=1).splitlines()
+    assert f"{STEP.format(5)}: damaged (`manifest.json` is not as it was written)" in lines
+    assert f"{STEP.format(13)}: damaged (it is of step 10)" in lines
+
+
+def test_a_file_that_the_disk_does_not_give_is_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: LocalStorage, path: str) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(LocalStorage, "xxh3", broken)
+    output = espalier("verify", run, "--stage", "slim", code=1)
+    assert "damaged (`attempt-0002-rank-00000-0000.safetensors` cannot be read: Input/output error)" in output
+
+
+def test_bytes_are_told_as_they_are_hashed(run: Path) -> None:
+    found = find_checkpoints(run, stage="heal")[0]
+    told: list[int] = []
+    assert examine(LocalStorage(run), found, on_bytes=told.append).state == "whole"
+    assert told == [path.stat().st_size for path in files_of(run, 5)]
+
+
+@pytest.mark.parametrize("how", ["removed", "being removed", "written anew"])
+def test_a_checkpoint_that_vanishes_meanwhile_is_no_damage(run: Path, how: str) -> None:
+    found = find_checkpoints(run, stage="heal")[0]
+    if how == "removed":
+        shutil.rmtree(run / found.folder)
+    elif how == "being removed":
+        (run / found.folder / "manifest.json").unlink()
+        files_of(run, 5)[0].unlink()
+    else:
+        save_ranks(
+            LocalStorage(run), found.folder, ranks=cut(make_tensors(23), num_ranks=2), step=found.step, attempt=23
+        )
+    assert examine(LocalStorage(run), found, on_bytes=lambda count: None).state == "gone"
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_listed_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = LocalStorage.list
+    monkeypatch.setattr(LocalStorage, "list", lambda self, path: (*names(self, path), "step-00000007"))
+    assert [one.step for one in find_checkpoints(run, stage="heal")] == [5, 10, 15]
+
+
+def test_show_tells_what_a_checkpoint_holds(run: Path) -> None:
+    output = espalier("show", run / STEP.format(10))
+    lines = [line.split() for line in output.splitlines()]
+    for slot in ("parameter", "exp_avg", "exp_avg_sq"):
+        assert [slot, "3", f"{NUM_VALUES}", "3", "float32"] in lines
+    assert all(path.name in output for path in files_of(run, 10))
+    assert json.loads(output.split("state: ")[1]) == {"position": 30, "streams": {"order": [1, 2]}}
+    assert '"hidden_size": 7' in output
+
+
+def test_show_follows_the_lineage_as_far_as_it_is_there(run: Path) -> None:
+    storage = LocalStorage(run)
+    (fragments,) = cut(make_tensors(7), num_ranks=1)
+    begin(storage, STEP.format(20), attempt=12)
+    ranks = [write_fragments(storage, STEP.format(20), fragments=fragments, rank=0, attempt=12)]
+    origin = make_origin(step=20, attempt=12, num_ranks=1).model_copy(update={"parent": "stages/slim/step-00000000"})
+    commit(storage, STEP.format(20), origin=origin, shapes=SHAPES, state={}, ranks=ranks)
+    output = espalier("show", run / STEP.format(20))
+    near, far = [line for line in output.splitlines() if line.startswith("from ")]
+    assert near.startswith("from stages/slim/step-00000000: 2025-06-1") and near.endswith("attempt 2")
+    assert far == "from stages/gone/step-00000000, which is no longer there or cannot be used"
+
+
+def test_text_of_a_checkpoint_steers_no_terminal(run: Path) -> None:
+    output = espalier("show", run / "stages/slim/step-00000000")
+    assert "\x1b" not in output and output.count("[2J[red]x") == 2  # in a table, and in the state
+
+
+def test_what_is_no_run_no_stage_or_no_checkpoint_is_refused(run: Path) -> None:
+    assert "the folder of a run" in refused("list", run.parent)
+    assert "Did you mean `heal`?" in refused("verify", run, "--stage", "heel")
+    assert espalier("verify", run, "--stage", "out") == "no checkpoints yet\n"
+    assert "never committed" in refused("show", run / STEP.format(15))
+    assert "never committed" in refused("show", run / "nowhere")
+    flip_last_byte(run / STEP.format(5) / "manifest.json")
+    assert "is no manifest" in refused("show", run / STEP.format(5))
+
+
+def test_files_of_the_run_that_are_not_whole_hide_no_checkpoint(run: Path) -> None:
+    (run / "plan.json").write_text("[{")
+    (run / "stages/slim/result.json").write_text("")
+    assert [one.stage for one in find_checkpoints(run)] == ["heal", "heal", "heal", "slim"]
+
+
+def test_looking_needs_no_torch(run: Path) -> None:
+    code = (
+        "import sys; from espalier_cluster.command import app; "
+        f"app(['checkpoint', 'verify', {str(run)!r}], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
