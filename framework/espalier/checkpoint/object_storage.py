@@ -22,7 +22,7 @@ from fsspec.core import url_to_fs
 from safetensors import safe_open
 
 from espalier.checkpoint.manifest_file import MANIFEST
-from espalier.checkpoint.storage import LocalStorage, Storage, is_plain, leaves, xxh3_of
+from espalier.checkpoint.storage import Bytes, LocalStorage, Storage, is_plain, leaves, xxh3_of
 from espalier.config.faults import Fault, RefusedInput
 
 _PAUSES_SECONDS = (1.0, 4.0, 16.0)  # between tries of ours: a store's own client tries for seconds in each
@@ -81,7 +81,7 @@ class ObjectStorage:
     `max_kept_bytes` are kept for the next question, while the store shows the object unchanged: a checkpoint
     that is verified and then read crosses the network once if it fits, else twice. Beyond that bound the disk
     holds the files that a reader has open. Memory beyond what is asked for is a client's buffers: some
-    tens of MB.
+    tens of MB; of a file that is written, once its size.
     """
 
     def __init__(self, files: fsspec.AbstractFileSystem, root: str, *, max_kept_bytes: int = 16 * 2**30) -> None:
@@ -97,8 +97,8 @@ class ObjectStorage:
         self._max_kept_bytes = max_kept_bytes
         self._kept: dict[str, _Copy] = {}
 
-    def write_bytes(self, path: str, data: bytes) -> None:
-        self._ask(self._files.pipe_file, self._inside(path), data)
+    def write_bytes(self, path: str, *parts: Bytes) -> None:
+        self._ask(self._files.pipe_file, self._inside(path), b"".join(parts))
 
     def publish(self, path: str, data: bytes) -> None:
         self.write_bytes(path, data)

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from espalier.config.faults import Fault, RefusedInput
 
+Bytes = bytes | memoryview
 _CHUNK_BYTES = 8 * 2**20
 
 
@@ -26,8 +27,8 @@ class Storage(Protocol):
     after it.
     """
 
-    def write_bytes(self, path: str, data: bytes) -> None:
-        """Write a file in an existing folder and sync its content."""
+    def write_bytes(self, path: str, *parts: Bytes) -> None:
+        """Write a file, one part after another, in an existing folder and sync its content."""
 
     def publish(self, path: str, data: bytes) -> None:
         """Write a file in an existing folder so that it is there whole or not at all, durably."""
@@ -75,9 +76,10 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def write_bytes(self, path: str, data: bytes) -> None:
+    def write_bytes(self, path: str, *parts: Bytes) -> None:
         with self._inside(path).open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
 

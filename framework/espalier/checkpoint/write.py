@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import xxhash
-from safetensors.torch import save
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import check_files, discard, write_manifest
+from espalier.checkpoint.serialize import safetensors_parts
 from espalier.checkpoint.storage import Storage
 
 _FILE_NAME = "attempt-{:04d}-rank-{:05d}-{:04d}.safetensors"
@@ -67,8 +67,8 @@ def write_fragments(
 ) -> RankFiles:
     """Every rank: write its fragments, durably.
 
-    Host memory beyond the fragments is bounded by twice `max_file_bytes`: one file's values and their
-    serialized form.
+    Host memory beyond the fragments is bounded by `max_file_bytes`: one file's values, where they are not on
+    the host already.
 
     Args:
         fragments: drawn one by one; empty ones are left out.
@@ -79,12 +79,10 @@ def write_fragments(
     runs: list[Run] = []
     for batch in _batches(fragments, max_file_bytes):
         name = _FILE_NAME.format(attempt, rank, len(files))
-        # Serialized in memory rather than by the library's own file writer, whose files only their owner can
-        # read, whose errors are no OSError, and which would leave the hash to a second reading of what
-        # reached the disk.
-        data = save({tensor_key(one.slot, one.name, one.offset): _on_host(one) for one in batch})
-        storage.write_bytes(f"{folder}/{name}", data)
-        files[name] = FileRecord(num_bytes=len(data), xxh3=xxhash.xxh3_128_hexdigest(data))
+        parts = safetensors_parts({tensor_key(one.slot, one.name, one.offset): _on_host(one) for one in batch})
+        storage.write_bytes(f"{folder}/{name}", *parts)
+        # Of what was meant, not of what reached the disk: a second reading would trust the disk.
+        files[name] = FileRecord(num_bytes=sum(map(len, parts)), xxh3=_xxh3(parts))
         runs += (_run(one, name) for one in batch)
     storage.sync_folder(folder)
     return RankFiles(rank, attempt, files, tuple(runs))
@@ -140,6 +138,13 @@ def _batches(fragments: Iterable[Fragment], max_bytes: int) -> Iterator[list[Fra
 
 def _on_host(fragment: Fragment) -> Tensor:
     return fragment.values.detach().cpu().contiguous()
+
+
+def _xxh3(parts: Sequence[memoryview]) -> str:
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _run(fragment: Fragment, file: str) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 
 from espalier.config.stages import DistillStage, TrainStage
 from espalier.data.batches import window
@@ -71,7 +72,7 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
                 try:
                     guard.check(step + 1, report)
                 except BadStep as bad:
-                    bad.samples = sorted(sum(world.gather(sample_ids(microbatches)), []))
+                    bad.samples = sorted(chain.from_iterable(world.gather(sample_ids(microbatches))))
                     saver.finish()  # what is being saved is of an earlier step, and good
                     raise
                 updates += 1

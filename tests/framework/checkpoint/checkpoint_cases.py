@@ -11,7 +11,7 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Manifest, Origin
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import Bytes, LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 
 SHAPES = {"body.weight": (5, 7), "body.bias": (11,), "scale": ()}
@@ -83,7 +83,8 @@ class StoppingStorage(LocalStorage):
         self._stop_at = stop_at
         self._how = how
 
-    def write_bytes(self, path: str, data: bytes) -> None:
+    def write_bytes(self, path: str, *parts: Bytes) -> None:
+        data = b"".join(parts)
         half = data[: len(data) // 2]
         self._call(lambda: super(StoppingStorage, self).write_bytes(path, data), path=path, half=half)
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from checkpoint_cases import Stopped
 
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import Bytes, LocalStorage
 
 How = Literal["before", "during", "after"]
 
@@ -52,7 +52,8 @@ class PowerCutStorage(LocalStorage):
         self.num_calls = 0
         self._top = _Folder()
 
-    def write_bytes(self, path: str, data: bytes) -> None:
+    def write_bytes(self, path: str, *parts: Bytes) -> None:
+        data = b"".join(parts)
         during = self._call()
         super().write_bytes(path, data)
         folder, name = self._parent(path)

@@ -11,7 +11,7 @@ from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_r
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import Bytes, LocalStorage
 
 OLD, NEW = step_folder("heal", 500), step_folder("heal", 1000)
 STAGE = stage_folder("heal")
@@ -62,7 +62,8 @@ def test_the_manifest_is_renamed_after_everything_is_durable(tmp_path: Path) -> 
     order: list[str] = []
 
     class Recording(LocalStorage):
-        def write_bytes(self, path: str, data: bytes) -> None:
+        def write_bytes(self, path: str, *parts: Bytes) -> None:
+            data = b"".join(parts)
             order.append(f"write {path.rsplit('/')[-1]}")
             super().write_bytes(path, data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _stop(rank, control, report):
 
 def _together(ranks: list[Part]) -> dict[int, list[int]]:
     """Step -> ids over all workers."""
-    return {step: sorted(sum((samples[step] for _, samples in ranks), [])) for step in ranks[0][1]}
+    return {step: sorted(chain.from_iterable(samples[step] for _, samples in ranks)) for step in ranks[0][1]}
 
 
 @pytest.mark.timeout(400)
