@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
+from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import LocalStorage, Storage
 from espalier.config.faults import Fault, RefusedInput, nearest
-
-_MAX_JSON_BYTES = 64 * 2**20
+from espalier.stages.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,23 @@ def find_checkpoints(run_folder: Path, *, stage: str | None = None) -> list[Chec
     Raises:
         RefusedInput: no folder of a run, no such stage in it, or a newer espalier wrote a checkpoint.
     """
-    storage = LocalStorage(run_folder)
-    stages = _stages(storage)
+    storage, stages = states_of(run_folder), _stages(run_folder)
     if stage is not None and stage not in stages:
         raise RefusedInput(
             [Fault("--stage", stage, f"a stage of this run: {', '.join(stages)}", nearest(stage, stages))]
         )
     names = stages if stage is None else [stage]
-    return [found for name in names for found in _of_stage(storage, name)]
+    return [found for name in names for found in _of_stage(storage, run_folder, name)]
 
 
-def examine(storage: LocalStorage, found: Checkpoint, *, on_bytes: Callable[[int], None]) -> Health:
+def states_of(run_folder: Path) -> Storage:
+    """Where a run keeps its states, as its job says; with the run when its job cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        return state_storage(run_folder, RunFolder(run_folder).read_job())
+    return LocalStorage(run_folder)
+
+
+def examine(storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None]) -> Health:
     """Hash every file of a checkpoint.
 
     Args:
@@ -82,9 +88,7 @@ def examine(storage: LocalStorage, found: Checkpoint, *, on_bytes: Callable[[int
     return Health("damaged", tuple(reasons)) if _stands(storage, found) else Health("gone")
 
 
-def _file_faults(
-    storage: LocalStorage, folder: str, manifest: Manifest, name: str, record: FileRecord
-) -> tuple[str, ...]:
+def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, record: FileRecord) -> tuple[str, ...]:
     try:
         check_files(storage, folder, manifest.model_copy(update={"files": {name: record}}), verify=True)
     except DamagedCheckpoint as damage:
@@ -96,7 +100,7 @@ def _file_faults(
     return ()
 
 
-def _stands(storage: LocalStorage, found: Checkpoint) -> bool:
+def _stands(storage: Storage, found: Checkpoint) -> bool:
     """Whether it is still the checkpoint that was found: removing takes the manifest first."""
     try:
         return load_manifest(storage, found.folder) == found.manifest
@@ -104,17 +108,17 @@ def _stands(storage: LocalStorage, found: Checkpoint) -> bool:
         return is_committed(storage, found.folder)
 
 
-def _stages(storage: LocalStorage) -> list[str]:
-    if not storage.exists("plan.json") and not storage.exists("stages"):
+def _stages(run_folder: Path) -> list[str]:
+    if not (run_folder / "plan.json").exists() and not (run_folder / "stages").exists():
         allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json and no stages"
-        raise RefusedInput([Fault("run_folder", str(storage.root), allowed)])
-    planned = [stage["name"] for stage in _json(storage, "plan.json") or ()]
-    return list(dict.fromkeys([*planned, *storage.list("stages")]))
+        raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
+    planned = [stage["name"] for stage in _json(run_folder / "plan.json") or ()]
+    return list(dict.fromkeys([*planned, *LocalStorage(run_folder).list("stages")]))
 
 
-def _of_stage(storage: LocalStorage, stage: str) -> Iterator[Checkpoint]:
+def _of_stage(storage: Storage, run_folder: Path, stage: str) -> Iterator[Checkpoint]:
     parent = stage_folder(stage)
-    result = _json(storage, f"{parent}/result.json") or {}
+    result = _json(run_folder / parent / "result.json") or {}
     for name in storage.list(parent):
         digits = name.removeprefix("step-")
         if digits.isdecimal() and step_folder(stage, int(digits)) == f"{parent}/{name}":
@@ -124,7 +128,7 @@ def _of_stage(storage: LocalStorage, stage: str) -> Iterator[Checkpoint]:
                 yield found
 
 
-def _look(storage: LocalStorage, place: Checkpoint) -> Checkpoint | None:
+def _look(storage: Storage, place: Checkpoint) -> Checkpoint | None:
     """What lies there; None when it is gone."""
     try:
         manifest = load_manifest(storage, place.folder)
@@ -132,7 +136,7 @@ def _look(storage: LocalStorage, place: Checkpoint) -> Checkpoint | None:
         if not storage.exists(place.folder):
             return None
         faults = _sentences(error) if is_committed(storage, place.folder) else ()
-        return replace(place, num_bytes=_bytes_there(storage.root / place.folder), faults=faults)
+        return replace(place, num_bytes=_bytes_there(storage, place.folder), faults=faults)
     return replace(place, num_bytes=sum(one.num_bytes for one in manifest.files.values()), manifest=manifest)
 
 
@@ -140,15 +144,15 @@ def _sentences(error: DamagedCheckpoint | OSError) -> tuple[str, ...]:
     return error.reasons if isinstance(error, DamagedCheckpoint) else (f"it cannot be read: {error.strerror}",)
 
 
-def _bytes_there(folder: Path) -> int:
+def _bytes_there(storage: Storage, folder: str) -> int:
     """Of the files in a folder that may be written to or removed at this moment."""
     with contextlib.suppress(OSError):
-        return sum(path.stat().st_size for path in folder.iterdir())
+        return sum(storage.num_bytes(f"{folder}/{name}") for name in storage.list(folder))
     return 0
 
 
-def _json(storage: LocalStorage, path: str) -> Any:
+def _json(path: Path) -> Any:
     """One of the run's small files; None when it is not there or not whole: checkpoints are shown without it."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(storage.read_bytes(path, max_bytes=_MAX_JSON_BYTES))
+        return json.loads(path.read_text())
     return None

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from espalier import __version__
 from espalier.checkpoint.lock import RunLock
+from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
 from espalier.report.page import write_report
@@ -103,7 +103,7 @@ def _carry_out(
     how: HowToRun,
     stop: threading.Event,
 ) -> Stop:
-    storage = LocalStorage(folder.path)
+    storage = state_storage(folder.path, prepared.job)
     surroundings = Surroundings(
         stop=stop,
         position=lambda stage: newest_step(storage, stage_folder(stage.name)),

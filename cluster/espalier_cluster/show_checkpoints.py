@@ -21,7 +21,7 @@ from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.tracking.figures import bytes_text, plain_text
-from espalier_cluster.checkpoints import Checkpoint, Health, examine
+from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
 
 _COLORS = {"whole": "green", "damaged": "bold red", "uncommitted": "yellow", "gone": "dim"}
 _RIGHT = ("step", "workers", "size", "attempt", "tensors", "values")
@@ -45,7 +45,7 @@ def verify_all(console: Console, run_folder: Path, found: Sequence[Checkpoint]) 
     Returns:
         Whether none is damaged.
     """
-    storage = LocalStorage(run_folder)
+    storage = states_of(run_folder)
     columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=sum(one.num_bytes for one in found if one.manifest))

@@ -49,12 +49,12 @@ class Scene:
     samples: dict[int, list[int]] = field(default_factory=dict)
 
 
-def prepare_ground(world: World, root: str, settings: dict[str, Any]) -> None:
+def prepare_ground(world: World, root: str, settings: dict[str, Any], **job: Any) -> None:
     """The job below `root`, and the stages before the one that trains."""
     if world.is_rank_zero:
         stages = tiny_job(Path(root))["stages"]
         stages[2] |= settings
-        write_job(Path(root), stages=stages, workers={"count": world.size})
+        write_job(Path(root), stages=stages, workers={"count": world.size}, **job)
     world.barrier()
     _write_down(world, root, {})
     for stage in ("parent", "slim"):

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.paths import Folder, Resume
+from espalier.config.paths import Folder, Place, Resume
 from espalier.config.recipes import PruneThenDistill
 from espalier.config.stages import StageConfig, TrainedStage
 from espalier.config.training import BatchConfig
@@ -68,6 +68,8 @@ class Job(Config):
     name: Name
     storage: Folder
     """Absolute; everything of the run lives under <storage>/<name>."""
+    checkpoints: Place | None = None
+    """Where the states are kept instead, under <checkpoints>/<name>: an absolute folder, or a URL as s3://bucket/runs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     resume: Resume = "auto"

@@ -52,6 +52,19 @@ def _folder(text: str, info: ValidationInfo) -> str:
     return os.path.normpath(text)
 
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:@][^\s?#@]*")
+
+
+def _place(text: str, info: ValidationInfo) -> str:
+    if _URL.fullmatch(text) and ".." not in text.split("/"):
+        return text
+    if "://" in text:
+        raise ValueError(
+            "a URL such as s3://bucket/runs without user, password or query; keys come from the environment"
+        )
+    return _folder(text, info)
+
+
 def _resume(text: str, info: ValidationInfo) -> str:
     if text in ("auto", "never"):
         return text
@@ -67,4 +80,5 @@ InputFile = Annotated[_Path, AfterValidator(_resolved), Words("the path of a fil
 ModelSource = Annotated[_Path, AfterValidator(_model), Words("a hub name or a folder")]
 HubName = Annotated[_Path, AfterValidator(_hub_name), Words("a hub name like owner/name")]
 Folder = Annotated[_Path, AfterValidator(_folder), Words("an absolute folder")]
+Place = Annotated[_Path, AfterValidator(_place), Words("an absolute folder, or a URL such as s3://bucket/runs")]
 Resume = Annotated[_Path, AfterValidator(_resume), Words("auto, never, or the folder of a checkpoint")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import Storage
 from espalier.config.job import Job
 from espalier.config.stages import StageConfig
 from espalier.data.fingerprint import Split
@@ -58,9 +60,10 @@ class StageContext:
         key, parent = entry["key"], entry["parent"]
         return StageContext(folder, job, config, key, parent, order.attempt, world, events, times, control)
 
-    @property
-    def storage(self) -> LocalStorage:
-        return LocalStorage(self.folder.path)
+    @cached_property
+    def storage(self) -> Storage:
+        """Where states are; one object, because it keeps what it has copied from afar."""
+        return state_storage(self.folder.path, self.job)
 
     def model_of(self, stage: str) -> StateReader:
         """The committed model of an earlier stage; rank zero holds it to its hashes."""

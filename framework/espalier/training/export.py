@@ -9,6 +9,7 @@ import torch
 from espalier import __version__
 from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.huggingface import ModelFolder
+from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import Fault, RefusedInput, nearest
@@ -55,7 +56,7 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
         raise RefusedInput([Fault("--dtype", dtype, "float32 or bfloat16")])
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = StateReader.open(LocalStorage(folder.path), result.checkpoint)
+    model = StateReader.open(state_storage(folder.path, folder.read_job()), result.checkpoint)
     write(folder, model, LocalStorage(target.parent), target.name, dtype=dtype)
 
 

@@ -29,6 +29,8 @@ from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
 from espalier.training.state import Lineage, save_model, whole_fragments
 
+_MAX_SCORE_BYTES = 2**30
+
 
 def run(context: StageContext) -> StageResult:
     """From the student's committed state to a smaller one. Collective."""
@@ -86,8 +88,8 @@ def _measure(context: StageContext, student: StateReader, parent: ModelShape) ->
 
 
 def _reused_scores(context: StageContext, source: str) -> tuple[Scores, Cost]:
-    path = context.folder.stage(source) / "scores.safetensors"
-    return Scores.from_tensors(load(path.read_bytes())), stage_cost(context)
+    data = context.storage.read_bytes(f"{stage_folder(source)}/scores.safetensors", max_bytes=_MAX_SCORE_BYTES)
+    return Scores.from_tensors(load(data)), stage_cost(context)
 
 
 def _keep_scores(context: StageContext, scores: Scores) -> None:

@@ -97,7 +97,7 @@ def _newest(context: StageContext) -> str | None:
     storage, stage = context.storage, stage_folder(context.config.name)
     found = latest(storage, stage)
     if found.damaged and not found.folder:
-        remedy = f"put one back, or remove {context.storage.root}/{stage} to begin the stage again"
+        remedy = f"put one back, or remove {stage} to begin the stage again"
         raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")
     for damage in found.damaged:
         context.announce(f"{damage}; going back to {found.folder}")

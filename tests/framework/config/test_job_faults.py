@@ -30,7 +30,7 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
         ("seed: 17", "seed: true", "`seed` (line 3) is True; allowed: a whole number at least 0"),
         ("seed: 17", "seed: '17'", "`seed` (line 3) is '17'; allowed: a whole number"),
         ("seed: 17", "seed:", "`seed` (line 3) is empty; allowed: a whole number"),
-        ("seed: 17", "sed: 17", "`sed` (line 3) is no setting here; allowed: name, storage, seed"),
+        ("seed: 17", "sed: 17", "`sed` (line 3) is no setting here; allowed: name, storage, checkpoints, seed"),
         ("seed: 17", "_target_: os.system", "`_target_` (line 3) is no setting here"),
         ("name: slim\n", "name: ../../x\n", "`name` (line 1) is '../../x'; allowed: text, at most 64 lower-case letters"),
         ("name: slim\n", "name: a;rm -rf\n", "`name` (line 1) is 'a;rm -rf'"),
