@@ -44,6 +44,7 @@ def main() -> None:
     reference: list[float] = []
     with tempfile.TemporaryDirectory() as temporary:
         storage = asked.storage or Path(temporary)
+        storage.mkdir(parents=True, exist_ok=True)
         for workers in range(1, min(2, torch.cuda.device_count()) + 1):
             run = _run(storage, asked, workers)
             for case in CASES:

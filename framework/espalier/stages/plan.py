@@ -84,7 +84,7 @@ def build_plan(
     return Plan(tuple(stages.values()))
 
 
-_HOW_NOT_WHAT: dict[str, Any] = {
+HOW_NOT_WHAT: dict[str, Any] = {
     "checkpoint": True,
     "guard": True,
     "zero_level": True,
@@ -99,7 +99,7 @@ _HOW_NOT_WHAT: dict[str, Any] = {
 
 
 def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
-    settings = config.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
+    settings = config.model_dump(mode="json", exclude=HOW_NOT_WHAT)
     text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,0 +1,72 @@
+"""What the checkpoints of a stage under way were made with, beside what is asked for now."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from espalier.config.faults import Fault
+from espalier.config.job import Job
+from espalier.recipes import stages_of
+from espalier.stages.changes import Change, stage_changes, value_changes
+from espalier.stages.plan import Plan
+
+_OF_ALL_STAGES = {"seed", "dtype", "data", "checkpoints"}
+_OF_THE_RUN = {"workers", "retry"}
+_REMEDY = "or `resume=never`, or another name for the stage"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def changes_for(stage: str, old: Job, new: Job, plan: Plan) -> list[Change]:
+    """The changed settings that concern a stage: its own, those of all that it is made from, and the job's.
+
+    Args:
+        plan: of `new`.
+    """
+    sources = _sources(stage, plan)
+    before, after = ({one.name: one for one in stages_of(job) if one.name in sources} for job in (old, new))
+    found = [*_job_changes(old, new)]
+    for name in sorted(before.keys() & after.keys(), key=list(after).index):
+        found += [
+            replace(change, path=_as_given(change.path, new))
+            for change in stage_changes(before[name], after[name])
+            if change.alters_result or name == stage
+        ]
+    return found
+
+
+def refused_changes(stage: str, changes: list[Change]) -> list[Fault]:
+    """Faults for a stage whose checkpoints cannot be gone on from; one at least."""
+    altering = [change for change in changes if change.alters_result]
+    if not altering:
+        given = "has checkpoints made from other text or other model files, or by another espalier"
+        return [Fault(f"stages.{stage}", None, f"what they were made from, {_REMEDY}", given=given)]
+    return [
+        Fault(
+            change.path,
+            change.new,
+            f"the value that the checkpoints of stage {stage} were made with ({_SHORT.repr(change.old)}), {_REMEDY}",
+        )
+        for change in altering
+    ]
+
+
+def _job_changes(old: Job, new: Job) -> Iterator[Change]:
+    for names in (_OF_ALL_STAGES, _OF_THE_RUN):
+        dumps = (job.model_dump(mode="json", include=names) for job in (old, new))
+        for path, before, after in value_changes(*dumps):
+            yield Change(path, before, after, names is _OF_ALL_STAGES)
+
+
+def _sources(stage: str, plan: Plan) -> set[str]:
+    """The stage and all that it is made from, directly or not."""
+    return {stage}.union(*(_sources(name, plan) for name in plan[stage].inputs))
+
+
+def _as_given(path: str, job: Job) -> str:
+    """A recipe's dials have the names of the settings they become."""
+    _, _, setting = path.split(".", 2)
+    is_dial = job.recipe is not None and setting.split(".")[0] in type(job.recipe).model_fields
+    return f"recipe.{setting}" if is_dial else path
