@@ -1,16 +1,18 @@
 """How long training waits for a save, beside torch.save and DCP's asynchronous save at its best settings.
 
-    python tests/benchmarks/save_stall.py [--layers 18] [--folder FOLDER] [--saves 3] [--steps 40]
+    python tests/benchmarks/save_stall.py [--layers 18] [--folder FOLDER] [--saves 3]
 
 One GPU, one process, real steps (forward, backward, AdamW) of a Llama in bf16 with float32 masters and moments, which
 are what is saved: 12 bytes a parameter. The stall of a save is all the time by which the steps from its begin to the
-end of its writing (and at least `--steps` of them) took longer than as many undisturbed ones, whatever the cause:
-copies, the interpreter's lock, memory traffic. The first save of each method, which makes its buffers, is told apart.
+end of its writing (at least ten) took longer than as many of the median of the twelve before it, whatever the cause:
+copies, the interpreter's lock, memory traffic. The disk is brought to rest before each save. The first save of a
+method makes its buffers; espalier begins that with the first step, so its first save here comes after a few.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -40,6 +42,7 @@ from espalier.training.copies import HostCopies
 from espalier.training.step import take_step
 
 SEQUENCES, LENGTH = 8, 1024
+FEWEST_STEPS = 10
 
 
 class Method(Protocol):
@@ -60,6 +63,7 @@ class Espalier:
     def __init__(self, engine: PlainEngine, config: dict[str, Any], world: World) -> None:
         self._engine, self._config = engine, config
         self._copies = HostCopies(world.device)
+        self._copies.prepare(engine.fragments())
         self._thread: threading.Thread | None = None
 
     def start(self, folder: Path) -> None:
@@ -107,9 +111,9 @@ class TorchSave:
 class Dcp:
     """torch.distributed.checkpoint.async_save: staged to pinned memory by a thread, beside the next step."""
 
-    def __init__(self, state: dict[str, Tensor], *, staging: StagingOptions, process: bool) -> None:
+    def __init__(self, state: dict[str, Tensor], *, staging: StagingOptions | None, process: bool) -> None:
         self._state, self._process = state, process
-        self._stager = DefaultStager(staging)
+        self._stager = DefaultStager(staging) if staging else None
         self._answer: Any = None
 
     def start(self, folder: Path) -> None:
@@ -135,7 +139,8 @@ class Dcp:
         return True
 
     def close(self) -> None:
-        self._stager.close()
+        if self._stager is not None:
+            self._stager.close()
 
 
 def main() -> None:
@@ -145,20 +150,15 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--saves", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40)
     asked = parser.parse_args()
     world = World.alone()
     config = _config(asked.layers, asked.hidden)
     step, engine = _training(config, world)
     for _ in range(5):
         step(lambda: None)
-    usual = statistics.median(step(lambda: None) for _ in range(20))
     state = {f"{one.slot}/{one.name}": one.values for one in engine.fragments()}
     num_bytes = sum(value.numel() * value.element_size() for value in state.values())
-    print(
-        f"{num_parameters(config):,} parameters, {num_bytes / 1e9:.1f} GB of state, "
-        f"undisturbed step {1e3 * usual:.1f} ms, {world.device}"
-    )
+    print(f"{num_parameters(config):,} parameters, {num_bytes / 1e9:.1f} GB of state, {world.device}")
     pinned = world.device.type == "cuda"
     threads = StagingOptions(
         use_pinned_memory=pinned, use_shared_memory=False, use_async_staging=pinned, use_non_blocking_copy=pinned
@@ -166,13 +166,10 @@ def main() -> None:
     shared = StagingOptions(
         use_pinned_memory=pinned, use_shared_memory=True, use_async_staging=pinned, use_non_blocking_copy=pinned
     )
-    plain = StagingOptions(
-        use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
-    )
     methods: dict[str, Callable[[], Method]] = {
         "espalier": lambda: Espalier(engine, config, world),
         "torch.save": lambda: TorchSave(state),
-        "DCP async, defaults": lambda: Dcp(state, staging=plain, process=False),
+        "DCP async, defaults": lambda: Dcp(state, staging=None, process=False),
         "DCP async, pinned, staged beside": lambda: Dcp(state, staging=threads, process=False),
         "DCP async, pinned, own process": lambda: Dcp(state, staging=shared, process=True),
     }
@@ -182,34 +179,37 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         for name, make in methods.items():
             try:
-                _measure(name, make(), step, usual, Path(place), asked.saves, asked.steps)
+                _measure(name, make(), step, Path(place), asked.saves)
             except Exception as error:  # a peer that cannot run here is told of, and the others go on
                 print(f"{name:34}  did not run: {type(error).__name__}: {error}")
 
 
-def _measure(
-    name: str, method: Method, step: Callable[..., float], usual: float, place: Path, saves: int, steps: int
-) -> None:
+def _measure(name: str, method: Method, step: Callable[..., float], place: Path, saves: int) -> None:
     for save in range(1, saves + 1):
-        folder = place / f"save-{save}"
-        folder.mkdir()
+        os.sync()  # what the save before has left to be written
+        usual = _usual(step)
+        folder = Path(tempfile.mkdtemp(dir=place))
         began = time.perf_counter()
         method.start(folder)
         begin_seconds = time.perf_counter() - began
         times: list[float] = []
         done_seconds = 0.0
-        while len(times) < steps or not done_seconds:
+        while not done_seconds or len(times) < FEWEST_STEPS:
             times.append(step(method.before_update))
             if not done_seconds and method.is_done():
                 done_seconds = time.perf_counter() - began
         stall = begin_seconds + sum(times) - len(times) * usual
         print(
-            f"{name:34}{save:5}{1e3 * begin_seconds:10.1f}{1e3 * max(times):15.1f}{1e3 * stall:10.1f}"
-            f"{stall / usual:12.2f}{done_seconds:8.1f}",
+            f"{name:34}{save:5}{1e3 * usual:10.1f}{1e3 * begin_seconds:10.1f}{1e3 * max(times):15.1f}"
+            f"{1e3 * stall:10.1f}{stall / usual:12.2f}{done_seconds:8.1f}",
             flush=True,
         )
         shutil.rmtree(folder)
     method.close()
+
+
+def _usual(step: Callable[..., float]) -> float:
+    return statistics.median(step(lambda: None) for _ in range(12))
 
 
 def _training(config: dict[str, Any], world: World) -> tuple[Callable[[Callable[[], None]], float], PlainEngine]:

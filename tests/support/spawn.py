@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -25,9 +26,12 @@ def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds
         seconds: after which everything is killed and the test fails.
     """
     with tempfile.TemporaryDirectory(prefix="espalier-ranks-") as folder:
-        context = mp.start_processes(
-            _rank, (num_ranks, folder, work, arguments), nprocs=num_ranks, join=False, start_method="spawn"
-        )
+        # Two ranks cannot share a GPU through NCCL: where there are too few, they see none.
+        few = {"CUDA_VISIBLE_DEVICES": ""} if torch.cuda.device_count() < num_ranks else {}
+        with mock.patch.dict(os.environ, few):
+            context = mp.start_processes(
+                _rank, (num_ranks, folder, work, arguments), nprocs=num_ranks, join=False, start_method="spawn"
+            )
         deadline = time.monotonic() + seconds
         while not context.join(timeout=1.0):
             if time.monotonic() > deadline:

@@ -27,9 +27,7 @@ class Change:
 def stage_changes(old: StageConfig, new: StageConfig) -> Iterator[Change]:
     """The settings in which `new` differs, each by itself; lists count as one."""
     what = {
-        setting
-        for config in (old, new)
-        for setting, _ in _leaves(config.model_dump(mode="json", exclude=HOW_NOT_WHAT))
+        setting for config in (old, new) for setting, _ in _leaves(config.model_dump(mode="json", exclude=HOW_NOT_WHAT))
     }
     dumps = (config.model_dump(mode="json") for config in (old, new))
     for setting, before, after in value_changes(*dumps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 import torch
@@ -24,6 +25,14 @@ class HostCopies:
         self._chunks: list[Tensor] = []
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._done: torch.cuda.Event | None = None
+        self._preparation: threading.Thread | None = None
+
+    def prepare(self, fragments: Iterable[Fragment]) -> None:
+        """Begin to make buffers for what is like these, in a thread: pinning gigabytes takes seconds."""
+        if self._stream is not None and self._preparation is None:
+            num_bytes = sum(map(_room, _parts(fragments)))
+            self._preparation = threading.Thread(target=_make_room, args=(self._chunks, num_bytes), daemon=True)
+            self._preparation.start()
 
     def take(self, fragments: Iterable[Fragment]) -> list[Fragment]:
         """The same values on the host, in parts of at most a chunk. On a GPU they are there after `wait`.
@@ -32,6 +41,8 @@ class HostCopies:
         """
         if self._stream is None:
             return self._copy(fragments)
+        if self._preparation is not None:
+            self._preparation.join()
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             copies = self._copy(fragments)
@@ -49,7 +60,7 @@ class HostCopies:
             self._done.synchronize()
 
     def _copy(self, fragments: Iterable[Fragment]) -> list[Fragment]:
-        parts = [part for fragment in fragments for part in split(fragment, max_bytes=_CHUNK_BYTES)]
+        parts = _parts(fragments)
         place = _Places(self._chunks, num_bytes=sum(map(_room, parts)), pinned=self._stream is not None)
         copies = []
         for part in parts:
@@ -64,17 +75,35 @@ class _Places:
 
     def __init__(self, chunks: list[Tensor], *, num_bytes: int, pinned: bool) -> None:
         self._chunks, self._pinned = chunks, pinned
-        self._size = min(_CHUNK_BYTES, 2 ** max(num_bytes - 1, 1).bit_length())
+        self._size = _chunk_bytes(num_bytes)
         self._chunk, self._used = 0, 0
 
     def next(self, num_bytes: int) -> Tensor:
         if self._used + num_bytes > self._size:
             self._chunk, self._used = self._chunk + 1, 0
         if self._chunk == len(self._chunks):
-            self._chunks.append(torch.empty(self._size, dtype=torch.uint8, pin_memory=self._pinned))
+            self._chunks.append(_chunk(self._size, pinned=self._pinned))
         start = self._used
         self._used += num_bytes
         return self._chunks[self._chunk][start : start + num_bytes]
+
+
+def _make_room(chunks: list[Tensor], num_bytes: int) -> None:
+    size = _chunk_bytes(num_bytes)
+    for _ in range(-(-num_bytes // size)):
+        chunks.append(_chunk(size, pinned=True))
+
+
+def _chunk(num_bytes: int, *, pinned: bool) -> Tensor:
+    return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=pinned)
+
+
+def _chunk_bytes(num_bytes: int) -> int:
+    return min(_CHUNK_BYTES, 2 ** max(num_bytes - 1, 1).bit_length())
+
+
+def _parts(fragments: Iterable[Fragment]) -> list[Fragment]:
+    return [part for fragment in fragments for part in split(fragment, max_bytes=_CHUNK_BYTES)]
 
 
 def _room(fragment: Fragment) -> int:

@@ -67,8 +67,10 @@ class Prepared:
             order_seed=stream_seed(context.job.seed, "order"),
         )
 
-    def metrics(self) -> dict[str, Any]:
-        return {"parameters": num_parameters(self.lineage.model), "steps": self.num_steps}
+    def metrics(self, *, final_loss: float | None) -> dict[str, Any]:
+        """What the stage's result says; `final_loss` may be of an earlier attempt, or of no step at all."""
+        measured = {} if final_loss is None else {"final_loss": final_loss}
+        return {"parameters": num_parameters(self.lineage.model), "steps": self.num_steps, **measured}
 
     def cost(self, context: StageContext, *, seconds: float) -> Cost:
         """Of the whole stage: the student's forward and backward, the teacher's forward. Collective."""

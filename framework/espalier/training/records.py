@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 from espalier.objectives.terms import names_of
 from espalier.tracking.record import STEPS, StepLog, StepRecord
@@ -26,7 +25,6 @@ class StepRecorder:
         self._names = names_of(prepared.terms)
         self._step_tokens = context.config.batch.sequences * context.job.data.sequence_tokens
         self._log = StepLog(context.folder.path / STEPS) if context.world.is_rank_zero else None
-        self._last: StepRecord | None = None
         self._opened = self._since = time.time()
 
     @staticmethod
@@ -53,7 +51,7 @@ class StepRecorder:
         seconds, self._since = now - self._since, now
         if self._log is None:
             return
-        self._last = StepRecord(
+        record = StepRecord(
             stage=self._context.config.name,
             kind=self._context.config.kind,
             step=step,
@@ -70,8 +68,4 @@ class StepRecorder:
             tokens_per_second=self._step_tokens / seconds,
             peak_bytes=peak_bytes(self._context.world),
         )
-        self._log.append(self._last)
-
-    def metrics(self) -> dict[str, Any]:
-        """What the stage's result keeps of its steps."""
-        return {"final_loss": self._last.loss} if self._last else {}
+        self._log.append(record)

@@ -76,6 +76,8 @@ class Saver:
             StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
         """
         settings, control = self.context.config.checkpoint, self.context.control
+        if settings.in_background:
+            self._copies.prepare(fragments())
         stop, preempted = self._look()
         if not (last or stop or preempted or step % settings.every == 0):
             return

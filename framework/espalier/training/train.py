@@ -84,7 +84,7 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
                 state={"seconds": recorder.seconds, "updates": updates, "losses": guard.losses},
                 last=step + 1 == prepared.num_steps,
             )
-        metrics = prepared.metrics() | recorder.metrics()
+        metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None)
         cost = prepared.cost(context, seconds=recorder.seconds)
     return StageResult(stage.name, stage.kind, context.key, "done", saver.folder, metrics, cost)
 
