@@ -17,6 +17,7 @@ from espalier.tracking import payload
 from espalier.tracking.events import EventLog
 from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
+from espalier.tracking.record import STEPS, read_steps
 from espalier.tracking.results import read_results
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class Mirror:
     Calls may wait for the network: make them from a thread that nothing waits for.
     """
 
-    def __init__(self, run_folder: Path, events: EventLog) -> None:
+    def __init__(self, run_folder: Path, job: Job, events: EventLog) -> None:
         self._run_folder = run_folder
+        self._job = job
         self._events = events
         self._run: wandb.Run | None = None
         self._sent_step = 0
@@ -42,7 +44,7 @@ class Mirror:
     @staticmethod
     def open(run_folder: Path, job: Job, events: EventLog) -> Mirror:
         """Start or resume the W&B run named in the run's `run.json` (`wandb_id`)."""
-        mirror = Mirror(run_folder, events)
+        mirror = Mirror(run_folder, job, events)
         if job.tracking.wandb.mode != "off":
             mirror._guarded(lambda: mirror._start(job))
         return mirror
@@ -91,14 +93,24 @@ class Mirror:
     def _send(self, news: News) -> None:
         if self._run is None:
             return
+        if news.num_forgotten_steps and self._run.offline:
+            self._send_all_again(self._run)
         for record in news.steps:
-            if record.global_step > self._sent_step:  # a step taken again after a resume is there already
+            if record.global_step > self._sent_step:  # online, a step taken again keeps the value that was sent
                 self._run.log(payload.step_values(record))
                 self._sent_step = record.global_step
         finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
         self._stages |= dict.fromkeys(finished)
         for result in read_results(self._run_folder, finished).values():
             self._run.summary.update(payload.result_values(result))
+
+    def _send_all_again(self, run: wandb.Run) -> None:
+        """After steps were taken back: an offline run is a file, and is written anew with what survived."""
+        run.finish()
+        self._start(self._job)
+        for record in read_steps(self._run_folder / STEPS):
+            self._run.log(payload.step_values(record))
+            self._sent_step = record.global_step
 
     def _finish(self) -> None:
         if self._run is None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.manifest import Origin
-from espalier.checkpoint.manifest_file import discard, load_manifest
+from espalier.checkpoint.manifest import DamagedCheckpoint, Origin
+from espalier.checkpoint.manifest_file import discard, is_committed, load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
+from espalier.checkpoint.storage import Storage
 from espalier.checkpoint.write import RankFiles, SupersededAttempt, begin, commit, write_fragments
 from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
@@ -105,8 +106,19 @@ def _newest(context: StageContext) -> str | None:
     for name in storage.list(stage):
         folder = f"{stage}/{name}"
         if name.startswith("step-") and not (is_ours and folder <= str(found.folder)):
+            context.announce(f"removing {folder}: {_why_removed(storage, folder, context.key)}")
             discard(storage, folder)
     return found.folder if is_ours else None
+
+
+def _why_removed(storage: Storage, folder: str, key: str) -> str:
+    if not is_committed(storage, folder):
+        return "its save was not finished"
+    try:
+        same = load_manifest(storage, folder).state.get("key") == key
+    except DamagedCheckpoint:
+        same = True
+    return "it is damaged" if same else "it was made with other settings"
 
 
 def forget_older(context: StageContext, *, keep_latest: int) -> None:

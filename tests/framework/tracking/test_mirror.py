@@ -14,8 +14,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 from espalier.stages.result import Cost, StageResult
 from espalier.tracking import mirror as mirror_module
 from espalier.tracking.events import EVENTS, Event, EventLog, read_events
-from espalier.tracking.follow import News
+from espalier.tracking.follow import Follower, News
 from espalier.tracking.mirror import Mirror
+from espalier.tracking.record import STEPS, StepLog
 from framework.tracking.samples import job, run_folder, step
 
 CANARY = "canary" * 7
@@ -98,19 +99,26 @@ def test_an_offline_run_holds_steps_config_axis_and_results(folder):
     assert any("stages/nrows" in row for row in history(folder))
 
 
-def test_steps_taken_again_after_a_resume_are_sent_once(folder):
-    mirror = opened(folder)
-    mirror.receive(News(steps=tuple(step(n) for n in range(1, 6))))
-    mirror.receive(News(steps=tuple(step(n, attempt=2) for n in range(4, 8)), num_forgotten_steps=2))
+def test_steps_taken_again_are_there_once_with_the_value_that_survived(folder):
+    log, follower, mirror = StepLog(folder / STEPS), Follower(folder), opened(folder)
+    for number in range(1, 6):
+        log.append(step(number))
+    mirror.receive(follower.poll())
+    log.rewind("heal", 3)
+    for number in range(4, 7):
+        log.append(step(number, attempt=2))
+    mirror.receive(follower.poll())
+    log.append(step(7, attempt=2))
+    mirror.receive(follower.poll())
     mirror.close()
-    assert steps_sent(folder) == [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 2), (7, 2)]
+    assert steps_sent(folder) == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 2)]
 
 
 def test_a_mirror_that_starts_anew_leaves_one_offline_run_with_every_step_once(folder):
     program = f"""
 import os, signal
 from pathlib import Path
-from espalier.tracking.follow import News
+from espalier.tracking.follow import Follower, News
 from framework.tracking.samples import step
 from framework.tracking.test_mirror import opened
 opened(Path({str(folder)!r})).receive(News(steps=(step(1), step(2))))

@@ -15,7 +15,7 @@ from espalier.distributed.world import World
 from support.scenes import NAN, Scene, at, fresh, full_disk, outcome, play, prepare_ground, slow_disk
 from support.spawn import run_ranks
 
-SETTINGS = {"budget": {"steps": 12}, "checkpoint": {"every": 4, "keep_latest": 3}, "zero_level": "gradients"}
+SETTINGS = {"budget": {"steps": 12}, "checkpoint": {"every": 4, "keep_latest": 3}}
 SPIKE = {"guard.spike_ratio": 50}
 
 
