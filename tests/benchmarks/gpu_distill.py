@@ -1,6 +1,6 @@
 """The demo's distill stage on GPUs, through Ray: tokens/s, peak memory beside the plan's, loss curves of 1 and 2 GPUs.
 
-    python tests/benchmarks/gpu_distill.py MODEL_FOLDER TEXT_FOLDER [--steps 40] [--storage FOLDER]
+    python tests/benchmarks/gpu_distill.py MODEL_FOLDER TEXT_FOLDER [--steps 40] [--storage FOLDER] [--cases CASE ...]
 
 One job a number of workers, through the `espalier` command; its distill stages take the same steps from the same
 student and differ in zero levels, checkpointing and offload only.
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--storage", type=Path)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     asked = parser.parse_args()
     print("GPUs  case               tokens/s   per GPU  peak GiB  plan GiB  plan/peak  first loss  last loss  max diff")
     reference: list[float] = []
@@ -47,7 +48,7 @@ def main() -> None:
         storage.mkdir(parents=True, exist_ok=True)
         for workers in range(1, min(2, torch.cuda.device_count()) + 1):
             run = _run(storage, asked, workers)
-            for case in CASES:
+            for case in asked.cases:
                 losses = _row(run, workers, case, reference)
                 reference = reference or losses
 
@@ -107,7 +108,7 @@ def _job(storage: Path, asked: argparse.Namespace, workers: int) -> dict[str, An
                 "target": {"parameters": 106_000_000},
                 "calibration": {"samples": 64, "microbatch_sequences": 16},
             },
-            *(_distill(case, settings, asked.steps) for case, settings in CASES.items()),
+            *(_distill(case, CASES[case], asked.steps) for case in asked.cases),
         ],
     }
 

@@ -1,6 +1,6 @@
 """How long training waits for a save, beside torch.save and DCP's asynchronous save at its best settings.
 
-    python tests/benchmarks/save_stall.py [--layers 18] [--folder FOLDER] [--saves 3]
+    python tests/benchmarks/save_stall.py [--layers 18] [--folder FOLDER] [--saves 3] [--only TEXT]
 
 One GPU, one process, real steps (forward, backward, AdamW) of a Llama in bf16 with float32 masters and moments, which
 are what is saved: 12 bytes a parameter. The stall of a save is all the time by which the steps from its begin to the
@@ -108,12 +108,21 @@ class TorchSave:
     def close(self) -> None: ...
 
 
+class KeptStager(DefaultStager):
+    """One that keeps its buffers for the next save: torch 2.11's async_save closes its caller's after each."""
+
+    def close(self) -> None: ...
+
+    def close_at_last(self) -> None:
+        super().close()
+
+
 class Dcp:
     """torch.distributed.checkpoint.async_save: staged to pinned memory by a thread, beside the next step."""
 
     def __init__(self, state: dict[str, Tensor], *, staging: StagingOptions | None, process: bool) -> None:
         self._state, self._process = state, process
-        self._stager = DefaultStager(staging) if staging else None
+        self._stager = KeptStager(staging) if staging else None
         self._answer: Any = None
 
     def start(self, folder: Path) -> None:
@@ -140,7 +149,7 @@ class Dcp:
 
     def close(self) -> None:
         if self._stager is not None:
-            self._stager.close()
+            self._stager.close_at_last()
 
 
 def main() -> None:
@@ -150,6 +159,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--only", default="", help="methods whose name has this in it")
     asked = parser.parse_args()
     world = World.alone()
     config = _config(asked.layers, asked.hidden)
@@ -178,6 +188,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         for name, make in methods.items():
+            if asked.only not in name:
+                continue
             try:
                 _measure(name, make(), step, Path(place), asked.saves)
             except Exception as error:  # a peer that cannot run here is told of, and the others go on
