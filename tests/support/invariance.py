@@ -42,6 +42,7 @@ class Case:
     tied: bool = True
     teacher: str | None = None
     checkpointing: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,16 @@ def join(ranks: list[list[tuple[float, float, list[Any]]]]) -> list[Outcome]:
 
 def difference(one: Outcome, other: Outcome) -> float:
     """The largest relative difference in loss, norm, or any parameter's gradient."""
-    found = [abs(one.loss - other.loss) / abs(other.loss), abs(one.norm - other.norm) / other.norm]
+    found = [figures_apart(one, other)]
     assert one.gradients.keys() == other.gradients.keys()
     for name, gradient in other.gradients.items():
         found.append(float((one.gradients[name] - gradient).norm() / gradient.norm()))
     return max(found)
+
+
+def figures_apart(one: Outcome, other: Outcome) -> float:
+    """The largest relative difference in loss and norm."""
+    return max(abs(one.loss - other.loss) / abs(other.loss), abs(one.norm - other.norm) / other.norm)
 
 
 def sequences_of(microbatch: int, world: World) -> list[Batch]:
@@ -107,7 +113,7 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
     reader = StateReader.open(storage, "tied" if case.tied else "untied")
     terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
     microbatches = sequences_of(case.microbatch, world)
-    spec = EngineSpec(case.zero_level, torch.float32, _NO_CLIP, len(microbatches), case.checkpointing)
+    spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing)
     teacher = _teacher(storage, case, world)
     with (
         closing(teacher) if teacher else nullcontext(),

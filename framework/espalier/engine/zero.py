@@ -66,7 +66,9 @@ class ZeroEngine:
             self._engine.step()
         scales = [scale * self._world.size for scale in scales]
         total, sums = self._engine(batch, self._objective.use(batch, signal, scales))
-        self._engine.backward(total, scale_wrt_gas=False)
+        # A product, because the loss must not be the forward's output itself: DeepSpeed (0.19.8) has a hook on that,
+        # and at level optimizer in bfloat16 it divides by the number of microbatches whatever it is told here.
+        self._engine.backward(total * 1.0, scale_wrt_gas=False)
         self._accumulated += 1
         return sums
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from support.invariance import Case, Outcome, difference, join, save_models, steps_of
+from support.invariance import Case, Outcome, difference, figures_apart, join, save_models, steps_of
 from support.spawn import run_ranks
 
 _REFERENCE = Case("none", 8)
@@ -26,6 +27,7 @@ _TWO = [
     Case("parameters", 2, tied=False, teacher="parameters"),
     Case("none", 4, tied=False, teacher="parameters"),
 ]
+_ROUNDED = [Case(level, 2, dtype=torch.bfloat16) for level in ("none", "optimizer", "gradients", "parameters")]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, Case],
     root = tmp_path_factory.mktemp("models")
     save_models(root)
     found: dict[tuple[int, Case], Outcome] = {}
-    for ranks, cases in ((1, _ONE), (2, _TWO)):
+    for ranks, cases in ((1, [*_ONE, *_ROUNDED]), (2, [*_TWO, *_ROUNDED])):
         joined = join(run_ranks(steps_of, ranks, str(root), cases))
         found |= {(ranks, case): outcome for case, outcome in zip(cases, joined, strict=True)}
     return found
@@ -43,3 +45,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, Case],
 def test_agrees_with_one_process(outcomes: dict[tuple[int, Case], Outcome], ranks: int, case: Case) -> None:
     reference = outcomes[1, _REFERENCE_TAUGHT if case.teacher else _REFERENCE]
     assert difference(outcomes[ranks, case], reference) < 1e-5
+
+
+@pytest.mark.parametrize(("ranks", "case"), [(ranks, case) for ranks in (1, 2) for case in _ROUNDED])
+def test_agrees_in_bfloat16_up_to_rounding(outcomes: dict[tuple[int, Case], Outcome], ranks: int, case: Case) -> None:
+    assert figures_apart(outcomes[ranks, case], outcomes[1, _REFERENCE]) < 5e-3

@@ -1,0 +1,125 @@
+"""Scenes of the matrix with `espalier run` as a person gives it: the command, the head of its cluster, signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from espalier.stages.controller import ExitCode
+from support.kill import finish, num_steps, start
+from support.tiny import tiny_job, write_job
+
+_STEPS, _AT = 80, 12
+_END_SECONDS = 150.0
+
+
+def driver_killed(folder: Path) -> str:
+    """kill -9 the command; its cluster goes with it and the same command goes on."""
+    job, process = _under_way(folder, workers=2)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    killed_at = time.monotonic()
+    workers = [one for one in tree if _title(one, "RayTrainWorker")]
+    assert workers, "there was no worker"
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    seconds = time.monotonic() - killed_at
+    _end(tree)
+    assert not alive, f"{len(alive)} workers are alive after 60 s"
+    assert seconds <= 10, f"the last worker ended {seconds:.1f} s after the driver; allowed: 10"
+    return f"no worker after {seconds:.1f} s; the same command: {_again(job)}"
+
+
+def head_killed(folder: Path) -> str:
+    """kill -9 the process that a Ray cluster cannot do without."""
+    job, process = _under_way(folder, workers=2)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    next(one for one in tree if _title(one, "gcs_server")).kill()
+    killed_at = time.monotonic()
+    try:
+        code = process.wait(_END_SECONDS)
+    finally:
+        process.kill()
+        _end(tree)
+    text = f"exit code {code} after {time.monotonic() - killed_at:.0f} s; the same command: {_again(job)}"
+    assert code == ExitCode.RESUMABLE, f"{text}; expected exit code {ExitCode.RESUMABLE.value}"
+    return text
+
+
+def asked_once(folder: Path) -> str:
+    """One SIGINT: the state of that step is saved."""
+    return _asked(folder, signal.SIGINT, times=1)
+
+
+def asked_twice(folder: Path) -> str:
+    """A second one at once: nothing more is waited for."""
+    return _asked(folder, signal.SIGINT, times=2)
+
+
+def terminated(folder: Path) -> str:
+    """SIGTERM to the command."""
+    return _asked(folder, signal.SIGTERM, times=1)
+
+
+def _asked(folder: Path, number: signal.Signals, *, times: int) -> str:
+    job, process = _under_way(folder, workers=1)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.02)
+    asked_at = time.monotonic()
+    code = process.wait(_END_SECONDS)
+    seconds, steps = time.monotonic() - asked_at, num_steps(job.parent / "runs" / "tiny")
+    saved = sorted(path.parent.name for path in (job.parent / "runs/tiny/stages/heal").glob("step-*/manifest.json"))
+    text = f"{times} x {number.name}: exit code {code} after {seconds:.1f} s at step {steps}, saved {saved[-1]}"
+    assert code == ExitCode.RESUMABLE, text
+    if times == 1:
+        assert saved[-1] == f"step-{steps:08d}", text
+    return f"{text}; the same command: {_again(job, '--in-process')}"
+
+
+def _under_way(folder: Path, *, workers: int) -> tuple[Path, subprocess.Popen[str]]:
+    """A run that has taken some steps."""
+    stages = tiny_job(folder)["stages"]
+    stages[2] |= {"budget": {"steps": _STEPS}, "checkpoint": {"every": 5}}
+    job = write_job(folder, stages=stages, workers={"count": workers})
+    process = start(job, *(["--in-process"] if workers == 1 else []))
+    _wait_for(lambda: num_steps(folder / "runs" / "tiny") >= _AT, process)
+    return job, process
+
+
+def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _END_SECONDS
+    while not condition():
+        assert process.poll() is None, f"it ended by itself with {process.returncode}"
+        assert time.monotonic() < deadline, "it takes no steps"
+        time.sleep(0.005)
+
+
+def _again(job: Path, *arguments: str) -> str:
+    code = finish(job, *arguments)
+    assert code == ExitCode.DONE, f"the same command ended with {code}"
+    steps = num_steps(job.parent / "runs" / "tiny")
+    assert steps == _STEPS, f"{steps} steps are recorded of {_STEPS}"
+    return "done"
+
+
+def _title(process: psutil.Process, word: str) -> bool:
+    try:
+        return word in " ".join(process.cmdline()[:1])
+    except psutil.Error:
+        return False
+
+
+def _end(tree: list[psutil.Process]) -> None:
+    """Leave nothing of the cluster behind."""
+    for one in tree:
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(tree, timeout=10)
