@@ -121,7 +121,7 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
     ):
         report = take_step(engine, teacher, microbatches, terms=terms, lr=0.0, random=(0, 0), world=world)
         moments = [
-            (fragment.name, fragment.offset, fragment.values / (1 - BETA))
+            (fragment.name, fragment.offset, fragment.values.cpu() / (1 - BETA))
             for fragment in engine.fragments()
             if fragment.slot == "exp_avg"
         ]
