@@ -59,6 +59,7 @@ class Desk:
     async def sit_down(self, rank: int, chair: Chair) -> None:
         """A rank has started."""
         self._seated[rank] = chair
+        self._watch.sit_down(rank, time.monotonic())
 
     async def chairs(self) -> list[Chair]:
         """Where the ranks that have started are."""

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 from ray.types import ObjectRef
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -17,6 +17,7 @@ from espalier_cluster.ending import end_processes
 from espalier_cluster.watch import Hang
 
 _GRACE_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0
 
 
 class WorkerGroup:
@@ -52,7 +53,7 @@ class WorkerGroup:
 
     def is_seated(self) -> bool:
         """Whether all workers have started."""
-        return ray.get(self._desk.num_seated.remote()) == self._num_workers
+        return _answer(self._desk.num_seated.remote()) == self._num_workers
 
     def ask_to_stop(self) -> None:
         """Let the ranks save at the end of their step and end the order."""
@@ -60,12 +61,12 @@ class WorkerGroup:
 
     def hang(self) -> Hang | None:
         """Whether the order that is out hangs."""
-        return ray.get(self._desk.hang.remote())
+        return _answer(self._desk.hang.remote())
 
     def end(self) -> str:
         """Kill all workers, which first write down where they are; what was found about them."""
         self.give_up()
-        return end_processes(ray.get(self._desk.chairs.remote()))
+        return end_processes(_answer(self._desk.chairs.remote()))
 
     def ending(self) -> str | None:
         """Why Ray Train ended; None while it runs."""
@@ -83,10 +84,27 @@ class WorkerGroup:
     def leave(self) -> None:
         """Send the workers home; end those that do not go."""
         self.give_up()
-        with contextlib.suppress(RayActorError):
-            ray.get(self._desk.close.remote())
+        if not node_lives():
+            return  # with everything on it
+        with contextlib.suppress(RayError):
+            _answer(self._desk.close.remote())
         if not ray.wait([self._train], timeout=_GRACE_SECONDS)[0]:
             ray.cancel(self._train, force=True)
+
+
+def node_lives() -> bool:
+    """Whether the node that this process and its desk are on is still part of the cluster."""
+    own = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())
+
+
+def _answer(asked: ObjectRef) -> Any:
+    """The desk's answer.
+
+    Raises:
+        RayError: the desk died, or does not answer: Ray itself would wait for ever when its node is gone.
+    """
+    return ray.get(asked, timeout=_ANSWER_SECONDS)
 
 
 def _train(workers: WorkersConfig, run_folder: str, seat: dict[str, Any]) -> str:

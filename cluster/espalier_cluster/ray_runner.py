@@ -12,13 +12,13 @@ import threading
 import time
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 from ray.types import ObjectRef
 
 from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.group import WorkerGroup
+from espalier_cluster.group import WorkerGroup, node_lives
 from espalier_cluster.preflight import room_faults
 
 _log = logging.getLogger("espalier.cluster")
@@ -71,7 +71,7 @@ class RayRunner:
         group = self._open_group()
         try:
             outcome = self._await_outcome(group, group.carry_out(order))
-        except RayActorError as error:  # the desk sits on the driver's own node, so somebody ended it
+        except RayError as error:  # the desk sits on the driver's own node, so somebody ended it, or the node
             outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
         if isinstance(outcome, StageFailed):
             group.give_up()
@@ -100,6 +100,8 @@ class RayRunner:
         asked_at: float | None = None
         while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
             now = time.monotonic()
+            if not node_lives():
+                return StageFailed("stopped", "Ray's process on this machine died, and the cluster is out of reach")
             if ending := group.ending():
                 # The desk hears of a failure before Ray Train ends; here nobody could tell it.
                 heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]

@@ -31,11 +31,13 @@ class Watch:
     """Of one worker group. All times are one clock's, in seconds, and given: nothing in here waits.
 
     Workers wait for each other in collectives, so one that hangs soon holds all: the run hangs when every worker is
-    past the bound of its phase. One slow step, a compilation or a long save of a single worker is no hang.
+    past the bound of its phase. One slow step, a compilation or a long save of a single worker is no hang. A worker
+    that gives no sign of life counts as stuck too, but not by itself: a long call may hold the interpreter.
     """
 
     def __init__(self, num_workers: int, *, least_seconds: float) -> None:
         self._num_workers, self._least_seconds = num_workers, least_seconds
+        self._seated: dict[int, float] = {}
         self._heard: dict[int, tuple[Pulse, float]] = {}
         self._began = 0.0
 
@@ -44,17 +46,28 @@ class Watch:
         self._heard.clear()
         self._began = now
 
+    def sit_down(self, rank: int, now: float) -> None:
+        """A worker has started and will give signs of life from here on."""
+        self._seated[rank] = now
+
     def hear(self, rank: int, pulse: Pulse, now: float) -> None:
         """A worker's sign of life has come."""
         self._heard[rank] = (pulse, now)
 
     def hang(self, now: float) -> Hang | None:
         """Whether nobody gets on any more."""
-        if len(self._heard) < self._num_workers:
+        if len(self._seated) < self._num_workers:
             return None
         ages = {rank: pulse.seconds + now - at for rank, (pulse, at) in self._heard.items()}
-        for rank, (pulse, _) in self._heard.items():
-            if ages[rank] <= pulse.bound_seconds(least=self._least_seconds):
-                return None
-        silent = tuple(rank for rank, (_, at) in sorted(self._heard.items()) if now - at > self._least_seconds / 2)
-        return Hang(min(ages.values()), {rank: pulse.phase for rank, (pulse, _) in self._heard.items()}, silent)
+        overdue = {rank for rank, (pulse, _) in self._heard.items() if ages[rank] > self._bound(pulse)}
+        silent = {rank for rank in self._seated if now - self._last_sign(rank) > self._least_seconds}
+        if not overdue or len(overdue | silent) < self._num_workers:
+            return None
+        phases = {rank: self._heard[rank][0].phase if rank in self._heard else "its start" for rank in self._seated}
+        return Hang(min(ages[rank] for rank in overdue), phases, tuple(sorted(silent)))
+
+    def _bound(self, pulse: Pulse) -> float:
+        return pulse.bound_seconds(least=self._least_seconds)
+
+    def _last_sign(self, rank: int) -> float:
+        return self._heard[rank][1] if rank in self._heard else max(self._began, self._seated[rank])

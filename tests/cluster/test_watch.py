@@ -1,0 +1,176 @@
+"""When a run hangs and when it is only slow: signs of life on a clock of our own, no process and no waiting."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractContextManager
+from unittest import mock
+
+import pytest
+
+from espalier.stages.control import Control
+from espalier_cluster.watch import Hang, Watch
+
+LEAST, BEAT = 10.0, 0.5
+
+
+class Bench:
+    """Workers that wait for each other at the end of every step, and the watch that hears them.
+
+    Attributes:
+        silent: ranks that give no sign of life.
+        alarms: what the watch said, by when it was asked.
+    """
+
+    def __init__(self, num_workers: int = 2) -> None:
+        self.now = 1000.0
+        self.alarms: list[tuple[float, Hang]] = []
+        self.silent: set[int] = set()
+        with self.clock():
+            self.controls = [Control() for _ in range(num_workers)]
+        self.watch = Watch(num_workers, least_seconds=LEAST)
+        for rank in range(num_workers):
+            self.watch.sit_down(rank, self.now)
+        self.watch.begin(self.now)
+        self._next_beat = self.now
+
+    def clock(self) -> AbstractContextManager[object]:
+        return mock.patch("time.monotonic", lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; the watch is asked just before each sign of life, when it knows least."""
+        end = self.now + seconds
+        while self._next_beat <= end:
+            self.now = self._next_beat
+            if hang := self.watch.hang(self.now):
+                self.alarms.append((self.now, hang))
+            for rank, control in enumerate(self.controls):
+                if rank not in self.silent:
+                    with self.clock():
+                        self.watch.hear(rank, control.pulse(), self.now)
+            self._next_beat += BEAT
+        self.now = end
+
+    def beat(self, *phases: str) -> None:
+        """Each worker begins the phase at its place; one phase is everybody's."""
+        with self.clock():
+            for control, phase in zip(self.controls, phases * len(self.controls), strict=False):
+                control.beat(phase)
+
+    def step(self, *seconds: float) -> None:
+        """One step, in which each worker takes its own time and waits for the slowest."""
+        self.wait(max(seconds))
+        self.beat("step")
+
+    def seconds_to_alarm(self, *, at_most: float) -> float:
+        """Wait for the first alarm."""
+        began = self.now
+        self.wait(at_most)
+        assert self.alarms, f"no alarm within {at_most} s"
+        return self.alarms[0][0] - began
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def train(bench: Bench, *, usual: float, steps: int = 20) -> None:
+    bench.beat("step")
+    for _ in range(steps):
+        bench.step(usual, usual)
+
+
+@pytest.mark.parametrize("usual", [0.05, 3.0])
+def test_a_thousand_healthy_steps_give_no_alarm(bench: Bench, usual: float) -> None:
+    draw = random.Random(7)
+    for step in range(1000):
+        one, other = (usual * draw.uniform(0.7, 1.4) for _ in range(2))
+        if step == 0:
+            bench.beat("opening")
+            bench.wait(600)  # one worker compiles, the other waits for it
+        elif step % 100 == 50:
+            one *= 5
+        elif step % 100 == 70:  # one saves for long, the other is in the collective behind it
+            bench.beat("save", "step")
+            bench.wait(120)
+        elif step == 555:
+            bench.beat("evaluation")
+            bench.wait(1500)
+        bench.step(one, other)
+    assert bench.alarms == []
+
+
+@pytest.mark.parametrize(("usual", "bound"), [(0.05, LEAST), (3.0, 30.0)])
+def test_a_worker_that_is_stopped_or_lets_no_thread_run_is_found_and_named(
+    bench: Bench, usual: float, bound: float
+) -> None:
+    train(bench, usual=usual)
+    bench.silent = {1}
+    assert bound < bench.seconds_to_alarm(at_most=bound + 2) <= bound + 2 * BEAT
+    _, hang = bench.alarms[0]
+    assert hang.silent == (1,)
+    assert hang.seconds == pytest.approx(bound, abs=2 * BEAT)
+    assert "no sign of life from 1" in str(hang) and "worker 0 in step" in str(hang)
+
+
+def test_a_skipped_collective_is_found_though_every_worker_lives(bench: Bench) -> None:
+    train(bench, usual=0.05)
+    assert bench.seconds_to_alarm(at_most=LEAST + 2) <= LEAST + 2 * BEAT
+    assert bench.alarms[0][1].silent == ()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_worker_that_gets_on_is_no_hang(bench: Bench, rank: int) -> None:
+    train(bench, usual=0.05)
+    for _ in range(40):
+        bench.wait(1.0)
+        with bench.clock():
+            bench.controls[rank].beat("step")
+    assert bench.alarms == []
+
+
+def test_the_bound_follows_the_steps_that_came_last(bench: Bench) -> None:
+    train(bench, usual=4.0, steps=100)
+    train(bench, usual=0.05, steps=70)
+    assert bench.seconds_to_alarm(at_most=50) <= LEAST + 2 * BEAT
+
+
+def test_a_phase_is_known_after_five_times(bench: Bench) -> None:
+    usual = []
+    bench.beat("save")
+    for _ in range(6):
+        with bench.clock():
+            usual.append(bench.controls[0].pulse().usual_seconds)
+        bench.wait(2.0)
+        bench.beat("save")
+    assert usual == [None] * 5 + [2.0]
+
+
+def test_patience_with_an_unknown_phase_ends_after_half_an_hour(bench: Bench) -> None:
+    bench.beat("evaluation")
+    assert 1800 <= bench.seconds_to_alarm(at_most=1900) <= 1800 + 2 * BEAT
+
+
+def test_what_was_heard_before_an_order_does_not_count_for_it(bench: Bench) -> None:
+    train(bench, usual=0.05)
+    bench.wait(9.5)
+    bench.watch.begin(bench.now)
+    bench.now += 5
+    assert bench.watch.hang(bench.now) is None
+
+
+def test_a_worker_that_is_stopped_before_its_first_sign_in_an_order_is_found_too(bench: Bench) -> None:
+    bench.silent = {1}
+    bench.watch.begin(bench.now)
+    train(bench, usual=0.1)
+    assert not bench.alarms
+    assert bench.seconds_to_alarm(at_most=12) <= LEAST + 2 * BEAT
+    assert bench.alarms[0][1].silent == (1,)
+
+
+def test_a_group_that_is_not_complete_does_not_hang() -> None:
+    watch = Watch(2, least_seconds=LEAST)
+    watch.sit_down(0, 0.0)
+    watch.begin(0.0)
+    assert watch.hang(10_000.0) is None
