@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOB := jobs/quickstart/prune_then_distill.yaml
 
-.PHONY: demo test lint setup fetch clean
+.PHONY: demo test faults lint setup fetch clean
 
 demo: fetch
 	$(BIN)/espalier plan $(JOB)
@@ -13,6 +13,11 @@ demo: fetch
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow"
+
+# Long: every fault of the matrix, then runs killed at points drawn by seed.
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from espalier.checkpoint.manifest_file import load_manifest
+from espalier.checkpoint.manifest_file import discard, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import latest, stage_folder
 from espalier.checkpoint.storage import Storage
@@ -58,9 +58,10 @@ def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
 
 def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
     names = [one.name for one in prepared.plan.stages]
-    for newer in sorted(checkpoint.parent.glob("step-*")):
-        if newer.name > checkpoint.name:
-            _remove(newer)
+    storage, stage = state_storage(folder.path, prepared.job), stage_folder(checkpoint.parent.name)
+    for name in storage.list(stage):
+        if name.startswith("step-") and name > checkpoint.name:
+            discard(storage, f"{stage}/{name}")
     for later in names[names.index(checkpoint.parent.name) :]:
         _remove(folder.stage(later) / "result.json")
 

@@ -78,6 +78,8 @@ def run_tests(rows: Sequence[Seen], report: Path) -> None:
     if not wanted:
         return
     chosen = [node for node in _collect(wanted) if any(node.startswith(t) for seen in rows for t in seen.row.tests)]
+    if not chosen:  # without a name pytest would run all there is
+        raise RuntimeError(f"pytest finds none of the tests in {', '.join(wanted)}")
     _pytest(*chosen, f"--junitxml={report}")
     cases = {_node(case): case for case in ElementTree.parse(report).iter("testcase")}
     for seen in rows:
@@ -86,8 +88,9 @@ def run_tests(rows: Sequence[Seen], report: Path) -> None:
 
 
 def play_scenes(rows: Iterable[Seen], folder: Path) -> None:
-    """Those that need Ray, on one cluster."""
+    """Those that need Ray, on one cluster; last those that hit Ray's own processes, which may keep its room."""
     scenes = [(seen, scene) for seen in rows for scene in seen.row.scenes]
+    scenes.sort(key=lambda one: bool(one[1].kills))
     if not scenes:
         return
     folder.mkdir()
@@ -106,7 +109,7 @@ def print_table(rows: Sequence[Seen]) -> None:
     print(f"{'seconds':>8}  {'ok':<9}seen")
     for seen in rows:
         row = seen.row
-        lines = [*seen.lines, *([f"left out: {row.left_out}"] if row.left_out else [])]
+        lines = [*seen.lines, *([f"left out: {row.left_out}"] if row.left_out else [])] or ["nothing"]
         print(f"{row.name:<4}{row.injected:<58}{row.expected:<56}{seen.seconds:>8.1f}  {seen.verdict:<9}{lines[0]}")
         for line in lines[1:]:
             print(f"{'':<{sum(widths) + 19}}{line}")
@@ -115,7 +118,8 @@ def print_table(rows: Sequence[Seen]) -> None:
 
 
 def _collect(files: Sequence[str]) -> list[str]:
-    found = _pytest(*files, "--collect-only", "-q", capture=True).stdout.splitlines()
+    # One -q prints names; the settings of this repository bring another, with which there are only counts.
+    found = _pytest("-o", "addopts=", "--collect-only", *files, capture=True).stdout.splitlines()
     return [line for line in found if "::" in line]
 
 

@@ -10,7 +10,7 @@ from espalier.stages.controller import ExitCode
 from faults import scenes_command, scenes_storage
 from faults.scenes_ray import RayScene
 
-_HANG = 10.0 + 3.0  # the bound, a sign of life, and a look at each end
+_HANG = 10.0 + 1.5  # the bound, a sign of life every half second, a look every half second
 _SAVES = "tests/framework/checkpoint/test_checkpoint_"
 _DAYS = "tests/framework/training/test_hard_days.py::test_"
 _RUNNER = "tests/cluster/test_ray_runner.py::test_"
@@ -72,7 +72,13 @@ ROWS: tuple[Row, ...] = (
             f"{_NODES}waiting_for_a_node_ends_when_patience_does",
         ),
     ),
-    Row("P5", "kill -9 of the cluster's head (GCS)", "exit code 75; goes on", plays=(scenes_command.head_killed,)),
+    Row(
+        "P5",
+        "kill -9 of the cluster's head (GCS)",
+        "done without it, or exit code 75 and goes on",
+        plays=(scenes_command.head_killed,),
+        left_out="a stage that outlasts Ray's own patience with a lost head; this one is done before",
+    ),
     Row(
         "P6",
         "sys.exit(0), sys.exit(3), abort, segmentation fault",

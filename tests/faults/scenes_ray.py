@@ -21,7 +21,9 @@ from espalier_cluster.embedded import cluster
 from espalier_cluster.silence import silenced
 
 WORKERS = WorkersConfig(count=2)
-RETRY = RetryConfig(backoff_seconds=0.1)
+RETRY = RetryConfig(backoff_seconds=0.1, grace_seconds=5.0)
+LIMIT_SECONDS = 180.0
+"""After which a scene that comes to no end is told to stop, and has failed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class RayScene:
     Attributes:
         fault: as `faults.work` knows it.
         causes: of the failures that the controller is told of, in turn.
-        within: seconds from the fault to the first of them.
+        within: seconds from the fault until it is noticed.
         says: what the first message has to name.
         kills: words of the title of a process that is killed from outside, when the work has got to the fault.
     """
@@ -62,7 +64,8 @@ class RayGround:
         from espalier_cluster.ray_runner import RayRunner  # Ray reads its environment on import
 
         self._folder = folder
-        self._runner = RayRunner(WORKERS, str(folder), work="faults.work:serve", retry=RETRY)
+        self._stop = threading.Event()
+        self._runner = RayRunner(WORKERS, str(folder), work="faults.work:serve", stop=self._stop, retry=RETRY)
 
     @staticmethod
     @contextmanager
@@ -90,9 +93,13 @@ class RayGround:
             threading.Thread(target=_kill_when_hit, args=(folder / "hit", scene.kills), daemon=True).start()
         told = _Told()
         surroundings = Surroundings(on_event=told)
+        self._stop.clear()
+        limit = threading.Timer(LIMIT_SECONDS, self._stop.set)
+        limit.start()
         stop = carry_out(
             plan, self._runner, run_folder=str(folder), earlier=Progress({}), retry=RETRY, surroundings=surroundings
         )
+        limit.cancel()
         return _judge(scene, folder / "hit", told, stop.code)
 
 
@@ -100,7 +107,8 @@ def _judge(scene: RayScene, hit: Path, told: _Told, code: ExitCode) -> str:
     causes = tuple(failure.cause for failure in told.failures)
     seen = f"{scene.fault}: "
     if causes:
-        seconds = told.at[0] - float(hit.read_text())
+        # A hang is told after the workers have said where they were and are ended.
+        seconds = told.failures[0].silent_seconds or told.at[0] - float(hit.read_text())
         seen += f"{', '.join(causes)} after {seconds:.2f} s, then "
         assert seconds <= scene.within, f"{seen}: later than {scene.within:g} s"
         message = told.failures[0].message

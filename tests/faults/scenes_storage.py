@@ -1,4 +1,4 @@
-"""Scenes of the matrix in which a disk fails while a stage saves: what passes is tried again, the rest stops the run."""
+"""A disk that fails while a stage saves: what passes is tried again, the rest stops the run."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 
-HIT_STEP = 15
+HIT_STEP = 60  # so that each worker has given signs of life: they come every half second
 _STEPS = {"slow": 1000, "desk": 1500, "train": 1500}
 _SLOW_STEPS, _PAUSES = {100, 400, 700}, {30: 4.0, 600: 6.0}
 
@@ -26,7 +26,7 @@ def serve(order: StageOrder, control: Control) -> StageResult:
     """Steps of 20 ms; on the first attempt something happens to the ranks that the fault is of."""
     rank = dist.get_rank()
     total = torch.tensor([0])
-    for step in range(1, _STEPS.get(order.stage, 40) + 1):
+    for step in range(1, _STEPS.get(order.stage, 100) + 1):
         control.beat("step")
         time.sleep(0.1 if order.stage == "slow" and step in _SLOW_STEPS else 0.02)
         if order.stage == "slow" and rank == 1:
@@ -44,8 +44,9 @@ def serve(order: StageOrder, control: Control) -> StageResult:
 
 def _hit(order: StageOrder, rank: int) -> None:
     ranks, happens = _FAULTS.get(order.stage, ((), _nothing))
-    if rank in ranks or (rank == 0 and order.stage in _STEPS):
-        Path(order.run_folder, "hit").write_text(str(time.time()))
+    first = Path(order.run_folder, "hit")
+    if not first.exists() and (rank in ranks or (rank == 0 and order.stage in _STEPS)):
+        first.write_text(str(time.time()))
     if rank in ranks:
         happens()
 
