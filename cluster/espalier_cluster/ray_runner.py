@@ -105,7 +105,8 @@ class RayRunner:
             if ending := group.ending():
                 # The desk hears of a failure before Ray Train ends; here nobody could tell it.
                 heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
-                return ray.get(answer) if heard else StageFailed("worker_lost", f"Ray Train ended: {ending}")
+                # Nobody is left who would take its workers' place back, so another group would wait for it for ever.
+                return ray.get(answer) if heard else StageFailed("stopped", f"Ray Train ended: {ending}")
             if self._stop.is_set() and asked_at is None:
                 asked_at = now
                 group.ask_to_stop()

@@ -75,7 +75,7 @@ class Saver:
         Raises:
             StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
         """
-        settings, control = self.context.config.checkpoint, self.context.control
+        settings = self.context.config.checkpoint
         if settings.in_background:
             self._copies.prepare(fragments())
         stop, preempted = self._look()
@@ -90,7 +90,6 @@ class Saver:
         else:
             text = f"no checkpoint at step {step}: that of step {self._save.step} is still being written"
             self.context.announce(text)
-        control.beat("save")
         if stop or preempted:
             raise StageFailed("stopped" if stop else "preempted", f"stopped after step {step}, which is saved")
 
@@ -100,6 +99,8 @@ class Saver:
         Raises:
             StageFailed: a file could not be written, and that is not to be borne.
         """
+        if self._save is not None:
+            self.context.control.beat(f"the end of a save of {self.context.config.name}")
         while self._save is not None:
             if self._save.thread is not None:
                 self._save.thread.join()
@@ -112,6 +113,7 @@ class Saver:
 
     def _begin(self, step: int, fragments: Callable[[], Iterable[Fragment]], state: Mapping[str, Any]) -> None:
         context, began = self.context, time.time()
+        context.control.beat(f"the copy for a save of {context.config.name}")
         save = _Save(step, step_folder(context.config.name, step), state)
         if context.world.is_rank_zero:
             context.times.mark("saving", context.config.name, step, time=began)

@@ -48,6 +48,7 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
         if world.is_rank_zero:
             context.times.mark("working", stage.name, prepared.first_step)
         for step in range(prepared.first_step, prepared.num_steps):
+            context.control.beat(f"a step of {stage.name}")
             lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
             if step + 1 not in left_out.steps:
                 microbatches = window(
@@ -77,7 +78,6 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
                     raise
                 updates += 1
                 recorder.write(step + 1, report, lr=lr)
-            context.control.beat("step")
             saver.after_step(
                 step + 1,
                 engine.fragments,
