@@ -15,6 +15,8 @@ from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.watch import Hang, Watch
 
+_LATENCY_SECONDS = 1.0  # of a sign of life and of the driver's look: a hang is found within `hang_seconds`
+
 
 @dataclass(frozen=True)
 class Chair:
@@ -39,7 +41,7 @@ class Desk:
         self._reported: dict[int, StageResult] = {}
         self._failure: StageFailed | None = None
         self._closed = False
-        self._watch = Watch(num_workers, least_seconds=hang_seconds)
+        self._watch = Watch(num_workers, least_seconds=max(hang_seconds - _LATENCY_SECONDS, hang_seconds / 2))
         self._is_stopping = False
         self._changed = asyncio.Condition()
 

@@ -14,7 +14,8 @@ Damage = Callable[[Path, float, Path], None]
 
 def flip(file: Path, place: float, other: Path) -> None:
     data = bytearray(file.read_bytes())
-    data[int(place * len(data))] ^= 1
+    if data:  # an earlier damage may have left nothing to flip
+        data[int(place * len(data))] ^= 1
     file.write_bytes(data)
 
 
