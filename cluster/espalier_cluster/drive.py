@@ -235,7 +235,9 @@ def _say(console: Console, stop: Stop, folder: RunFolder) -> None:
     if stop.code is ExitCode.DONE:
         console.print(f"done; the report is {folder.path / 'report.html'}", soft_wrap=True)
     elif stop.code is ExitCode.RESUMABLE:
-        console.print(f"stopped ({stop.reason}); the same command goes on from the last checkpoint", soft_wrap=True)
+        console.print(
+            f"stopped ({stop.reason}); the same command goes on from the last checkpoint", markup=False, soft_wrap=True
+        )
     else:
         console.print(stop.reason, style="red", markup=False, soft_wrap=True)
         if (folder.path / "failure.txt").exists():

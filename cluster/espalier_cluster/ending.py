@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier_cluster.desk import Chair
@@ -24,12 +24,13 @@ _PATIENCE_SECONDS = 15.0
 
 
 def dump_on_signal(path: Path) -> None:
-    """From now on a signal makes this process write the Python stacks of all its threads to `path`.
+    """From now on a signal makes this process add the Python stacks of all its threads to `path`.
 
-    The handler is C and waits for nothing, so it also works while a thread holds the interpreter's lock.
+    The handler is C and waits for nothing, so it also works while a thread holds the interpreter's lock. What an
+    earlier process left there stays: its successor starts before anybody has read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")  # stays open as long as the process lives: the handler writes to its descriptor
+    file = path.open("a")  # stays open as long as the process lives: the handler writes to its descriptor
     faulthandler.register(_DUMP_SIGNAL, file=file, all_threads=True)
 
 
@@ -48,7 +49,7 @@ def end_processes(chairs: Sequence[Chair]) -> str:
         answers.append(task.remote([(chair.rank, chair.pid) for chair in there]))
     found = []
     for answer in answers:
-        with contextlib.suppress(RayError, GetTimeoutError):
+        with contextlib.suppress(RayError):
             found += ray.get(answer, timeout=_PATIENCE_SECONDS)
     return "; ".join(found)
 

@@ -86,6 +86,8 @@ def test_a_stopped_worker_is_found_out_and_every_worker_says_where_it_was(runner
     pid = Path(run_folder, "pid-1").read_text()
     assert f"worker 1 was stopped from outside (process {pid})" in failure.message
     assert "_take_steps" in Path(run_folder, "logs", "stacks", "worker-0.txt").read_text()
+    assert runner.run(StageOrder(run_folder, "after", 1)).metrics["sum"] == 1 + 2
+    assert "_take_steps" in Path(run_folder, "logs", "stacks", "worker-0.txt").read_text(), "the next group keeps them"
     psutil.wait_procs([psutil.Process(int(pid))] if psutil.pid_exists(int(pid)) else [], timeout=10)
     assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
 

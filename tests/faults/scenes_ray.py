@@ -125,5 +125,4 @@ def _kill_when_hit(hit: Path, title: str) -> None:
     for process in psutil.Process().children(recursive=True):
         if title in process.name() or title in " ".join(process.cmdline()[:1]):
             hit.write_text(str(time.time()))
-            process.kill()
-            return
+            process.kill()  # all of that title: one of an earlier scene may be on its way out

@@ -79,7 +79,8 @@ class _Places:
         self._chunk, self._used = 0, 0
 
     def next(self, num_bytes: int) -> Tensor:
-        if self._used + num_bytes > self._size:
+        # Chunks are as large as they were needed when they were made: the first save may lack moments.
+        while self._chunk < len(self._chunks) and self._used + num_bytes > self._chunks[self._chunk].numel():
             self._chunk, self._used = self._chunk + 1, 0
         if self._chunk == len(self._chunks):
             self._chunks.append(_chunk(self._size, pinned=self._pinned))
