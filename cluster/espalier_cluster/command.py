@@ -41,6 +41,9 @@ def main() -> None:
         for fault in refused.faults:
             console.print(f"refused: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.REFUSED) from None
+    except OSError as error:  # a disk or a store; its message names the file
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(ExitCode.ERROR) from None
 
 
 @app.command()

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from espalier import __version__
 from espalier.checkpoint.lock import RunLock
-from espalier.checkpoint.places import state_storage
+from espalier.checkpoint.places import require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
@@ -65,6 +65,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     job, folder = prepared.job, RunFolder.of(prepared.job)
     folder.path.mkdir(parents=True, exist_ok=True)
     with RunLock(folder.path / "lock", job=job.name), silenced(verbose=how.verbose):
+        if job.checkpoints is not None:
+            require_usable(state_storage(folder.path, job), job)
         _write_down(prepared, folder)
         events = EventLog(folder.path / EVENTS)
         names = [stage.name for stage in prepared.plan.stages]

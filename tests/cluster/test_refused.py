@@ -154,3 +154,11 @@ def test_a_run_that_another_process_holds(root: Path) -> None:
 def test_a_report_of_what_is_no_run(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["report", str(tmp_path / "nowhere")])
     assert isinstance(outcome.exception, RefusedInput) and "plan.json" in str(outcome.exception)
+
+
+def test_a_place_for_states_that_cannot_be_written_to(root: Path) -> None:
+    job = write_job(root, name="elsewhere", checkpoints="/proc/nowhere")
+    outcome = CliRunner().invoke(app, ["run", str(job), "--in-process"])
+    assert isinstance(outcome.exception, RefusedInput)
+    assert "`checkpoints`" in str(outcome.exception) and "can be written to" in str(outcome.exception)
+    assert not (root / "runs" / "elsewhere" / "stages").exists()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from espalier.checkpoint.storage import LocalStorage, Storage
+from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 
 
@@ -19,3 +21,22 @@ def state_storage(run_folder: Path, job: Job) -> Storage:
     from espalier.checkpoint.object_storage import open_storage  # brings fsspec, which few runs need
 
     return open_storage(f"{job.checkpoints.rstrip('/')}/{job.name}")
+
+
+def require_usable(storage: Storage, job: Job) -> None:
+    """Write, read and remove a small file where the job's states are going to be.
+
+    Raises:
+        RefusedInput: that cannot be done; says why.
+    """
+    probe = f".probe-{secrets.token_hex(8)}"
+    try:
+        storage.make_folder(".")
+        storage.publish(probe, b"espalier")
+        storage.read_bytes(probe, max_bytes=8)
+        storage.remove(probe)
+    except OSError as error:
+        allowed = (
+            f"a place that can be written to; look at its name, its room, and the keys in the environment ({error})"
+        )
+        raise RefusedInput([Fault("checkpoints", job.checkpoints, allowed)]) from None
