@@ -156,9 +156,9 @@ def test_a_report_of_what_is_no_run(tmp_path: Path) -> None:
     assert isinstance(outcome.exception, RefusedInput) and "plan.json" in str(outcome.exception)
 
 
-def test_a_place_for_states_that_cannot_be_written_to(root: Path) -> None:
-    job = write_job(root, name="elsewhere", checkpoints="/proc/nowhere")
+def test_a_place_for_states_that_cannot_be_written_to(tmp_path: Path) -> None:
+    job = write_job(tmp_path, name="elsewhere", checkpoints="/proc/nowhere")
     outcome = CliRunner().invoke(app, ["run", str(job), "--in-process"])
     assert isinstance(outcome.exception, RefusedInput)
     assert "`checkpoints`" in str(outcome.exception) and "can be written to" in str(outcome.exception)
-    assert not (root / "runs" / "elsewhere" / "stages").exists()
+    assert not (tmp_path / "runs" / "elsewhere" / "stages").exists()

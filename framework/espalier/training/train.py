@@ -38,46 +38,23 @@ def run(context: StageContext) -> StageResult:
 
 
 def _train(context: StageContext, left_out: LeftOut) -> StageResult:
-    stage, world = context.config, context.world
-    prepared = Prepared.of(context)
-    guard = Guard(stage.guard, prepared.losses)
-    updates = prepared.updates
+    """From where the stage stands to its end.
+
+    Raises:
+        BadStep: on every worker; nothing of it is saved.
+    """
+    stage, prepared = context.config, Prepared.of(context)
+    guard, updates = Guard(stage.guard, prepared.losses), prepared.updates
     saver = Saver(context, prepared.lineage, prepared.start.folder)
     with _models(context, prepared) as (engine, teacher), closing(saver):
         recorder = StepRecorder.open(context, prepared)
-        if world.is_rank_zero:
+        if context.world.is_rank_zero:
             context.times.mark("working", stage.name, prepared.first_step)
         for step in range(prepared.first_step, prepared.num_steps):
             context.control.beat(f"a step of {stage.name}")
-            lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
             if step + 1 not in left_out.steps:
-                microbatches = window(
-                    prepared.sequences,
-                    step,
-                    seed=prepared.order_seed,
-                    batch=stage.batch,
-                    rank=world.rank,
-                    num_ranks=world.size,
-                )
-                with blamed_on(step + 1, microbatches):
-                    report = take_step(
-                        engine,
-                        teacher,
-                        microbatches,
-                        terms=prepared.terms,
-                        lr=lr,
-                        random=(context.job.seed, step),
-                        world=world,
-                        before_update=saver.hold_update,
-                    )
-                try:
-                    guard.check(step + 1, report)
-                except BadStep as bad:
-                    bad.samples = sorted(chain.from_iterable(world.gather(sample_ids(microbatches))))
-                    saver.finish()  # what is being saved is of an earlier step, and good
-                    raise
+                _take(context, prepared, step, models=(engine, teacher), saver=saver, guard=guard, recorder=recorder)
                 updates += 1
-                recorder.write(step + 1, report, lr=lr)
             saver.after_step(
                 step + 1,
                 engine.fragments,
@@ -87,6 +64,46 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
         metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None)
         cost = prepared.cost(context, seconds=recorder.seconds)
     return StageResult(stage.name, stage.kind, context.key, "done", saver.folder, metrics, cost)
+
+
+def _take(
+    context: StageContext,
+    prepared: Prepared,
+    step: int,
+    *,
+    models: tuple[Engine, FrozenModel | None],
+    saver: Saver,
+    guard: Guard,
+    recorder: StepRecorder,
+) -> None:
+    """Draw the samples of a step, learn from them, look at what came of it, write it down."""
+    stage, world = context.config, context.world
+    microbatches = window(
+        prepared.sequences,
+        step,
+        seed=prepared.order_seed,
+        batch=stage.batch,
+        rank=world.rank,
+        num_ranks=world.size,
+    )
+    lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
+    with blamed_on(step + 1, microbatches):
+        report = take_step(
+            *models,
+            microbatches,
+            terms=prepared.terms,
+            lr=lr,
+            random=(context.job.seed, step),
+            world=world,
+            before_update=saver.hold_update,
+        )
+    try:
+        guard.check(step + 1, report)
+    except BadStep as bad:
+        bad.samples = sorted(chain.from_iterable(world.gather(sample_ids(microbatches))))
+        saver.finish()  # what is being saved is of an earlier step, and good
+        raise
+    recorder.write(step + 1, report, lr=lr)
 
 
 @contextmanager
