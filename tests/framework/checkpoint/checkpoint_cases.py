@@ -11,7 +11,7 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Manifest, Origin
-from espalier.checkpoint.storage import Bytes, LocalStorage
+from espalier.checkpoint.storage import Bytes, LocalStorage, Storage
 from espalier.checkpoint.write import begin, commit, write_fragments
 
 SHAPES = {"body.weight": (5, 7), "body.bias": (11,), "scale": ()}
@@ -116,3 +116,22 @@ class StoppingStorage(LocalStorage):
         effect()
         if stops:
             raise Stopped
+
+
+def calls_of(storage: Storage, path: str) -> list[Callable[[], object]]:
+    """Everything that can be asked of a storage about one path."""
+    return [
+        lambda: storage.read_bytes(path, max_bytes=9),
+        lambda: storage.write_bytes(path, b"x"),
+        lambda: storage.publish(path, b"x"),
+        lambda: storage.make_folder(path),
+        lambda: storage.sync_folder(path),
+        lambda: storage.remove(path),
+        lambda: storage.rename(path, "b"),
+        lambda: storage.rename("b", path),
+        lambda: storage.list(path),
+        lambda: storage.exists(path),
+        lambda: storage.num_bytes(path),
+        lambda: storage.xxh3(path),
+        lambda: storage.open_tensors(path),
+    ]

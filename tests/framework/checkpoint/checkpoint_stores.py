@@ -118,7 +118,8 @@ def serving() -> Iterator[S3]:
         patch.setenv("AWS_MAX_ATTEMPTS", "1")  # the tries counted here are ours
         patch.setattr(S3FileSystem, "retries", 1)
         S3FileSystem.clear_instance_cache()
-        S3FileSystem().mkdir("bucket")
+        if not S3FileSystem().exists("bucket"):  # moto keeps its buckets as long as the process lives
+            S3FileSystem().mkdir("bucket")
         yield store
     S3FileSystem.clear_instance_cache()
     server.shutdown()

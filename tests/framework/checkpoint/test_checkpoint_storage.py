@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from checkpoint_cases import calls_of
 
 from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
@@ -21,21 +22,7 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 @pytest.mark.parametrize("path", ["../secret", "a/../../secret", "out/secret", "/etc/hostname", "a\0b"])
 def test_a_path_that_leaves_the_root_is_refused(storage: LocalStorage, path: str) -> None:
-    calls = [
-        lambda: storage.read_bytes(path, max_bytes=9),
-        lambda: storage.write_bytes(path, b"x"),
-        lambda: storage.make_folder(path),
-        lambda: storage.remove(path),
-        lambda: storage.rename(path, "b"),
-        lambda: storage.rename("b", path),
-        lambda: storage.list(path),
-        lambda: storage.exists(path),
-        lambda: storage.num_bytes(path),
-        lambda: storage.xxh3(path),
-        lambda: storage.open_tensors(path),
-        lambda: storage.sync_folder(path),
-    ]
-    for call in calls:
+    for call in calls_of(storage, path):
         with pytest.raises(RefusedInput, match="stays inside"):
             call()
     assert (storage.root.parent / "secret").read_text() == "s"
