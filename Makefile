@@ -14,8 +14,9 @@ demo: fetch
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow"
 
-# Long: every fault of the matrix, then runs killed at points drawn by seed.
+# Long: what the everyday suite leaves out, every fault of the matrix, then runs killed at points drawn by seed.
 faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/matrix.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py
 

@@ -46,6 +46,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch):
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_stage_whose_states_are_on_an_object_store(tmp_path: Path, bucket: str) -> None:
     beside = run_ranks(stopped_and_resumed, 1, str(tmp_path / "beside"), {})[0]
     ends, afar = run_ranks(stopped_and_resumed, 1, str(tmp_path / "afar"), {"checkpoints": bucket})[0]
