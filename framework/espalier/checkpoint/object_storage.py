@@ -45,7 +45,9 @@ def open_storage(place: str | Path) -> Storage:
     if isinstance(place, Path) or not found or scheme in ("file", "local"):
         path = Path(rest if found and not isinstance(place, Path) else place)
         if not path.is_absolute():
-            raise RefusedInput([Fault("checkpoints", str(place), "an absolute path, or a URL such as `s3://bucket/runs`")])
+            raise RefusedInput(
+                [Fault("checkpoints", str(place), "an absolute path, or a URL such as `s3://bucket/runs`")]
+            )
         return LocalStorage(path)
     if "::" in str(place):  # a cache in front of a store would answer for it
         raise RefusedInput([Fault("checkpoints", str(place), "the URL of one store, without `::`")])
@@ -58,7 +60,9 @@ def open_storage(place: str | Path) -> Storage:
         allowed = "a store that fsspec knows, such as s3://, gs:// or az://"
         raise RefusedInput([Fault("checkpoints", f"{scheme}://", allowed)]) from None
     if not root.strip("/"):
-        raise RefusedInput([Fault("checkpoints", str(place), f"a bucket or folder too, such as `{scheme}://bucket/runs`")])
+        raise RefusedInput(
+            [Fault("checkpoints", str(place), f"a bucket or folder too, such as `{scheme}://bucket/runs`")]
+        )
     return ObjectStorage(files, root)
 
 
