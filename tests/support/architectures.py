@@ -63,6 +63,11 @@ CONFIGS: dict[str, dict[str, object]] = {
     "qwen3_tied_biased": _QWEN3 | {"head_dim": 4, "attention_bias": True, "tie_word_embeddings": True},
     "gpt2": _GPT2 | {"n_inner": None},
     "gpt2_untied": _GPT2 | {"n_inner": 41, "tie_word_embeddings": False},
+    "llama_classifier": _llama(
+        head_dim=4, architectures=["LlamaForSequenceClassification"], num_labels=7, pad_token_id=0
+    ),
+    "gpt2_classifier": _GPT2
+    | {"n_inner": None, "architectures": ["GPT2ForSequenceClassification"], "num_labels": 5, "pad_token_id": 0},
     "bert": _BERT | {"architectures": ["BertModel"]},
     "bert_masked_lm": _BERT | {"architectures": ["BertForMaskedLM"]},
     "bert_masked_lm_untied": _BERT | {"architectures": ["BertForMaskedLM"], "tie_word_embeddings": False},

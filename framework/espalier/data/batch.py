@@ -23,6 +23,7 @@ class Batch:
         positions: [B, T] int64, place inside the part of its document that stands in the row (padding: 0).
         documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every
             row lies inside one document and has no padding, so that plain causal attention is right.
+        segments: [B, T] int64, which text of a pair a token belongs to, for encoders that tell them apart; else None.
         sample_ids: [B] int64, stable over epochs, workers and runs.
         sample_weights: [B] float32.
     """
@@ -33,6 +34,7 @@ class Batch:
     documents: Tensor | None
     sample_ids: Tensor
     sample_weights: Tensor
+    segments: Tensor | None = None
 
     @property
     def token_mask(self) -> Tensor:

@@ -60,7 +60,7 @@ class FrozenModel:
     def signal(self, batch: Batch) -> Iterator[Signal]:
         """What this model says of a microbatch; the head's weight is whole on this worker inside the context."""
         hidden = self.run(batch)
-        head = self.network.model.get_output_embeddings()
+        head = self.network.head
         with self._gathered([p for p in (head.weight, head.bias) if p is not None]):
             yield Signal(hidden, head.weight.detach(), None if head.bias is None else head.bias.detach())
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers.initialization import no_init_weights
 
 from espalier.models.architecture import architecture
+from espalier.models.families import is_causal
 from espalier.models.network import Network
 from espalier.models.shape import ConfigDict
 
@@ -33,7 +34,7 @@ def build_network(
         model.tie_weights()  # init_weights, which would have done it, is switched off
     if sharding is not None:
         _restore_buffers(model, config, dtype)
-    return Network(model)
+    return Network(model, causal=is_causal(config))
 
 
 def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A language model whose head is called with hidden states and what to do with them."""
+"""A model whose head is called with hidden states and what to do with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
+from espalier.models.heads import head_place
 
 T = TypeVar("T")
 HeadUse = Callable[[Tensor, Tensor, Tensor | None], T]
@@ -17,7 +18,7 @@ HeadUse = Callable[[Tensor, Tensor, Tensor | None], T]
 
 
 class Head(nn.Module):
-    """The language-model head, without a logits tensor of its own.
+    """The last linear map of a model, without a logits tensor of its own.
 
     Under zero_level parameters a weight exists only while its module's forward runs, so whatever needs the head's
     weight (an objective, a measurement) comes here and is called with it. Called with hidden states alone it gives
@@ -42,24 +43,25 @@ class Network(nn.Module):
         model: a stock transformers model; parameter names on disk are its names.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, causal: bool) -> None:
         super().__init__()
         self.model = model
-        self._causal = model.can_generate()
-        if self._causal:
-            head = model.get_output_embeddings()
-            model.set_output_embeddings(Head(head.weight, getattr(head, "bias", None)))
+        self._causal = causal
+        self._place = head_place(type(model).__name__)
+        if self._place is not None:
+            stock = model.get_submodule(self._place.path)
+            model.set_submodule(self._place.path, Head(stock.weight, stock.bias))
 
     @property
     def head(self) -> Head:
-        """The language-model head.
+        """Turns what its `HeadPlace` makes of hidden states into logits.
 
         Raises:
-            ValueError: an encoder has none that can be called with hidden states alone.
+            ValueError: a bare body has none.
         """
-        if not self._causal:
-            raise ValueError(f"a {self.model.config.model_type} model has no causal language-model head to train")
-        return self.model.get_output_embeddings()
+        if self._place is None:
+            raise ValueError(f"{type(self.model).__name__} has no head to train")
+        return self.model.get_submodule(self._place.path)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -67,13 +69,17 @@ class Network(nn.Module):
         return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
-        """Run the body on a microbatch; then the head with `use`, or return hidden states [B, T, D]."""
+        """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""
+        segments = {} if batch.segments is None else {"token_type_ids": batch.segments}
         hidden = self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
             attention_mask=attention_mask(batch, causal=self._causal),
             use_cache=False,
+            **segments,
         ).last_hidden_state
+        if self._place is not None:
+            hidden = self._place.before(self.model, hidden)
         return hidden if use is None else self.head(hidden, use)
 
 

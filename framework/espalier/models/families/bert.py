@@ -8,6 +8,7 @@ from espalier.models.families.pieces import (
     embedding,
     hidden_axis,
     key_value_axis,
+    labels_axis,
     linear,
     norm,
     query_axis,
@@ -23,6 +24,7 @@ SIZES = {
 }
 ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForSequenceClassification")
 TIED_BY_DEFAULT = True
+CAUSAL = False
 FORBIDDEN = ("is_decoder", "add_cross_attention")
 
 
@@ -126,5 +128,4 @@ def _masked_lm(shape: ModelShape) -> Table:
 
 
 def _classifier(config: ConfigDict, shape: ModelShape) -> Table:
-    num_labels = len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
-    return linear("classifier", out=Axis("labels", num_labels), into=hidden_axis(shape), bias=True)
+    return linear("classifier", out=labels_axis(config), into=hidden_axis(shape), bias=True)

@@ -6,6 +6,7 @@ from espalier.config.faults import Fault
 from espalier.models.families.pieces import (
     Table,
     conv1d,
+    decoder_head,
     embedding,
     hidden_axis,
     key_value_axis,
@@ -16,8 +17,9 @@ from espalier.models.families.pieces import (
 from espalier.models.shape import Axis, ConfigDict, ModelShape, Probe
 
 SIZES = {"layers": "n_layer", "hidden": "n_embd", "ffn": "n_inner", "heads": "n_head"}
-ARCHITECTURES = ("GPT2LMHeadModel",)
+ARCHITECTURES = ("GPT2LMHeadModel", "GPT2ForSequenceClassification")
 TIED_BY_DEFAULT = True
+CAUSAL = True
 FORBIDDEN = ("add_cross_attention",)
 
 
@@ -40,8 +42,7 @@ def outside(config: ConfigDict, shape: ModelShape) -> tuple[Table, Table]:
     tables = embedding("transformer.wte", vocabulary, hidden) | embedding(
         "transformer.wpe", Axis("positions", shape.positions), hidden
     )
-    head = {} if shape.tied else embedding("lm_head", vocabulary, hidden)
-    return tables, norm("transformer.ln_f", hidden, bias=True) | head
+    return tables, norm("transformer.ln_f", hidden, bias=True) | decoder_head(config, shape, ARCHITECTURES[0])
 
 
 def layer(config: ConfigDict, shape: ModelShape) -> Table:

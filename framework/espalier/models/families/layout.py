@@ -55,6 +55,11 @@ def body_prefix(config: ConfigDict) -> str:
     return FAMILIES[shape_of(config).family].body(config)
 
 
+def is_causal(config: ConfigDict) -> bool:
+    """Whether a token sees only what stands before it."""
+    return FAMILIES[shape_of(config).family].CAUSAL
+
+
 def _parameters(table: Table) -> dict[str, Parameter]:
     return {name: Parameter(dimensions) for name, dimensions in table.items()}
 

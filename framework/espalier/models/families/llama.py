@@ -5,6 +5,7 @@ from __future__ import annotations
 from espalier.config.faults import Fault
 from espalier.models.families.pieces import (
     Table,
+    decoder_head,
     embedding,
     hidden_axis,
     key_value_axis,
@@ -21,8 +22,10 @@ SIZES = {
     "ffn": "intermediate_size",
     "heads": "num_attention_heads",
 }
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+ARCHITECTURES = tuple(f"{name}For{head}" for head in ("CausalLM", "SequenceClassification") for name in _NAMES)
 TIED_BY_DEFAULT = False
+CAUSAL = True
 FORBIDDEN: tuple[str, ...] = ()
 
 # What stock transformers takes where the config is silent. An explicit null: no sharing, or hidden / heads.
@@ -49,7 +52,7 @@ def positions(config: ConfigDict) -> int:
 def outside(config: ConfigDict, shape: ModelShape) -> tuple[Table, Table]:
     """Parameters before and after the layers."""
     hidden, vocabulary = hidden_axis(shape), vocabulary_axis(shape)
-    head = {} if shape.tied else embedding("lm_head", vocabulary, hidden)
+    head = decoder_head(config, shape, ARCHITECTURES[0])
     return embedding("model.embed_tokens", vocabulary, hidden), norm("model.norm", hidden, bias=False) | head
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espalier.models.shape import Axis, Dimension, ModelShape
+from espalier.models.shape import Axis, ConfigDict, Dimension, ModelShape
 
 Table = dict[str, tuple[Dimension, ...]]
 """Parameter name -> axes per dimension, in the order of `named_parameters()`."""
@@ -44,3 +44,16 @@ def key_value_axis(shape: ModelShape) -> Axis:
     """Keys and values: their own axis when query heads share them, the query heads' axis when not."""
     shared = shape.kv_heads != shape.heads
     return Axis("kv_heads" if shared else "heads", shape.kv_heads, shape.head_dim)
+
+
+def labels_axis(config: ConfigDict) -> Axis:
+    """Classes of a classifier, or the one value of a regression; two where the config is silent, as in stock code."""
+    return Axis("labels", len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2)))
+
+
+def decoder_head(config: ConfigDict, shape: ModelShape, default: str) -> Table:
+    """A decoder's head: a classifier's `score`, or `lm_head` where that is not the embedding itself."""
+    architecture = (config.get("architectures") or (default,))[0]
+    if architecture.endswith("ForSequenceClassification"):
+        return linear("score", out=labels_axis(config), into=hidden_axis(shape), bias=False)
+    return {} if shape.tied else embedding("lm_head", vocabulary_axis(shape), hidden_axis(shape))

@@ -17,12 +17,14 @@ class Family(Protocol):
         SIZES: layers, hidden, ffn, heads -> key of the config.
         ARCHITECTURES: model classes whose parameters the table names; the first counts where none is given.
         TIED_BY_DEFAULT: `tie_word_embeddings` where the config is silent.
+        CAUSAL: whether a token sees only what stands before it.
         FORBIDDEN: switches that add parameters the table does not know.
     """
 
     SIZES: dict[str, str]
     ARCHITECTURES: tuple[str, ...]
     TIED_BY_DEFAULT: bool
+    CAUSAL: bool
     FORBIDDEN: tuple[str, ...]
 
     def kv_heads(self, config: ConfigDict) -> object: ...
