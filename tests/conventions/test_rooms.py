@@ -27,12 +27,14 @@ ARROWS = {  # room -> rooms it may import; every room may import config
     "checkpoint": set(),
     "tracking": {"stages"},
     "engine": {"checkpoint", "data", "distributed", "models", "objectives"},
-    "evaluation": {"data", "distributed", "engine", "models", "objectives"},
+    "teachers": {"data", "objectives"},
+    "weighting": set(),
+    "evaluation": {"teachers", "data", "distributed", "engine", "models", "objectives"},
     "planning": {"data", "engine", "models", "objectives", "recipes", "stages", "surgery"},
     "report": {"stages", "tracking"},
     "training": {
         "checkpoint", "data", "distributed", "engine", "evaluation", "models", "objectives", "recipes", "stages",
-        "surgery", "tracking",
+        "surgery", "teachers", "tracking", "weighting",
     },
 }  # fmt: skip
 TORCH_FREE = ("config", "stages", "recipes", "planning", "tracking", "report")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # the driver looks at checkpoints without loading torch
     from torch import Tensor
 
-Slot = Literal["parameter", "exp_avg", "exp_avg_sq"]
-"""What a tensor is to its parameter: the value itself, or one of AdamW's moments."""
+Slot = Literal["parameter", "exp_avg", "exp_avg_sq", "table"]
+"""What a tensor is: a parameter's value, one of AdamW's moments of it, or a table of numbers beside the model."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Fragment:
 
     Attributes:
         slot: which tensor of the parameter.
-        name: of the parameter, as `named_parameters` has it; a tied parameter has one name.
+        name: of the parameter, as `named_parameters` has it (a tied parameter has one name), or of the table.
         offset: of the first value in the flattened parameter.
         values: [length], on any device, in the dtype to be stored; unchanged until it is written.
     """

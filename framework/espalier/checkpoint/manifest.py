@@ -86,7 +86,8 @@ class Manifest(Config):
 
     Attributes:
         shapes: of every parameter, by name.
-        tensors: per slot, per parameter. Every parameter has its own value; moments may be absent.
+        tables: shapes of what a stage remembers of its samples, by name.
+        tensors: per slot, per parameter or table. Every parameter has its own value; moments may be absent.
         files: by name, in the checkpoint's folder.
         state: JSON values that resuming needs: data position, tokens seen, W&B id and the like.
     """
@@ -94,26 +95,34 @@ class Manifest(Config):
     schema_version: Literal[1] = SCHEMA
     origin: Origin
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]]
+    tables: dict[str, tuple[WholeNumber, ...]] = Field(default_factory=dict)
     tensors: dict[Slot, dict[str, TensorRecord]]
     files: dict[FileName, FileRecord]
     state: dict[str, Any]
 
     def faults(self) -> list[str]:
         """What does not fit together; nothing when listed files cover every tensor exactly once."""
-        values = self.tensors.get("parameter", {})
-        found = [f"`{name}` has a shape but no values" for name in self.shapes if name not in values]
+        found = []
+        for slot, shapes in (("parameter", self.shapes), ("table", self.tables)):
+            values = self.tensors.get(slot, {})
+            found += [f"`{name}` has a shape but no values" for name in shapes if name not in values]
         for slot, records in self.tensors.items():
             for name, record in records.items():
-                found += (f"{slot} `{name}` {fault}" for fault in self._record_faults(name, record))
+                found += (f"{slot} `{name}` {fault}" for fault in self._record_faults(slot, name, record))
         return found
 
-    def _record_faults(self, name: str, record: TensorRecord) -> Iterator[str]:
-        if name not in self.shapes:
+    def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
+        """Of a tensor of this slot; None when there is none of this name."""
+        return (self.tables if slot == "table" else self.shapes).get(name)
+
+    def _record_faults(self, slot: Slot, name: str, record: TensorRecord) -> Iterator[str]:
+        shape = self.shape(slot, name)
+        if shape is None:
             yield "has values but no shape"
             return
         if any(file >= len(self.files) for _, _, file in record.runs):
             yield "lies in a file that is not listed"
-        yield from _cover_faults(record, math.prod(self.shapes[name]))
+        yield from _cover_faults(record, math.prod(shape))
 
 
 def _cover_faults(record: TensorRecord, num_values: int) -> Iterator[str]:

@@ -58,18 +58,24 @@ class StateReader:
         """Parameters that have this slot; none when the slot is absent."""
         return tuple(self.manifest.tensors.get(slot, {}))
 
+    def tables(self) -> dict[str, Tensor]:
+        """What the stage remembered of its samples, whole."""
+        return {name: self.tensor("table", name) for name in self.manifest.tables}
+
     def dtype(self, slot: Slot, name: str) -> torch.dtype:
         return getattr(torch, self._record(slot, name).dtype)
 
     def tensor(self, slot: Slot, name: str) -> Tensor:
         """A whole tensor in its parameter's shape, in memory of its own."""
-        shape = self.shapes[name]
+        shape = self.manifest.shape(slot, name)
+        assert shape is not None, f"{self.folder} has no {slot} {name}"
         return self.read(slot, name, offset=0, length=torch.Size(shape).numel()).view(shape)
 
     def read(self, slot: Slot, name: str, *, offset: int, length: int) -> Tensor:
         """`length` values of the flattened tensor from `offset` on: [length], on the CPU, a copy."""
         record = self._record(slot, name)
-        assert 0 <= offset <= offset + length <= torch.Size(self.shapes[name]).numel(), f"{name}: no such run"
+        whole = torch.Size(self.manifest.shape(slot, name) or ()).numel()
+        assert 0 <= offset <= offset + length <= whole, f"{name}: no such run"
         values = torch.empty(length, dtype=self.dtype(slot, name))
         first = bisect_right(record.runs, offset, key=lambda run: run[0]) - 1
         for start, count, file in record.runs[first:]:

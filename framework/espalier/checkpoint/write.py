@@ -96,6 +96,7 @@ def commit(
     shapes: Mapping[str, tuple[int, ...]],
     state: Mapping[str, Any],
     ranks: Sequence[RankFiles],
+    tables: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
 
@@ -103,6 +104,7 @@ def commit(
         shapes: of every parameter, by name.
         state: JSON values that resuming needs; keys are strings.
         ranks: one of each rank, in any order.
+        tables: shape of every table among the fragments, by name.
 
     Raises:
         DamagedCheckpoint: the fragments do not cover every tensor exactly once, or a file is not there as
@@ -113,7 +115,9 @@ def commit(
     assert {one.attempt for one in ranks} == {origin.attempt}, "all ranks write in the same attempt"
     files = {name: record for one in ranks for name, record in one.files.items()}
     tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
-    manifest = Manifest(origin=origin, shapes=dict(shapes), tensors=tensors, files=files, state=dict(state))
+    manifest = Manifest(
+        origin=origin, shapes=dict(shapes), tables=dict(tables or {}), tensors=tensors, files=files, state=dict(state)
+    )
     check_files(storage, folder, manifest, verify=False)
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)

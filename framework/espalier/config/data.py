@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -10,25 +10,23 @@ from espalier.config.base import Config, Count, parse_tuple
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import HubName, InputFile
 
-_Word = Annotated[str, Field(min_length=1, max_length=256)]
+Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class CorpusConfig(Config):
-    """One body of text. Files may be gzipped and may be globs; `hub` takes a data set's name instead."""
+class OriginConfig(Config):
+    """Files, which may be gzipped and may be globs, or a data set of the hub."""
 
-    source: Literal["text", "json", "csv", "parquet", "hub"]
+    source: Literal["text", "json", "csv", "tsv", "parquet", "hub"]
     files: Annotated[tuple[InputFile, ...], BeforeValidator(parse_tuple)] = ()
     """Paths or globs; relative ones count from the folder of the job file."""
     dataset: HubName | None = None
-    subset: _Word | None = None
-    revision: _Word | None = None
+    subset: Word | None = None
+    revision: Word | None = None
     """A commit or tag of the data set: without it, what the hub has on that day."""
-    split: _Word = "train"
-    text: _Word = "text"
-    """The column or key that holds the text."""
+    split: Word = "train"
 
     @model_validator(mode="after")
-    def _one_origin(self) -> CorpusConfig:
+    def _one_origin(self) -> Self:
         faults = []
         if self.source == "hub" and self.dataset is None:
             faults.append(Fault("dataset", None, "the name of a data set, as source: hub needs one"))
@@ -45,12 +43,20 @@ class CorpusConfig(Config):
                 Fault(
                     "files",
                     self.files,
-                    "leave it out with source: hub, or use source: text, json, csv, parquet",
+                    "leave it out with source: hub, or name the kind of the files as source",
                 )
             )
         if faults:
             raise RefusedInput(faults)
         return self
+
+
+class CorpusConfig(OriginConfig):
+    """One body of text."""
+
+    source: Literal["text", "json", "csv", "parquet", "hub"]
+    text: Word = "text"
+    """The column or key that holds the text."""
 
 
 class HeldOutConfig(Config):

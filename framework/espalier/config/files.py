@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterator
 
-from espalier.config.data import CorpusConfig
+from espalier.config.data import OriginConfig
 from espalier.config.faults import Fault
 from espalier.config.job import Job
 from espalier.config.stages import LoadStage
@@ -24,7 +24,7 @@ def check_files(job: Job) -> list[Fault]:
     faults: list[Fault] = []
     for setting in ("train", "valid"):
         corpus = getattr(job.data, setting)
-        if isinstance(corpus, CorpusConfig):
+        if isinstance(corpus, OriginConfig):
             for position, pattern in enumerate(corpus.files):
                 faults.extend(_file_faults(f"data.{setting}.files[{position}]", pattern))
     for path, folder in _folders(job):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
+from espalier.config.labelled import LabelledConfig
 from espalier.config.paths import Folder, Place, Resume
 from espalier.config.recipes import PruneThenDistill
 from espalier.config.stages import StageConfig, TrainedStage
@@ -62,6 +63,11 @@ class RetryConfig(Config):
     """The shortest silence that is called a hang; ten times the usual is the other bound."""
 
 
+def _data_kind(value: Any) -> str:
+    labelled = "task" in value if isinstance(value, dict) else isinstance(value, LabelledConfig)
+    return "LabelledConfig" if labelled else "DataConfig"
+
+
 class Job(Config):
     """One job. `recipe` makes the stages from a few dials; `stages` lists them; exactly one is given."""
 
@@ -77,7 +83,11 @@ class Job(Config):
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     retry: RetryConfig = RetryConfig()
-    data: DataConfig
+    data: Annotated[
+        Annotated[DataConfig, Tag("DataConfig")] | Annotated[LabelledConfig, Tag("LabelledConfig")],
+        Discriminator(_data_kind),
+    ]
+    """Text; or, with `task`, samples with labels."""
     recipe: Annotated[PruneThenDistill | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
 

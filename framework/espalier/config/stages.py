@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.base import Config, Count, Name, Words, parse_tuple
+from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig, check_correction
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import ModelSource
 from espalier.config.training import (
@@ -16,6 +17,7 @@ from espalier.config.training import (
     GuardConfig,
     LossConfig,
     OptimizerConfig,
+    ValidationConfig,
     ZeroLevel,
 )
 
@@ -30,6 +32,8 @@ class LoadStage(Config):
     model: ModelSource
     revision: _Revision | None = None
     """Of a hub model."""
+    head: Literal["auto", "new"] = "auto"
+    """With labelled data: `new` gives a published classifier a fresh head; `auto` gives one to models without."""
 
     def inputs(self) -> dict[str, str]:
         """Setting -> name of the stage it refers to."""
@@ -106,6 +110,8 @@ class _Trained(Config):
     activation_checkpointing: bool = False
     checkpoint: CheckpointConfig = CheckpointConfig()
     guard: GuardConfig = GuardConfig()
+    validation: ValidationConfig | None = None
+    """With labelled data only."""
 
 
 class DistillStage(_Trained):
@@ -135,6 +141,47 @@ class TrainStage(_Trained):
         return (LossConfig(function="cross_entropy"),)
 
 
+class CrossFitStage(_Trained):
+    """Fine-tune twins of the student, each without one fold of the samples, which it then judges.
+
+    Every sample is so judged by models that have not seen its label. A twin is trained by one worker alone, as many
+    side by side as there are workers; what comes out are their answers, which a `correct` stage can take as teacher.
+    """
+
+    kind: Literal["cross_fit"]
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often all is done with other folds; answers are averaged."""
+    zero_level: Literal["none"] = "none"
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student}
+
+    @property
+    def losses(self) -> tuple[LossConfig, ...]:
+        return (LossConfig(function="cross_entropy"),)
+
+
+class CorrectStage(_Trained):
+    """Fine-tune with a teacher's signal and a weight for each sample, both revised every epoch (DCS, 2312.07028)."""
+
+    kind: Literal["correct"]
+    teacher: Name | None = None
+    """A stage that makes a model, or a `cross_fit` stage; the student's own past alone when left out."""
+    teacher_zero_level: Literal["none", "parameters"] = "none"
+    signal: SignalConfig = SignalConfig()
+    weights: WeightsConfig = WeightsConfig()
+    distrust: DistrustConfig = DistrustConfig()
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> CorrectStage:
+        check_correction(self.signal, self.weights, self.teacher)
+        return self
+
+
 class Range(Config):
     """From `min` to `max`, both included; either may be left open."""
 
@@ -156,6 +203,8 @@ class GateConfig(Config):
     perplexity: Range | None = None
     perplexity_ratio: Range | None = None
     """To the first model of `against`."""
+    metric: Range | None = None
+    """Of labelled data: `data.metric`, as a share of 1."""
 
 
 class EvaluateStage(Config):
@@ -199,7 +248,7 @@ class ExportStage(Config):
 
 
 StageConfig = Annotated[
-    LoadStage | PruneStage | DistillStage | TrainStage | EvaluateStage | ExportStage,
+    LoadStage | PruneStage | DistillStage | TrainStage | CrossFitStage | CorrectStage | EvaluateStage | ExportStage,
     Field(discriminator="kind"),
 ]
-TrainedStage = DistillStage | TrainStage
+TrainedStage = DistillStage | TrainStage | CrossFitStage | CorrectStage

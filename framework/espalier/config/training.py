@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,17 @@ from espalier.config.faults import Fault, RefusedInput
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
 """What ZeRO shards: nothing, optimizer state, gradients too, parameters too (DeepSpeed's 0 to 3)."""
 
-LossFunction = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"]
+LossFunction = Literal[
+    "cross_entropy",
+    "forward_kl",
+    "reverse_kl",
+    "jsd",
+    "skewed_forward_kl",
+    "skewed_reverse_kl",
+    "squared_error",
+    "squared_distance",
+]
+"""The last two are of a regression: to the label, and to the teacher's value."""
 
 
 class LossConfig(Config):
@@ -55,6 +66,8 @@ class OptimizerConfig(Config):
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """The largest norm that the gradient of a step keeps."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Each layer's rate is that of the layer above times this; the head has the full one."""
     offload: bool = False
     """Keep the optimizer's state in the memory of the host."""
 
@@ -81,22 +94,33 @@ class BatchConfig(Config):
 
 
 class BudgetConfig(Config):
-    """How long to train: tokens, or steps. Exactly one."""
+    """How long to train: tokens, steps, or epochs over the training samples. Exactly one."""
 
     tokens: Count | None = None
     steps: Count | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=10**6)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> BudgetConfig:
-        if self.tokens is None and self.steps is None:
-            raise RefusedInput([Fault("tokens", None, "either tokens or steps")])
-        if self.tokens is not None and self.steps is not None:
-            raise RefusedInput([Fault("steps", self.steps, "leave it out, as tokens is given, or give steps alone")])
+        given = [name for name in ("tokens", "steps", "epochs") if getattr(self, name) is not None]
+        if not given:
+            raise RefusedInput([Fault("tokens", None, "one of tokens, steps and epochs")])
+        if len(given) > 1:
+            allowed = f"leave it out, as {given[0]} is given, or give {given[1]} alone"
+            raise RefusedInput([Fault(given[1], getattr(self, given[1]), allowed)])
         return self
 
-    def num_steps(self, step_tokens: int) -> int:
-        """Steps that the budget buys at `step_tokens` tokens a step, rounded up."""
-        return self.steps if self.steps is not None else -(-self.tokens // step_tokens)
+    def num_steps(self, *, sequences: int, sequence_tokens: int, num_samples: int) -> int:
+        """Steps of `sequences` sequences that the budget buys, rounded up.
+
+        Args:
+            num_samples: of an epoch.
+        """
+        if self.steps is not None:
+            return self.steps
+        if self.tokens is not None:
+            return -(-self.tokens // (sequences * sequence_tokens))
+        return math.ceil(self.epochs * num_samples / sequences)
 
 
 def parse_steps(value: Any) -> Any:
@@ -139,3 +163,12 @@ class GuardConfig(Config):
     """A spike is a loss above this multiple of the median of the last 64 steps; none is looked for when left out."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 5
     """How often in one stage, before the run stops."""
+
+
+class ValidationConfig(Config):
+    """What is done at the end of each epoch over labelled data with its validation side."""
+
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose model is the stage's: the best by `data.metric`, or the last."""
+    patience: Count | None = None
+    """Stop after so many epochs without a better one; never when left out."""

@@ -18,14 +18,15 @@ class Batch:
 
     Attributes:
         input_ids: [B, T] int64.
-        labels: [B, T] int64, the token that follows each position; NO_LABEL where none is to be predicted
-            (the last of a document, padding).
+        labels: [B, T] int64, what is to be predicted at each position: the token that follows, or the sample's
+            class; NO_LABEL where nothing is (the last of a document, padding). Float32 with NaN for numbers.
         positions: [B, T] int64, place inside the part of its document that stands in the row (padding: 0).
         documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every
             row lies inside one document and has no padding, so that plain causal attention is right.
         segments: [B, T] int64, which text of a pair a token belongs to, for encoders that tell them apart; else None.
         sample_ids: [B] int64, stable over epochs, workers and runs.
         sample_weights: [B] float32.
+        signal_weights: [B] float32, of what follows a teacher; None: the same.
     """
 
     input_ids: Tensor
@@ -35,11 +36,12 @@ class Batch:
     sample_ids: Tensor
     sample_weights: Tensor
     segments: Tensor | None = None
+    signal_weights: Tensor | None = None
 
     @property
     def token_mask(self) -> Tensor:
         """[B, T] bool, True where a token counts."""
-        return self.labels != NO_LABEL
+        return ~self.labels.isnan() if self.labels.is_floating_point() else self.labels != NO_LABEL
 
     def num_counted_tokens(self) -> int:
         """Tokens of this microbatch that count in a loss, local."""

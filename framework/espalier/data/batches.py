@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -73,11 +74,15 @@ def make_batch(sequences: Sequences, indices: NDArray[np.int64]) -> Batch:
     plain = all(len(row.input_ids) == num_tokens and row.documents[-1] == 0 for row in rows)
     return Batch(
         input_ids=_padded(rows, "input_ids", num_tokens, 0),
-        labels=_padded(rows, "labels", num_tokens, NO_LABEL),
+        labels=_padded(rows, "labels", num_tokens, NO_LABEL if rows[0].labels.dtype == np.int64 else math.nan),
         positions=_padded(rows, "positions", num_tokens, 0),
         documents=None if plain else _padded(rows, "documents", num_tokens, -1),
         sample_ids=torch.from_numpy(indices.astype(np.int64)),
-        sample_weights=torch.ones(len(rows)),
+        sample_weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
+        signal_weights=None
+        if rows[0].signal_weight is None
+        else torch.tensor([row.signal_weight for row in rows], dtype=torch.float32),
+        segments=None if rows[0].segments is None else _padded(rows, "segments", num_tokens, 0),
     )
 
 
@@ -105,8 +110,8 @@ def _blank() -> Batch:
     )
 
 
-def _padded(rows: list[Row], name: str, num_tokens: int, padding: int) -> torch.Tensor:
-    table = np.full((len(rows), num_tokens), padding, dtype=np.int64)
+def _padded(rows: list[Row], name: str, num_tokens: int, padding: float) -> torch.Tensor:
+    table = np.full((len(rows), num_tokens), padding, dtype=getattr(rows[0], name).dtype)
     for line, row in zip(table, rows, strict=True):
         values = getattr(row, name)
         line[: len(values)] = values

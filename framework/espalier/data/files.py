@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from espalier.config.data import CorpusConfig
+from espalier.config.data import OriginConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.files import matching_files
 
@@ -21,7 +21,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def list_files(corpus: CorpusConfig, *, setting: str) -> list[Path]:
+def list_files(corpus: OriginConfig, *, setting: str) -> list[Path]:
     """The corpus's files, sorted by path, each once although two patterns may name it.
 
     Raises:

@@ -9,13 +9,14 @@ from typing import Literal
 
 import xxhash
 
-from espalier.config.data import CorpusConfig, DataConfig, HeldOutConfig
+from espalier.config.data import DataConfig, HeldOutConfig, OriginConfig
+from espalier.config.labelled import LabelledConfig
 from espalier.data.files import list_files
 
 Split = Literal["train", "valid"]
 
 
-def fingerprint(data: DataConfig) -> str:
+def fingerprint(data: DataConfig | LabelledConfig) -> str:
     """Hash of all that the sequences depend on but the tokenizer, for the keys of stages.
 
     Files count by their contents, in the order in which they are read; a moved folder keeps its hash. Hub
@@ -24,6 +25,10 @@ def fingerprint(data: DataConfig) -> str:
     Raises:
         RefusedInput: files that are not there.
     """
+    if isinstance(data, LabelledConfig):
+        valid = data.valid.fraction if isinstance(data.valid, HeldOutConfig) else _corpus(data.valid, "data.valid")
+        settings = data.model_dump(mode="json", exclude={"train", "valid"})
+        return _hash([_corpus(data.train, "data.train"), valid, settings])
     shape = {"sequence_tokens": data.sequence_tokens, "layout": data.layout}
     return _hash([text_fingerprint(data, "train"), text_fingerprint(data, "valid"), shape])
 
@@ -37,7 +42,7 @@ def text_fingerprint(data: DataConfig, split: Split) -> str:
     return _hash([split, valid] if split == "valid" else [split, train, valid])
 
 
-def _corpus(corpus: CorpusConfig, setting: str) -> dict[str, object]:
+def _corpus(corpus: OriginConfig, setting: str) -> dict[str, object]:
     settings = corpus.model_dump(mode="json", exclude={"files"})
     if corpus.source == "hub":
         return settings

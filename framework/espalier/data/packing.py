@@ -16,19 +16,25 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence without padding; every array is [T] int64.
+    """One sequence without padding; every array is [T] int64, but labels that are numbers: float32, NaN for none.
 
     Attributes:
         input_ids: the tokens.
         labels: the token that follows; NO_LABEL at the end of a document and of the row.
         positions: place inside the part of its document that stands in this row.
         documents: 0 for the row's first document, 1 for its second, and so on.
+        segments: which text of a pair, where the model tells them apart.
+        weight: how much the sample counts.
+        signal_weight: how much what a teacher says of it counts; None: the same.
     """
 
     input_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
     positions: NDArray[np.int64]
     documents: NDArray[np.int64]
+    segments: NDArray[np.int64] | None = None
+    weight: float = 1.0
+    signal_weight: float | None = None
 
 
 class Sequences(Protocol):

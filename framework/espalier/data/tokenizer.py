@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -21,4 +22,25 @@ class Tokenizer(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, in order, nothing added."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample as tokens, the tokenizer's special ones included.
+
+    Attributes:
+        ids: [T].
+        segments: [T] which text of a pair each belongs to; None where the model knows no such thing.
+    """
+
+    ids: list[int]
+    segments: list[int] | None
+
+
+class LabelledTokenizer(Protocol):
+    """Texts and pairs of texts, as the model's published form takes them."""
+
+    def encode_samples(self, texts: Sequence[str], pairs: Sequence[str] | None, *, max_tokens: int) -> list[Encoded]:
+        """Each sample with special tokens; of a pair the longer text is cut first."""
         ...

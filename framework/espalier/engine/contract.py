@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.read import StateReader
 from espalier.data.batch import Batch
+from espalier.models.network import HeadUse
 from espalier.objectives.signal import Signal
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -26,6 +29,10 @@ class Engine(Protocol):
         Returns:
             [objectives] float64 local sums, without scales.
         """
+        ...
+
+    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+        """The forward of `Network` as it is now, without dropout and gradients; between updates."""
         ...
 
     def update(self, lr: float) -> float:

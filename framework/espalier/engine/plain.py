@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,8 +17,10 @@ from espalier.distributed.world import World
 from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups
 from espalier.engine.closing import empty_module, free_memory
 from espalier.engine.objective import Objective
-from espalier.models.network import Network
+from espalier.models.network import HeadUse, Network, evaluating
 from espalier.objectives.signal import Signal
+
+T = TypeVar("T")
 
 
 class PlainEngine:
@@ -42,6 +45,11 @@ class PlainEngine:
                 master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
                 weight.grad = None
         return sums
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+        with evaluating(self._network):
+            return self._network(batch, use)
 
     @torch.no_grad()
     def update(self, lr: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from espalier.engine.closing import close_deepspeed
 from espalier.engine.deepspeed_settings import fetch_by_layer
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
-from espalier.models.network import Network
+from espalier.models.network import HeadUse, Network, evaluating
 from espalier.objectives.signal import Signal
+
+T = TypeVar("T")
 
 
 class ZeroEngine:
@@ -71,6 +73,12 @@ class ZeroEngine:
         self._engine.backward(total * 1.0, scale_wrt_gas=False)
         self._accumulated += 1
         return sums
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+        assert not self._accumulated, "between updates only"
+        with evaluating(self._engine.module):
+            return self._engine(batch, use)
 
     def update(self, lr: float) -> float:
         assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)

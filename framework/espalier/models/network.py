@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -81,6 +82,16 @@ class Network(nn.Module):
         if self._place is not None:
             hidden = self._place.before(self.model, hidden)
         return hidden if use is None else self.head(hidden, use)
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Dropout is off inside."""
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()
 
 
 def attention_mask(batch: Batch, *, causal: bool) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 import xxhash
 
 from espalier.config.faults import Fault, RefusedInput
+from espalier.data.tokenizer import Encoded
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _TOKENIZER = (
@@ -101,6 +102,19 @@ class PretrainedTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
         return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+
+    def encode_samples(self, texts: Sequence[str], pairs: Sequence[str] | None, *, max_tokens: int) -> list[Encoded]:
+        """See `espalier.data.tokenizer.LabelledTokenizer`."""
+        made = self._tokenizer(
+            list(texts), None if pairs is None else list(pairs), truncation="longest_first", max_length=max_tokens
+        )
+        segments = made.get("token_type_ids") or [None] * len(texts)
+        return [Encoded(ids, kinds) for ids, kinds in zip(made["input_ids"], segments, strict=True)]
+
+    @property
+    def padding_id(self) -> int | None:
+        """What published classifiers fill short rows with: the padding token, or the end of text."""
+        return self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self.eos_id
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)

@@ -24,7 +24,11 @@ def token_values(term: Term, student_logits: Tensor, *, teacher_logits: Tensor |
     """The term's value at each token, [N], without the term's weight. Changes none of its inputs."""
     if term.function == "cross_entropy":
         return cross_entropy(student_logits, labels)
+    if term.function == "squared_error":
+        return squared_error(student_logits, labels.unsqueeze(-1))
     assert teacher_logits is not None, f"{term.function} needs a teacher's signal"
+    if term.function == "squared_distance":
+        return squared_error(student_logits, teacher_logits)
     student, teacher = student_logits / term.temperature, teacher_logits / term.temperature
     if term.function == "forward_kl":
         values = forward_kl(student, teacher)
@@ -42,6 +46,11 @@ def token_values(term: Term, student_logits: Tensor, *, teacher_logits: Tensor |
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     """-log q[label]."""
     return functional.cross_entropy(student_logits, labels, reduction="none")
+
+
+def squared_error(values: Tensor, others: Tensor) -> Tensor:
+    """The squared distance of a regression's value [N, 1] from a label, or from the teacher's value."""
+    return (values - others).square().sum(-1)
 
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

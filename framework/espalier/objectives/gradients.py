@@ -18,25 +18,31 @@ from espalier.objectives.terms import Term
 
 def scaled_gradient(
     terms: Sequence[Term],
-    scales: Sequence[float],
+    factors: Sequence[float] | Sequence[Tensor],
     student_logits: Tensor,
     *,
     teacher_logits: Tensor | None,
     labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Every term's values [number of terms, N], unscaled, and the gradient [N, V] of their scaled sum.
+    """Every term's values [number of terms, N], plain, and the gradient [N, V] of their sum times the factors.
 
-    The gradient is still to be multiplied by the first scale: the caller has a factor for each token to bring
-    in anyway, and a pass over [N, V] is saved. Inputs are those of `logits_gradient`, and overwritten too.
+    Args:
+        factors: of each term: a number, or [N, 1]. With numbers the gradient is still to be multiplied by the
+            first of them: the caller has one for each token to bring in anyway, and a pass over [N, V] is saved.
+        student_logits: and the rest as in `logits_gradient`, overwritten too.
     """
     values, total = [], None
-    for position, (term, scale) in enumerate(zip(terms, scales, strict=True)):
+    for position, (term, factor) in enumerate(zip(terms, factors, strict=True)):
         student, teacher = student_logits, teacher_logits
         if position < len(terms) - 1:  # the next term needs them whole
             student, teacher = student.clone(), teacher.clone() if term.needs_teacher else None
         value, gradient = logits_gradient(term, student, teacher_logits=teacher, labels=labels)
         values.append(value)
-        total = gradient if total is None else total.add_(gradient, alpha=scale / scales[0])
+        if isinstance(factor, Tensor):
+            gradient = gradient.mul_(factor)
+            total = gradient if total is None else total.add_(gradient)
+        else:
+            total = gradient if total is None else total.add_(gradient, alpha=factor / factors[0])
     return torch.stack(values), total
 
 
@@ -47,15 +53,19 @@ def logits_gradient(
 
     Args:
         student_logits: [N, V] float32 or float64; overwritten.
-        teacher_logits: [N, V] of the same dtype; overwritten. None for cross_entropy.
-        labels: [N] int64, each in the vocabulary.
+        teacher_logits: [N, V] of the same dtype; overwritten. None for a term of the labels.
+        labels: [N] int64, each in the vocabulary; floating point for squared_error.
 
     Returns:
         Values [N] and gradient [N, V], which may lie in the memory of an input.
     """
     if term.function == "cross_entropy":
         return _cross_entropy(student_logits, labels)
+    if term.function == "squared_error":
+        return _squared_error(student_logits, labels.unsqueeze(-1))
     assert teacher_logits is not None, f"{term.function} needs a teacher's signal"
+    if term.function == "squared_distance":
+        return _squared_error(student_logits, teacher_logits)
     if term.temperature == 1.0:
         return _divergence(term, student_logits, teacher_logits)
     tau = term.temperature
@@ -81,6 +91,11 @@ def _cross_entropy(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     q, log_sum = _softmax(student)
     values = (log_sum - chosen).squeeze(-1)
     return values, q.scatter_add_(-1, column, q.new_full(column.shape, -1.0))
+
+
+def _squared_error(values: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    gap = values.sub_(others)
+    return gap.square().sum(-1), gap.mul_(2.0)
 
 
 def _forward_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

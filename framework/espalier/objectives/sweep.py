@@ -21,14 +21,21 @@ class Targets:
     """What N tokens shall come to.
 
     Attributes:
-        labels: [N] int64; read only where the weight is not 0.
-        weights: [N] float32, token mask times sample weight. Tokens of weight 0 cost nothing.
+        labels: [N] int64, or float32 values; read only where a weight is not 0.
+        weights: [N] float32, token mask times sample weight; [number of terms, N] where terms weigh samples each in
+            their own way. Tokens of weight 0 cost nothing.
         signal: the teacher's, its hidden states flattened to [N, D of the teacher]; None without a teacher.
     """
 
     labels: Tensor
     weights: Tensor
     signal: Signal | None = None
+
+    @property
+    def counted(self) -> Tensor:
+        """[number of tokens that count] int64; on a GPU the host waits here."""
+        weighs = self.weights if self.weights.dim() == 1 else self.weights.ne(0).any(0)
+        return weighs.nonzero().squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ class Sweep:
 
     def sums(self, values: Tensor) -> Tensor:
         """[number of terms] float64: the values times the tokens' weights, summed."""
-        return values.double() @ self.targets.weights.double()
+        weights = self.targets.weights.double()
+        return values.double() @ weights if weights.dim() == 1 else (values.double() * weights).sum(1)
 
     def _no_values(self) -> Tensor:
         dtype = wide_dtype(self.hidden.dtype)
@@ -101,15 +109,19 @@ class Sweep:
     def _chunk_gradient(self, rows: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Values [number of terms, C] and the gradient of the scaled, weighted sum by the logits, [C, V]."""
         student, teacher = self._logits(rows)
-        labels, factors, values = self.targets.labels[rows], scales[0] * self.targets.weights[rows, None], []
+        labels, weights, values = self.targets.labels[rows], self.targets.weights[..., rows, None], []
         dtype = self.student.weight.dtype
         gradient = student if student.dtype == dtype else torch.empty_like(student, dtype=dtype)
         for part in _blocks(student):
             theirs = None if teacher is None else teacher[part]
+            if alike := weights.dim() == 2:
+                factors, last = scales, scales[0] * weights[part]
+            else:
+                factors = [scale * own[part] for scale, own in zip(scales, weights, strict=True)]
             block, total = scaled_gradient(
-                self.terms, scales, student[part], teacher_logits=theirs, labels=labels[part]
+                self.terms, factors, student[part], teacher_logits=theirs, labels=labels[part]
             )
-            torch.mul(total, factors[part], out=gradient[part])  # one pass: weighted, rounded, put in place
+            torch.mul(total, last if alike else 1.0, out=gradient[part])  # one pass: weighted, rounded, put in place
             values.append(block)
         return torch.cat(values, dim=1), gradient
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.training import LossConfig, LossFunction
 
+_WITHOUT_TEMPERATURE = ("cross_entropy", "squared_error", "squared_distance")
+
 
 @dataclass(frozen=True)
 class Term:
@@ -29,19 +31,19 @@ class Term:
 
     @property
     def needs_teacher(self) -> bool:
-        return self.function != "cross_entropy"
+        return self.function not in ("cross_entropy", "squared_error")
 
 
 def terms_of(losses: Sequence[LossConfig]) -> tuple[Term, ...]:
     """The terms that a stage's `losses` ask for, in their order.
 
     Raises:
-        RefusedInput: a temperature on cross_entropy, whose labels know none.
+        RefusedInput: a temperature on a function that knows none.
     """
     faults = [
-        Fault(f"losses[{position}].temperature", loss.temperature, "1.0 for cross_entropy; leave it out")
+        Fault(f"losses[{position}].temperature", loss.temperature, f"1.0 for {loss.function}; leave it out")
         for position, loss in enumerate(losses)
-        if loss.function == "cross_entropy" and loss.temperature != 1.0
+        if loss.function in _WITHOUT_TEMPERATURE and loss.temperature != 1.0
     ]
     if faults:
         raise RefusedInput(faults)

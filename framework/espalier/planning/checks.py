@@ -9,7 +9,8 @@ from pathlib import Path
 
 from espalier.config.faults import Fault
 from espalier.config.job import Job
-from espalier.config.stages import DistillStage, EvaluateStage, TrainStage
+from espalier.config.labelled import LabelledConfig
+from espalier.config.stages import CorrectStage, DistillStage, EvaluateStage, TrainedStage
 from espalier.models.families import shape_of
 from espalier.planning.preview import StagePreview
 from espalier.planning.sources import Source
@@ -21,24 +22,28 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
     for preview in previews:
         yield from _too_long(job, preview)
         config = preview.stage.config
-        if isinstance(config, DistillStage | TrainStage):
+        if isinstance(config, TrainedStage):
             path = f"stages.{config.name}"
-            yield from _no_head(preview, path=path)
+            yield from _no_head(job, preview, path=path)
             if config.optimizer.offload and not job.workers.gpus_each:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
             if config.optimizer.offload and config.zero_level == "none":
                 yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
-        if isinstance(config, DistillStage):
+        if isinstance(config, DistillStage) or (isinstance(config, CorrectStage) and _is_text_teacher(job, config)):
             yield from _other_words(config, previews, sources)
         if isinstance(config, EvaluateStage):
-            yield from _no_head(preview, path=f"stages.{config.name}")
+            yield from _no_head(job, preview, path=f"stages.{config.name}")
     yield from _no_room(job, previews)
 
 
-def _no_head(preview: StagePreview, *, path: str) -> Iterator[Fault]:
+def _no_head(job: Job, preview: StagePreview, *, path: str) -> Iterator[Fault]:
     family = shape_of(preview.config).family
-    if family == "bert":
-        yield Fault(f"{path}", family, "a causal language model; an encoder can be loaded, pruned and exported")
+    if family == "bert" and not isinstance(job.data, LabelledConfig):
+        yield Fault(f"{path}", family, "a causal language model; an encoder learns from labelled data (data.task)")
+
+
+def _is_text_teacher(job: Job, config: CorrectStage) -> bool:
+    return config.teacher is not None and not isinstance(job.data, LabelledConfig)
 
 
 def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:
@@ -48,7 +53,9 @@ def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:
         yield Fault("data.sequence_tokens", job.data.sequence_tokens, wanted)
 
 
-def _other_words(config: DistillStage, previews: Sequence[StagePreview], sources: dict[str, Source]) -> Iterator[Fault]:
+def _other_words(
+    config: DistillStage | CorrectStage, previews: Sequence[StagePreview], sources: dict[str, Source]
+) -> Iterator[Fault]:
     models = {preview.stage.name: preview for preview in previews}
     student, teacher = models[config.student], models[config.teacher]
     sizes = shape_of(student.config).vocabulary, shape_of(teacher.config).vocabulary

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.job import Job
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import read_labelled
 from espalier.data.fingerprint import fingerprint
 from espalier.planning.checks import plan_faults
+from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, find_sources
 from espalier.recipes import stages_of
@@ -35,11 +38,14 @@ def prepare(job: Job) -> PreparedJob:
         raise RefusedInput(faults)
     stages = stages_of(job)
     build_plan(stages, context={})  # names and cycles first: looking at models may take a download
-    sources = find_sources(stages)
+    labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
+    sources = find_sources(stages, outputs=None if labelled is None else labelled.names)
     context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
     plan = build_plan(stages, context=context, identities={name: s.identity for name, s in sources.items()})
-    previews = preview(job, plan, sources, value_bytes=value_bytes(job))
-    if faults := list(plan_faults(job, plan, previews, sources)):
+    num_samples = None if labelled is None else len(labelled.train)
+    previews = preview(job, plan, sources, value_bytes=value_bytes(job), num_samples=num_samples)
+    faults = [*plan_faults(job, plan, previews, sources), *labelled_faults(job, plan, labelled)]
+    if faults:
         raise RefusedInput(faults)
     return PreparedJob(job, plan, previews, sources)
 

@@ -7,8 +7,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from espalier.config.job import Job
-from espalier.config.stages import DistillStage, EvaluateStage, ExportStage, PruneStage, TrainStage
-from espalier.models.families import num_parameters, resized, shape_of
+from espalier.config.stages import (
+    CorrectStage,
+    CrossFitStage,
+    DistillStage,
+    EvaluateStage,
+    ExportStage,
+    PruneStage,
+    TrainedStage,
+    TrainStage,
+)
+from espalier.models.families import num_outputs, num_parameters, resized, shape_of
 from espalier.models.flops import model_flops, training_flops
 from espalier.models.shape import ConfigDict
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
@@ -67,41 +76,51 @@ class StagePreview:
         }
 
 
-def preview(job: Job, plan: Plan, sources: Mapping[str, Source], *, value_bytes: int) -> tuple[StagePreview, ...]:
+def preview(
+    job: Job, plan: Plan, sources: Mapping[str, Source], *, value_bytes: int, num_samples: int | None = None
+) -> tuple[StagePreview, ...]:
     """Every stage of the plan, in order.
 
     Args:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
+        num_samples: of the training side; None where only reading the text tells.
 
     Raises:
         RefusedInput: a target that cannot be reached.
     """
     seen: dict[str, StagePreview] = {}
     for stage in plan.stages:
-        seen[stage.name] = _preview(job, plan, stage, seen, sources, value_bytes)
+        seen[stage.name] = _preview(_Asked(job, plan, value_bytes, num_samples), stage, seen, sources)
     return tuple(seen.values())
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What all stages of a job are previewed under."""
+
+    job: Job
+    plan: Plan
+    value_bytes: int
+    num_samples: int | None
+
+
 def _preview(
-    job: Job,
-    plan: Plan,
-    stage: Stage,
-    seen: Mapping[str, StagePreview],
-    sources: Mapping[str, Source],
-    value_bytes: int,
+    asked: _Asked, stage: Stage, seen: Mapping[str, StagePreview], sources: Mapping[str, Source]
 ) -> StagePreview:
-    config, parent = stage.config, plan.parent(stage.name).name
+    config, parent = stage.config, asked.plan.parent(stage.name).name
     model = sources[stage.name].config if stage.name in sources else seen[stage.inputs[0]].config
     base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
     match config:
         case PruneStage():
-            return _pruned(job, config, base)
-        case DistillStage():
-            return _trained(job, config, base, value_bytes, teacher=seen[config.teacher].config)
+            return _pruned(asked.job, config, base)
+        case DistillStage() | CorrectStage():
+            return _trained(asked, config, base, teacher=seen[config.teacher].config if config.teacher else None)
         case TrainStage():
-            return _trained(job, config, base, value_bytes, teacher=None)
+            return _trained(asked, config, base, teacher=None)
+        case CrossFitStage():
+            return _cross_fitted(_trained(asked, config, base, teacher=None), config, asked.num_samples)
         case EvaluateStage():
-            return _evaluated(job, config, base, [seen[name].config for name in (config.model, *config.against)])
+            return _evaluated(asked.job, config, base, [seen[name].config for name in (config.model, *config.against)])
         case ExportStage():
             value = 2 if config.dtype == "bfloat16" else 4
             return replace(base, makes_model=False, bytes_on_disk=value * base.parameters)
@@ -117,16 +136,13 @@ def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
     return made if config.scores else replace(made, samples=samples, tokens=samples * length)
 
 
-def _trained(
-    job: Job,
-    config: DistillStage | TrainStage,
-    base: StagePreview,
-    value_bytes: int,
-    *,
-    teacher: ConfigDict | None,
-) -> StagePreview:
-    length = job.data.sequence_tokens
-    steps = config.budget.num_steps(config.batch.sequences * length)
+def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher: ConfigDict | None) -> StagePreview:
+    job, value_bytes, length = asked.job, asked.value_bytes, asked.job.data.sequence_tokens
+    if config.budget.epochs is not None and asked.num_samples is None:
+        return base  # only reading the text tells how many sequences it is
+    steps = config.budget.num_steps(
+        sequences=config.batch.sequences, sequence_tokens=length, num_samples=asked.num_samples or 1
+    )
     samples = steps * config.batch.sequences
     forward = model_flops(base.config, tokens=samples * length, sequence_tokens=length)
     flops = training_flops(forward, activation_checkpointing=config.activation_checkpointing)
@@ -140,7 +156,7 @@ def _trained(
         offload=config.optimizer.offload,
     )
     memory = student_memory(shape_of(base.config), base.parameters, training)
-    if teacher is not None and isinstance(config, DistillStage):
+    if teacher is not None and isinstance(config, DistillStage | CorrectStage):
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length)
         memory = replace(
             memory,
@@ -162,6 +178,22 @@ def _trained(
         flops=flops,
         memory=memory,
         bytes_on_disk=on_disk,
+    )
+
+
+def _cross_fitted(twin: StagePreview, config: CrossFitStage, num_samples: int | None) -> StagePreview:
+    """As many such trainings, each on all folds but one; what is kept are the answers."""
+    if twin.steps is None or num_samples is None:
+        return replace(twin, makes_model=False)
+    share = config.repeats * (config.folds - 1)
+    return replace(
+        twin,
+        makes_model=False,
+        steps=None,
+        samples=twin.samples * share,
+        tokens=twin.tokens * share,
+        flops=twin.flops * share,
+        bytes_on_disk=2 * 4 * num_samples * num_outputs(twin.config),
     )
 
 

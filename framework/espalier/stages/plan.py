@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput, nearest
-from espalier.config.stages import PruneStage, StageConfig
+from espalier.config.stages import CorrectStage, PruneStage, StageConfig
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
 CODE_VERSION = 2
 
-_MAKES_MODEL = ("load", "prune", "distill", "train")
+_MAKES_MODEL = ("load", "prune", "distill", "train", "correct")
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,21 @@ def _unknown_inputs(configs: Sequence[StageConfig]) -> Iterable[Fault]:
     for config in configs:
         for setting, name in config.inputs().items():
             path = f"stages.{config.name}.{setting}"
-            wanted = ("prune",) if isinstance(config, PruneStage) and setting == "scores" else _MAKES_MODEL
+            wanted = _wanted(config, setting)
             fitting = [other for other, kind in kinds.items() if kind in wanted and other != config.name]
             if name not in kinds:
                 yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", nearest(name, fitting))
             elif name not in fitting:
                 yield Fault(path, name, f"another stage of kind {', '.join(wanted)}")
+
+
+def _wanted(config: StageConfig, setting: str) -> tuple[str, ...]:
+    """Kinds of stage that a setting may name."""
+    if isinstance(config, PruneStage) and setting == "scores":
+        return ("prune",)
+    if isinstance(config, CorrectStage) and setting == "teacher":
+        return (*_MAKES_MODEL, "cross_fit")
+    return _MAKES_MODEL
 
 
 def _in_order(configs: Sequence[StageConfig]) -> list[StageConfig]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from espalier.checkpoint.read import StateReader
+from espalier.config.labelled import LabelledConfig
+from espalier.models.architecture import architecture
 from espalier.models.families import num_parameters, shape_of
+from espalier.models.shape import ConfigDict
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
 
@@ -21,7 +24,7 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
         "",
         f"{num_parameters(origin.model):,} parameters: {shape.layers} layers, hidden {shape.hidden}, FFN {shape.ffn}, "
         f"{shape.heads} query heads over {shape.kv_heads} key-value heads, vocabulary {shape.vocabulary:,}.",
-        "Made with espalier. Load it with `AutoModelForCausalLM.from_pretrained`.",
+        f"Made with espalier. Load it with `{_loader(origin.model)}.from_pretrained`.",
         "",
         "## Lineage",
         "",
@@ -32,6 +35,14 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _loader(config: ConfigDict) -> str:
+    """The class of transformers that the model is loaded by."""
+    stock = architecture(config)
+    known = {"ForSequenceClassification": "AutoModelForSequenceClassification", "ForMaskedLM": "AutoModelForMaskedLM"}
+    known |= {"ForCausalLM": "AutoModelForCausalLM", "LMHeadModel": "AutoModelForCausalLM"}
+    return next((loader for ending, loader in known.items() if stock.endswith(ending)), "AutoModel")
 
 
 def _lineage(folder: RunFolder) -> list[str]:
@@ -47,14 +58,16 @@ def _lineage(folder: RunFolder) -> list[str]:
 
 
 def _measured(folder: RunFolder) -> list[str]:
-    rows = []
-    for stage in stages_of(folder.read_job()):
+    """A row for each model that an evaluation measured: perplexity of text, or the metric of labelled data."""
+    job, rows = folder.read_job(), []
+    measure = job.data.watched if isinstance(job.data, LabelledConfig) else "perplexity"
+    for stage in stages_of(job):
         result = folder.result(stage.name)
         if result is not None and stage.kind == "evaluate":
             rows += [
-                f"| {name} | {row['parameters']:,} | {row['perplexity']:.3f} | {row['tokens']:,} |"
+                f"| {name} | {row['parameters']:,} | {row[measure]:.4g} | {row['tokens']:,} |"
                 for name, row in result.metrics["models"].items()
             ]
     if not rows:
         return []
-    return ["", "## Measured", "", "| model | parameters | perplexity | tokens |", "|---|---|---|---|", *rows]
+    return ["", "## Measured", "", f"| model | parameters | {measure} | tokens |", "|---|---|---|---|", *rows]

@@ -12,11 +12,15 @@ from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.storage import Storage
 from espalier.config.job import Job
+from espalier.config.labelled import LabelledConfig
 from espalier.config.stages import StageConfig
+from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import Split
+from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.packing import Sequences
 from espalier.data.sequences import open_sequences
 from espalier.distributed.world import World
+from espalier.models.families import is_causal
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
 from espalier.stages.control import Control
@@ -71,6 +75,13 @@ class StageContext:
         assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
         return StateReader.open(self.storage, result.checkpoint, verify=self.world.is_rank_zero)
 
+    @cached_property
+    def labelled(self) -> Labelled | None:
+        """The job's samples, where it has labels; every worker reads them."""
+        if not isinstance(self.job.data, LabelledConfig):
+            return None
+        return read_labelled(self.job.data, seed=self.job.seed)
+
     def tokenizer(self) -> PretrainedTokenizer:
         """The tokenizer of this stage's line of models."""
         result = self.folder.result(self.parent)
@@ -78,8 +89,13 @@ class StageContext:
         return PretrainedTokenizer(self.folder.tokenizer(result.metrics["tokenizer"]))
 
     def sequences(self, split: Split) -> Sequences:
-        """The tokenised text of a split; rank zero makes the cache when there is none. Collective."""
+        """The samples of a split, tokenised; rank zero makes a text's cache when there is none. Collective."""
         tokenizer = self.tokenizer()
+        if self.labelled is not None:
+            read_at = "last" if is_causal(self.model_of(self.parent).manifest.origin.model) else "first"
+            examples = getattr(self.labelled, split)
+            max_tokens = self.job.data.sequence_tokens
+            return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at)
 
         def open_them() -> Sequences:
             return open_sequences(self.job.data, split, tokenizer=tokenizer, cache=self.folder.cache)

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: perplexity of models side by side, and a few lines that each writes."""
+"""Stage `evaluate`: models side by side on the validation side; of text also a few lines that each writes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,71 @@ from typing import Any
 from espalier.config.stages import EvaluateStage
 from espalier.engine.frozen import FrozenModel
 from espalier.engine.precision import compute_dtype
+from espalier.evaluation.answers import all_answers, probabilities
 from espalier.evaluation.gates import gate_faults
 from espalier.evaluation.generation import continuations
+from espalier.evaluation.metrics import measure
 from espalier.evaluation.perplexity import Perplexity, measure_perplexity
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import num_outputs, num_parameters, shape_of
 from espalier.models.flops import model_flops
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak, peak_bytes, stage_cost
+from espalier.training.prepared import mean_tokens
 
 
 def run(context: StageContext) -> StageResult:
-    """Measure `model` and each of `against` on the same text, one after another. Collective."""
+    """Measure `model` and each of `against` on the same data, one after another. Collective."""
     stage = context.config
     assert isinstance(stage, EvaluateStage)
+    return _on_labels(context) if context.labelled else _on_text(context)
+
+
+def _on_labels(context: StageContext) -> StageResult:
+    stage, watched = context.config, context.job.data.watched
+    models = {name: _answered(context, name) for name in (stage.model, *stage.against)}
+    metrics: dict[str, Any] = {"model": stage.model, "watched": watched, "models": models}
+    faults = gate_faults(stage.gate, metric=models[stage.model][watched])
+    if faults:
+        metrics["gate"] = "; ".join(faults)
+    status = "gate_failed" if faults else "done"
+    tokens = sum(model["tokens"] for model in models.values())
+    flops = sum(model["tokens"] * model["flops_per_token"] for model in models.values())
+    cost = stage_cost(context, tokens=tokens, samples=len(context.labelled.valid) * len(models), flops=flops)
+    return StageResult(stage.name, stage.kind, context.key, status, None, metrics, cost)
+
+
+def _answered(context: StageContext, name: str) -> dict[str, Any]:
+    """What a model answers on the validation samples, measured."""
+    stage, world, labelled = context.config, context.world, context.labelled
+    assert labelled is not None
+    context.activity(f"asking {name}")
+    forget_peak(world)
+    reader, sequences = context.model_of(name), context.sequences("valid")
+    config = reader.manifest.origin.model
+    dtype = compute_dtype(stage.dtype, world.device)
+    with closing(FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)) as model:
+        logits = all_answers(
+            model.run,
+            sequences,
+            width=num_outputs(config),
+            microbatch_sequences=stage.microbatch_sequences,
+            world=world,
+            on_progress=lambda done: context.activity(f"asking {name}: {done} samples"),
+        )
+        peak = max(world.gather(peak_bytes(world)))
+    length = mean_tokens(sequences, context.job.data.sequence_tokens)
+    return measure(probabilities(logits), labelled.valid.targets) | {
+        "tokens": sequences.num_tokens,
+        "parameters": num_parameters(config),
+        "flops_per_token": model_flops(config, tokens=1, sequence_tokens=length),
+        "layers": shape_of(config).layers,
+        "peak_bytes": peak,
+    }
+
+
+def _on_text(context: StageContext) -> StageResult:
+    stage = context.config
     names = (stage.model, *stage.against)
     models = {name: _measure(context, name) for name in names}
     metrics: dict[str, Any] = {"model": stage.model, "models": models}

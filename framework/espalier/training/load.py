@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
 from espalier.config.stages import LoadStage
-from espalier.models.families import body_prefix, layout, num_parameters, shape_of
+from espalier.distributed.streams import stream_seed
+from espalier.models.classifier import classifier_config, fresh_parameters
+from espalier.models.families import body_prefix, is_causal, layout, num_parameters, shape_of
 from espalier.models.families.naming import published_names
-from espalier.models.pretrained import copy_tokenizer, find_model, read_config, tokenizer_key
+from espalier.models.pretrained import PretrainedTokenizer, copy_tokenizer, find_model, read_config, tokenizer_key
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
@@ -25,30 +30,56 @@ def run(context: StageContext) -> StageResult:
     assert isinstance(stage, LoadStage)
     setting = f"stages.{stage.name}.model"
     source = find_model(stage.model, setting=setting, revision=stage.revision)
-    config, key = read_config(source, setting=setting), tokenizer_key(source)
-    model = open_published(tensors_of(source, setting=setting), config, setting=setting)
+    published, key = read_config(source, setting=setting), tokenizer_key(source)
+    config = published if context.labelled is None else _classifier(context, source, published, setting=setting)
+    folder, fresh = _opened(source, config, other_outputs=config is not published, setting=setting)
     if context.world.is_rank_zero:
         copy_tokenizer(source, context.folder.tokenizer(key))
-    folder = save_model(context, whole_fragments(_tensors(model)), Lineage(config, key, None))
-    metrics = {"parameters": num_parameters(config), "tokenizer": key}
-    return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, stage_cost(context))
+    read = ((name, folder.read(name)) for name in folder.shapes)
+    drawn = _drawn(config, fresh, seed=context.job.seed)
+    committed = save_model(context, whole_fragments(chain(read, drawn)), Lineage(config, key, None))
+    metrics = {"parameters": num_parameters(config), "tokenizer": key, "fresh": fresh}
+    return StageResult(stage.name, stage.kind, context.key, "done", committed, metrics, stage_cost(context))
 
 
-def open_published(model: ModelFolder, config: ConfigDict, *, setting: str) -> ModelFolder:
+def open_published(model: ModelFolder, config: ConfigDict, *, setting: str, fresh: Collection[str] = ()) -> ModelFolder:
     """A published folder under the names and shapes of its architecture.
+
+    Args:
+        fresh: parameters that it need not have, and that are not taken from it.
 
     Raises:
         RefusedInput: tensors that are missing, of another shape, or unknown.
     """
     expected = {name: parameter.shape for name, parameter in layout(config).items()}
-    tied = shape_of(config).tied
-    found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=tied)
-    sources = {name: old for old, name in found.items()}
+    found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=shape_of(config).tied)
+    sources = {name: old for old, name in found.items() if name not in fresh}
     shapes = {name: model.shapes[old] for name, old in sources.items()}
     named = replace(model, shapes=shapes, read=lambda name: model.read(sources[name]))
-    require_shapes(named, expected, setting=setting)
+    require_shapes(named, {name: shape for name, shape in expected.items() if name not in fresh}, setting=setting)
     return named
 
 
-def _tensors(model: ModelFolder) -> Iterator[tuple[str, Tensor]]:
-    return ((name, model.read(name)) for name in model.shapes)
+def _opened(source: Path, config: ConfigDict, *, other_outputs: bool, setting: str) -> tuple[ModelFolder, list[str]]:
+    """The folder, and the parameters that are to be drawn instead."""
+    model, expected = tensors_of(source, setting=setting), layout(config)
+    found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=shape_of(config).tied)
+    fresh = sorted(fresh_parameters(found.values(), expected, all_of_head=other_outputs))
+    return open_published(model, config, setting=setting, fresh=fresh), fresh
+
+
+def _classifier(context: StageContext, source: Path, published: ConfigDict, *, setting: str) -> ConfigDict:
+    assert context.labelled is not None
+    config = classifier_config(published, names=context.labelled.names, head=context.config.head, setting=setting)
+    if is_causal(config) and config.get("pad_token_id") is None:
+        config["pad_token_id"] = PretrainedTokenizer(source).padding_id  # stock code finds a row's last token by it
+    return config
+
+
+def _drawn(config: ConfigDict, names: Collection[str], *, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Matrices normal with the model's own spread, vectors zero; as stock code starts a new head."""
+    spread, parameters = float(config.get("initializer_range", 0.02)), layout(config)
+    for name in names:
+        shape = parameters[name].shape
+        generator = torch.Generator().manual_seed(stream_seed(seed, f"fresh {name}"))
+        yield name, torch.randn(shape, generator=generator) * (spread if len(shape) > 1 else 0.0)

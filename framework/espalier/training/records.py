@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from espalier.objectives.terms import names_of
@@ -20,20 +19,17 @@ class StepRecorder:
         seconds: that the stage took, earlier attempts' surviving steps included.
     """
 
-    def __init__(self, context: StageContext, prepared: Prepared, *, earlier_steps: int) -> None:
-        self._context, self._prepared, self._earlier_steps = context, prepared, earlier_steps
+    def __init__(self, context: StageContext, prepared: Prepared) -> None:
+        self._context, self._prepared = context, prepared
         self._names = names_of(prepared.terms)
-        self._step_tokens = context.config.batch.sequences * context.job.data.sequence_tokens
+        self._step_tokens = round(context.config.batch.sequences * prepared.sequence_tokens)
         self._log = StepLog(context.folder.path / STEPS) if context.world.is_rank_zero else None
         self._opened = self._since = time.time()
 
     @staticmethod
     def open(context: StageContext, prepared: Prepared) -> StepRecorder:
         """Start recording; steps that a resume takes again are forgotten first."""
-        plan = json.loads((context.folder.path / "plan.json").read_text())
-        names = [entry["name"] for entry in plan]
-        before = plan[: names.index(context.config.name)]
-        recorder = StepRecorder(context, prepared, earlier_steps=sum(entry["steps"] or 0 for entry in before))
+        recorder = StepRecorder(context, prepared)
         if recorder._log:
             recorder._log.rewind(context.config.name, prepared.first_step)
         if prepared.first_step and context.world.is_rank_zero:
@@ -56,7 +52,7 @@ class StepRecorder:
             kind=self._context.config.kind,
             step=step,
             num_steps=self._prepared.num_steps,
-            global_step=self._earlier_steps + step,
+            global_step=self._prepared.earlier_steps + step,
             attempt=self._context.attempt,
             time=now,
             loss=report.loss,

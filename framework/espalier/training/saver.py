@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
+
+from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
@@ -15,7 +18,7 @@ from espalier.checkpoint.write import RankFiles, begin, write_fragments
 from espalier.stages.orders import StageFailed
 from espalier.training.context import StageContext
 from espalier.training.copies import HostCopies
-from espalier.training.state import Lineage, commit_save, forget_older
+from espalier.training.state import Lineage, commit_save, forget_older, table_fragments
 
 _TRIES = 3  # of a write that the disk answers with an I/O error
 
@@ -25,6 +28,8 @@ class _Save:
     """A save under way. Every worker writes; when all have, rank zero commits.
 
     Attributes:
+        tables: shapes of the tables in it.
+        kept: folders that this save is not to replace.
         files: what this worker has written, once it has.
         error: why this worker's part did not succeed.
     """
@@ -32,6 +37,8 @@ class _Save:
     step: int
     folder: str
     state: Mapping[str, Any]
+    tables: dict[str, tuple[int, ...]]
+    kept: tuple[str, ...]
     thread: threading.Thread | None = None
     files: RankFiles | None = None
     error: Exception | None = None
@@ -47,13 +54,16 @@ class Saver:
 
     Attributes:
         folder: of the newest committed checkpoint.
+        tables: gives what is to be saved beside the model, equal on all workers. Collective.
     """
 
     context: StageContext
     lineage: Lineage
     folder: str
+    tables: Callable[[], Mapping[str, Tensor]] = dict
     _copies: HostCopies = field(init=False)
     _save: _Save | None = None
+    _kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._copies = HostCopies(self.context.world.device)
@@ -63,7 +73,13 @@ class Saver:
         self._copies.hold_update()
 
     def after_step(
-        self, step: int, fragments: Callable[[], Iterable[Fragment]], *, state: Mapping[str, Any], last: bool
+        self,
+        step: int,
+        fragments: Callable[[], Iterable[Fragment]],
+        *,
+        state: Mapping[str, Any],
+        last: bool,
+        best: str | None = None,
     ) -> None:
         """Save where it is time to; look after the save under way; stop where somebody wishes to.
 
@@ -71,20 +87,26 @@ class Saver:
             step: updates done; a save of it begins when it is a multiple of `checkpoint.every`, or the last.
             fragments: this worker's part, live.
             state: JSON values that resuming needs beside it.
+            best: folder of a state that stays however old it gets; when it is of this step, it is saved whatever is
+                under way.
 
         Raises:
             StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
         """
-        settings = self.context.config.checkpoint
+        settings, must = self.context.config.checkpoint, best == step_folder(self.context.config.name, step)
+        self._kept = (best,) if best else ()
         if settings.in_background:
             self._copies.prepare(fragments())
         stop, preempted = self._look()
-        if not (last or stop or preempted or step % settings.every == 0):
+        if not (last or stop or preempted or must or step % settings.every == 0):
             return
         if last or stop or preempted or not settings.in_background:
             self.finish()
             self._begin(step, fragments, state)
             self.finish(must_succeed=last or bool(stop or preempted))
+        elif must:
+            self.finish()
+            self._begin(step, fragments, state)
         elif self._save is None:
             self._begin(step, fragments, state)
         else:
@@ -114,12 +136,15 @@ class Saver:
     def _begin(self, step: int, fragments: Callable[[], Iterable[Fragment]], state: Mapping[str, Any]) -> None:
         context, began = self.context, time.time()
         context.control.beat(f"the copy for a save of {context.config.name}")
-        save = _Save(step, step_folder(context.config.name, step), state)
+        tables = self.tables()
+        shapes = {name: tuple(table.shape) for name, table in tables.items()}
+        save = _Save(step, step_folder(context.config.name, step), state, shapes, self._kept)
         if context.world.is_rank_zero:
             context.times.mark("saving", context.config.name, step, time=began)
             save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
         context.world.barrier()
-        copies = self._copies.take(fragments())
+        of_rank_zero = table_fragments(tables) if context.world.is_rank_zero else ()
+        copies = self._copies.take(chain(fragments(), of_rank_zero))
         self._save = save
         if save.error is None:
             self._start(save, lambda: self._write(save, copies))
@@ -183,8 +208,9 @@ class Saver:
             zero_level=stage.zero_level,
             state=save.state,
             ranks=ranks,
+            tables=save.tables,
         )
-        forget_older(self.context, keep_latest=stage.checkpoint.keep_latest)
+        forget_older(self.context, keep_latest=stage.checkpoint.keep_latest, keep=save.kept)
 
     def _give_up(self, save: _Save, *, must_succeed: bool) -> None:
         story = save.error and (str(save.error), isinstance(save.error, OSError))

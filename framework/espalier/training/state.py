@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import DamagedCheckpoint, Origin
@@ -62,11 +64,15 @@ def commit_save(
     zero_level: ZeroLevel,
     state: Mapping[str, Any],
     ranks: Sequence[RankFiles],
+    tables: Mapping[str, tuple[int, ...]] | None = None,
+    with_model: bool = True,
 ) -> None:
     """Rank zero: make what all workers have written a checkpoint.
 
     Args:
         state: JSON values that resuming needs; position and random streams are functions of the step.
+        tables: shapes of the tables among the fragments.
+        with_model: whether the model is among them; of a stage that makes none the tables are all.
 
     Raises:
         SupersededAttempt: the controller has given a later order, so this attempt was given up.
@@ -78,9 +84,10 @@ def commit_save(
         context.storage,
         folder,
         origin=_origin(context, lineage, step=step, zero_level=zero_level, world=context.world),
-        shapes={name: parameter.shape for name, parameter in layout(lineage.model).items()},
+        shapes={name: one.shape for name, one in layout(lineage.model).items()} if with_model else {},
         state={"key": context.key, "run": context.folder.ids(), **state},
         ranks=ranks,
+        tables=tables,
     )
 
 
@@ -121,10 +128,15 @@ def _why_removed(storage: Storage, folder: str, key: str) -> str:
     return "it is damaged" if same else "it was made with other settings"
 
 
-def forget_older(context: StageContext, *, keep_latest: int) -> None:
-    """Keep the newest checkpoints of this stage."""
+def forget_older(context: StageContext, *, keep_latest: int, keep: Collection[str] = ()) -> None:
+    """Keep the newest checkpoints of this stage, and the folders `keep`."""
     if context.world.is_rank_zero:
-        retain(context.storage, stage_folder(context.config.name), keep_latest=keep_latest)
+        retain(context.storage, stage_folder(context.config.name), keep_latest=keep_latest, keep=keep)
+
+
+def table_fragments(tables: Mapping[str, Tensor]) -> Iterator[Fragment]:
+    """Each table as one fragment; of rank zero, since all workers hold the same."""
+    return (Fragment("table", name, 0, table.reshape(-1)) for name, table in tables.items())
 
 
 def whole_fragments(tensors: Iterable[tuple[str, Any]]) -> Iterator[Fragment]:

@@ -12,9 +12,9 @@ from espalier.data.batch import Batch
 from espalier.distributed.streams import seed_torch
 from espalier.distributed.world import World
 from espalier.engine.contract import Engine
-from espalier.engine.frozen import FrozenModel
 from espalier.objectives.signal import Signal
 from espalier.objectives.terms import Term
+from espalier.teachers.source import SignalSource
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StepReport:
 
 def take_step(
     engine: Engine,
-    teacher: FrozenModel | None,
+    teacher: SignalSource | None,
     microbatches: Sequence[Batch],
     *,
     terms: tuple[Term, ...],
@@ -92,7 +92,7 @@ def _global_count(microbatches: Sequence[Batch], world: World) -> int:
 
 
 @contextmanager
-def _signal(teacher: FrozenModel | None, batch: Batch) -> Iterator[Signal | None]:
+def _signal(teacher: SignalSource | None, batch: Batch) -> Iterator[Signal | None]:
     if teacher is None:
         yield None
         return

@@ -1,12 +1,13 @@
-"""Stages `train` and `distill`: the loop."""
+"""Stages `train`, `distill` and `correct`: the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from itertools import chain
 
-from espalier.config.stages import DistillStage, TrainStage
+from espalier.config.stages import CorrectStage, DistillStage, TrainStage
 from espalier.data.batches import window
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
@@ -15,7 +16,9 @@ from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.engine.schedule import learning_rate
 from espalier.stages.result import StageResult
+from espalier.teachers.source import SignalSource
 from espalier.training.context import StageContext
+from espalier.training.course import Course
 from espalier.training.guard import BadStep, Guard, LeftOut
 from espalier.training.prepared import Prepared
 from espalier.training.records import StepRecorder
@@ -26,7 +29,7 @@ from espalier.training.step import blamed_on, sample_ids, take_step
 def run(context: StageContext) -> StageResult:
     """Train the student to the end of its budget, from its newest checkpoint where there is one. Collective."""
     stage = context.config
-    assert isinstance(stage, DistillStage | TrainStage)
+    assert isinstance(stage, DistillStage | TrainStage | CorrectStage)
     left_out = LeftOut.read(context)
     while True:
         try:
@@ -37,6 +40,20 @@ def run(context: StageContext) -> StageResult:
             left_out = left_out.after(bad, context, limit=stage.guard.limit)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Everything that a step touches."""
+
+    context: StageContext
+    prepared: Prepared
+    course: Course
+    engine: Engine
+    source: SignalSource | None
+    saver: Saver
+    guard: Guard
+    recorder: StepRecorder
+
+
 def _train(context: StageContext, left_out: LeftOut) -> StageResult:
     """From where the stage stands to its end.
 
@@ -44,42 +61,41 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
         BadStep: on every worker; nothing of it is saved.
     """
     stage, prepared = context.config, Prepared.of(context)
+    course = Course.open(context, prepared)
     guard, updates = Guard(stage.guard, prepared.losses), prepared.updates
-    saver = Saver(context, prepared.lineage, prepared.start.folder)
-    with _models(context, prepared) as (engine, teacher), closing(saver):
+    saver = Saver(context, prepared.lineage, prepared.start.folder, tables=course.tables)
+    with _models(context, prepared, course) as (engine, source), closing(saver):
         recorder = StepRecorder.open(context, prepared)
+        work = _Work(context, prepared, course, engine, source, saver, guard, recorder)
         if context.world.is_rank_zero:
             context.times.mark("working", stage.name, prepared.first_step)
-        for step in range(prepared.first_step, prepared.num_steps):
+        for step in range(prepared.first_step, course.last_step):
             context.control.beat(f"a step of {stage.name}")
             if step + 1 not in left_out.steps:
-                _take(context, prepared, step, models=(engine, teacher), saver=saver, guard=guard, recorder=recorder)
+                _take(work, step)
                 updates += 1
+            course.after_step(step + 1, engine, source)
             saver.after_step(
                 step + 1,
                 engine.fragments,
-                state={"seconds": recorder.seconds, "updates": updates, "losses": guard.losses},
-                last=step + 1 == prepared.num_steps,
+                state={"seconds": recorder.seconds, "updates": updates, "losses": guard.losses, **course.state()},
+                last=step + 1 == course.last_step,
+                best=course.best_folder,
             )
-        metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None)
-        cost = prepared.cost(context, seconds=recorder.seconds)
-    return StageResult(stage.name, stage.kind, context.key, "done", saver.folder, metrics, cost)
+            if step + 1 == course.last_step:
+                break
+        metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None) | course.metrics()
+        cost = prepared.cost(steps=course.last_step, asked=course.asked, seconds=recorder.seconds)
+    folder = course.best_folder or saver.folder
+    return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, cost)
 
 
-def _take(
-    context: StageContext,
-    prepared: Prepared,
-    step: int,
-    *,
-    models: tuple[Engine, FrozenModel | None],
-    saver: Saver,
-    guard: Guard,
-    recorder: StepRecorder,
-) -> None:
+def _take(work: _Work, step: int) -> None:
     """Draw the samples of a step, learn from them, look at what came of it, write it down."""
+    context, prepared = work.context, work.prepared
     stage, world = context.config, context.world
     microbatches = window(
-        prepared.sequences,
+        work.course.sequences,
         step,
         seed=prepared.order_seed,
         batch=stage.batch,
@@ -89,25 +105,26 @@ def _take(
     lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
     with blamed_on(step + 1, microbatches):
         report = take_step(
-            *models,
+            work.engine,
+            work.source,
             microbatches,
             terms=prepared.terms,
             lr=lr,
             random=(context.job.seed, step),
             world=world,
-            before_update=saver.hold_update,
+            before_update=work.saver.hold_update,
         )
     try:
-        guard.check(step + 1, report)
+        work.guard.check(step + 1, report)
     except BadStep as bad:
         bad.samples = sorted(chain.from_iterable(world.gather(sample_ids(microbatches))))
-        saver.finish()  # what is being saved is of an earlier step, and good
+        work.saver.finish()  # what is being saved is of an earlier step, and good
         raise
-    recorder.write(step + 1, report, lr=lr)
+    work.recorder.write(step + 1, report, lr=lr)
 
 
 @contextmanager
-def _models(context: StageContext, prepared: Prepared) -> Iterator[tuple[Engine, FrozenModel | None]]:
+def _models(context: StageContext, prepared: Prepared, course: Course) -> Iterator[tuple[Engine, SignalSource | None]]:
     """Teacher and student, open; both are closed on every way out."""
     stage, world = context.config, context.world
     dtype = compute_dtype(context.job.dtype, world.device)
@@ -119,13 +136,14 @@ def _models(context: StageContext, prepared: Prepared) -> Iterator[tuple[Engine,
         activation_checkpointing=stage.activation_checkpointing,
     )
     with ExitStack() as opened:
-        teacher = None
-        if isinstance(stage, DistillStage):
+        source = course.source
+        if prepared.teacher_model is not None:
             context.activity(f"loading the teacher, {stage.teacher}")
             reader = context.model_of(stage.teacher)
-            teacher = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
-            opened.enter_context(closing(teacher))
+            source = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
+            opened.enter_context(closing(source))
         context.activity(f"loading the student, {stage.student}")
-        engine = open_engine(spec, Objective(prepared.terms), prepared.start, steps_taken=prepared.updates, world=world)
+        objective = Objective(prepared.terms, watch=course.watch)
+        engine = open_engine(spec, objective, prepared.start, steps_taken=prepared.updates, world=world)
         opened.enter_context(closing(engine))
-        yield engine, teacher
+        yield engine, source

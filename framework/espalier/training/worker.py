@@ -11,7 +11,7 @@ from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier.training import evaluate, export, load, prune, train
+from espalier.training import cross_fit, evaluate, export, load, prune, train
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak
 
@@ -20,6 +20,8 @@ _WORK: dict[str, Callable[[StageContext], StageResult]] = {
     "prune": prune.run,
     "distill": train.run,
     "train": train.run,
+    "correct": train.run,
+    "cross_fit": cross_fit.run,
     "evaluate": evaluate.run,
     "export": export.run,
 }

@@ -73,4 +73,5 @@ def test_a_row_for_each_document(documents: list[list[int]], length: int) -> Non
 
 def test_rows_can_be_indexed_by_models() -> None:
     row = PackedSequences(tokens_of([[3, 5, 7], [11, 13]]), 5, keep_tail=False).row(0)
-    assert {values.dtype for values in vars(row).values()} == {np.dtype(np.int64)}
+    arrays = (row.input_ids, row.labels, row.positions, row.documents)
+    assert {values.dtype for values in arrays} == {np.dtype(np.int64)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espalier.models.families.pieces import Table
+from espalier.models.families.pieces import Table, labels_axis
 from espalier.models.families.reading import shape_of
 from espalier.models.families.registry import FAMILIES
 from espalier.models.shape import ConfigDict, ModelShape, Parameter, Probe
@@ -53,6 +53,11 @@ def probes(config: ConfigDict) -> tuple[Probe, ...]:
 def body_prefix(config: ConfigDict) -> str:
     """Module path of the body (embeddings, layers, final norm); "" where the model has no head around it."""
     return FAMILIES[shape_of(config).family].body(config)
+
+
+def num_outputs(config: ConfigDict) -> int:
+    """Of a classifier: its classes; 1 of a regression."""
+    return labels_axis(config).units
 
 
 def is_causal(config: ConfigDict) -> bool:

@@ -1,0 +1,79 @@
+"""Settings of self-correction (DCS): what the student hears beside its labels, and how much each sample counts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from espalier.config.base import Config, Count, Share, parse_tuple
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.paths import InputFile
+
+_Positive = Annotated[float, Field(gt=0.0)]
+
+
+class SignalConfig(Config):
+    """The teacher's part in the loss: (1 - weight) * loss on the label + weight * loss on the signal."""
+
+    weight: Share = 0.5
+    temperature: _Positive = 2.0
+    """Of both models' logits in the divergence, which is multiplied by its square."""
+    own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
+    """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """How much of its older self the student's past keeps from epoch to epoch; 0 is the last epoch alone."""
+
+
+class WeightsConfig(Config):
+    """How weights per sample are learnt: raised where models disagree, as AdaBoost raises mistakes (SAMME)."""
+
+    counts_in: Literal["label", "signal", "both"] = "both"
+    """The part of the loss that the weights multiply."""
+    disagreement: Literal["teacher", "label", "either"] = "teacher"
+    """What the student is held against."""
+    measure: Literal["class", "probability"] = "class"
+    """Whether another class is answered (0 or 1), or half the distance between the probabilities (0 to 1)."""
+    predictions: Literal["evaluation", "training"] = "evaluation"
+    """A pass over the data at the end of each epoch, without dropout; or what was seen while training, for free."""
+    alpha: Literal["samme", "adaboost_half", "fixed"] = "samme"
+    rate: Annotated[float, Field(ge=0.0)] = 0.5
+    """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight."""
+    tolerance: _Positive | None = None
+    """Of a regression: a distance to the label or teacher, in the label's units, that counts as disagreement."""
+    ceiling: Annotated[float, Field(ge=1.0)] = 10.0
+    floor: Share = 0.0
+    """The largest and smallest weight; the mean is 1."""
+    min_effective_share: Share = 0.3
+    """Weights are drawn towards 1 until their effective number, (sum w)^2 / sum w^2, is this share of the samples."""
+    initial: InputFile | None = None
+    """A parquet file with a weight for each sample, such as a run's own record of an epoch."""
+
+
+class DistrustConfig(Config):
+    """The guard against wrong labels, which boosting would chase."""
+
+    rule: Literal["none", "persistent", "graded"] = "graded"
+    """`persistent`: a label that teacher and student both contradict for `epochs` epochs is not raised any more.
+    `graded`: the loss on a label is multiplied by how far teacher and student believe it."""
+    epochs: Count = 2
+    believed: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """graded: the probability from which a label counts in full."""
+    exclude: InputFile | None = None
+    """A text file with the name of a sample a line; their labels do not count."""
+
+
+def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str | None) -> None:
+    """Hold the parts against each other.
+
+    Raises:
+        RefusedInput: a signal that nobody gives.
+    """
+    faults = []
+    if teacher is None and signal.weight > 0 and max(signal.own_past) == 0:
+        allowed = "a share above 0 at the end, as no `teacher` is named; or name one"
+        faults.append(Fault("signal.own_past", list(signal.own_past), allowed))
+    if teacher is None and weights.disagreement != "label" and max(signal.own_past) == 0:
+        faults.append(Fault("weights.disagreement", weights.disagreement, "label, as there is no teacher"))
+    if faults:
+        raise RefusedInput(faults)

@@ -1,0 +1,95 @@
+"""Labelled samples: texts or pairs of texts, each with a class or a number."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from espalier.config.base import Config, Count, Words, parse_tuple
+from espalier.config.data import HeldOutConfig, OriginConfig, Word
+from espalier.config.faults import Fault, RefusedInput
+
+Metric = Literal[
+    "accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "pearson", "spearman", "r2", "mse", "mae", "loss"
+]
+OF_CLASSES: tuple[Metric, ...] = ("accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "loss")
+OF_NUMBERS: tuple[Metric, ...] = ("pearson", "spearman", "r2", "mse", "mae", "loss")
+SMALLER_IS_BETTER: tuple[Metric, ...] = ("mse", "mae", "loss")
+
+
+class TableConfig(OriginConfig):
+    """Rows with a label each. A tsv file is split at tabs and nothing else: quotes are text in it."""
+
+    source: Literal["tsv", "csv", "json", "parquet", "hub"]
+    columns: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
+    """Names of the columns of tsv or csv files that have no header."""
+    text: Word = "text"
+    pair: Word | None = None
+    """The second text of a pair."""
+    label: Word = "label"
+    id: Word | None = None
+    """A column that names each sample, for records and reports; without it a sample is named by its row."""
+    weight: Word | None = None
+    """A column with a weight for each sample."""
+
+    @model_validator(mode="after")
+    def _columns_of_plain_files(self) -> TableConfig:
+        if self.columns and self.source not in ("tsv", "csv"):
+            raise RefusedInput([Fault("columns", self.columns, "leave it out; only tsv and csv files lack names")])
+        named = [name for name in (self.text, self.pair, self.label, self.id, self.weight) if name]
+        missing = [name for name in named if name not in self.columns]
+        if self.columns and missing:
+            raise RefusedInput([Fault("columns", self.columns, f"names that include {', '.join(missing)}")])
+        return self
+
+
+def _valid_kind(value: Any) -> str:
+    held_out = "fraction" in value if isinstance(value, dict) else isinstance(value, HeldOutConfig)
+    return "HeldOutConfig" if held_out else "TableConfig"
+
+
+class LabelledConfig(Config):
+    """The job's data when it has labels. The held-out part, if `valid` is one, keeps every class's share."""
+
+    task: Literal["classification", "regression"]
+    train: TableConfig
+    valid: Annotated[
+        Annotated[TableConfig, Tag("TableConfig")] | Annotated[HeldOutConfig, Tag("HeldOutConfig")],
+        Discriminator(_valid_kind),
+    ]
+    labels: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
+    """The classes as the label column has them, in the order of the model's outputs; without it those of the
+    training data, sorted."""
+    names: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
+    """What the classes are called in the exported model and in reports; without it as in `labels`."""
+    metric: Metric | None = None
+    """What is watched, reported first and gated; accuracy or pearson when left out."""
+    balance: bool = False
+    """Weigh each sample so that every class counts alike."""
+    limit: Count | None = None
+    """Use this many training samples only, drawn by the job's seed."""
+    sequence_tokens: Annotated[Count, Field(ge=8), Words("longer texts are cut")] = 128
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> LabelledConfig:
+        faults = []
+        allowed = OF_CLASSES if self.task == "classification" else OF_NUMBERS
+        if self.metric is not None and self.metric not in allowed:
+            faults.append(Fault("metric", self.metric, f"one of {', '.join(allowed)} for {self.task}"))
+        if self.task == "regression":
+            for name in ("labels", "names", "balance"):
+                if getattr(self, name):
+                    faults.append(Fault(name, getattr(self, name), "leave it out; a regression has no classes"))
+        if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:
+            faults.append(Fault("labels", self.labels, "two or more different classes"))
+        if self.names and len(set(self.names)) != len(self.labels):
+            faults.append(Fault("names", self.names, f"as many different names as `labels` has: {len(self.labels)}"))
+        if faults:
+            raise RefusedInput(faults)
+        return self
+
+    @property
+    def watched(self) -> Metric:
+        """The metric that decides."""
+        return self.metric or ("accuracy" if self.task == "classification" else "pearson")

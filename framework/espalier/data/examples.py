@@ -1,0 +1,211 @@
+"""Labelled samples as they stand in the user's tables, checked, in an order that never changes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from espalier.config.data import HeldOutConfig
+from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.labelled import LabelledConfig, TableConfig
+from espalier.data.order import positions_to_indices
+from espalier.data.rows import TableRow, Wanted, bad_row, read_rows
+
+_HASHES = 2**64
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N samples. A sample's place, 0 to N - 1, is its sample id in everything that is computed.
+
+    Attributes:
+        names: what the user calls each: the id column, or the row that it was read from.
+        texts: the text, or the first of the pair.
+        pairs: the second of the pair; None for single texts.
+        targets: [N] int64 classes, or [N] float64 numbers.
+        weights: [N] float64 above 0, mean 1.
+    """
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    pairs: tuple[str, ...] | None
+    targets: NDArray[np.int64] | NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, places: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """Some of them, in this order; weights keep their mean of 1."""
+        weights = self.weights[places]
+        return Examples(
+            names=tuple(self.names[i] for i in places),
+            texts=tuple(self.texts[i] for i in places),
+            pairs=self.pairs and tuple(self.pairs[i] for i in places),
+            targets=self.targets[places],
+            weights=weights / weights.mean() if len(weights) else weights,
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Both sides of a job's labelled data.
+
+    Attributes:
+        classes: as the label column has them, in the order of the model's outputs; none for a regression.
+        names: what the classes are called.
+    """
+
+    train: Examples
+    valid: Examples
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
+    """Read, split, check.
+
+    Samples whose text also stands on the validation side are left out of training.
+
+    Args:
+        seed: of the draw that `data.limit` makes.
+
+    Raises:
+        RefusedInput: unreadable tables, labels outside `labels`, ids that come twice, weights that are no positive
+            numbers, a class without a training sample, a single class, an empty side.
+    """
+    rows = list(_rows(data.train, setting="data.train"))
+    classes = data.labels or (() if data.task == "regression" else _found_classes(rows, data))
+    whole = _examples(data.train, rows, classes, setting="data.train")
+    if isinstance(data.valid, HeldOutConfig):
+        held = np.array([_hash(whole, i) < data.valid.fraction * _HASHES for i in range(len(whole))], dtype=bool)
+        train, valid = whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held))
+    else:
+        valid = _examples(data.valid, list(_rows(data.valid, setting="data.valid")), classes, setting="data.valid")
+        seen = {_hash(valid, i) for i in range(len(valid))}
+        train = whole.take([i for i in range(len(whole)) if _hash(whole, i) not in seen])
+    if data.limit and data.limit < len(train):
+        chosen = positions_to_indices(np.arange(data.limit), num_sequences=len(train), seed=seed)
+        train = train.take(np.sort(chosen))
+    _check_sides(data, train, valid, classes)
+    if data.balance:
+        train = replace(train, weights=_balanced(train, len(classes)))
+    return Labelled(train, valid, classes, data.names or classes)
+
+
+def _rows(table: TableConfig, *, setting: str) -> Iterator[TableRow]:
+    uses = ("text", "pair", "label", "id", "weight")
+    columns = {use: getattr(table, use) for use in uses if getattr(table, use)}
+    return read_rows(table, Wanted(setting, columns, table.columns))
+
+
+def _found_classes(rows: Sequence[TableRow], data: LabelledConfig) -> tuple[str, ...]:
+    found = {_class_of(row.values["label"]) for row in rows}
+    numeric = all(name.isdecimal() for name in found)
+    return tuple(sorted(found, key=int if numeric else None))
+
+
+def _class_of(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _examples(table: TableConfig, rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) -> Examples:
+    targets = _classes(rows, classes, setting=setting) if classes else _numbers(rows, setting=setting)
+    return Examples(
+        names=_names(table, rows, setting=setting),
+        texts=tuple(row.text("text", setting=setting) for row in rows),
+        pairs=tuple(row.text("pair", setting=setting) for row in rows) if table.pair else None,
+        targets=targets,
+        weights=_weights(table, rows, setting=setting),
+    )
+
+
+def _classes(rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) -> NDArray[np.int64]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    for row in rows:
+        given = _class_of(row.values["label"])
+        if given not in numbers:
+            near = nearest(given, classes)
+            hint = f" (did you mean {near}?)" if near else ""
+            allowed = (
+                f"one of the classes {', '.join(classes)}, not {given!r}{hint}; extend data.labels or mend the row"
+            )
+            raise bad_row(row.path, row.number, allowed, setting=setting)
+    return np.array([numbers[_class_of(row.values["label"])] for row in rows], dtype=np.int64)
+
+
+def _numbers(rows: Sequence[TableRow], *, setting: str) -> NDArray[np.float64]:
+    return np.array([_number(row, "label", setting=setting) for row in rows], dtype=np.float64)
+
+
+def _number(row: TableRow, use: str, *, setting: str) -> float:
+    value = row.values[use]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise bad_row(row.path, row.number, f"a finite number in the {use} column, not {value!r}", setting=setting)
+    return number
+
+
+def _weights(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> NDArray[np.float64]:
+    if not table.weight:
+        return np.ones(len(rows))
+    weights = np.array([_number(row, "weight", setting=setting) for row in rows], dtype=np.float64)
+    for row, weight in zip(rows, weights, strict=True):
+        if weight <= 0:
+            raise bad_row(row.path, row.number, f"a weight above 0, not {weight:g}", setting=setting)
+    return weights / weights.mean() if len(weights) else weights
+
+
+def _names(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> tuple[str, ...]:
+    if not table.id:
+        several = len({row.path for row in rows}) > 1
+        return tuple(f"{row.path.name}:{row.number}" if several else str(row.number) for row in rows)
+    names = tuple(str(row.values["id"]) for row in rows)
+    counts = Counter(names)
+    for row, name in zip(rows, names, strict=True):
+        if counts[name] > 1:
+            allowed = f"an id of its own for each sample; {name!r} stands in {counts[name]} rows"
+            raise bad_row(row.path, row.number, allowed, setting=setting)
+    return names
+
+
+def _check_sides(data: LabelledConfig, train: Examples, valid: Examples, classes: tuple[str, ...]) -> None:
+    faults = []
+    for setting, side in (("data.train", train), ("data.valid", valid)):
+        if not len(side):
+            faults.append(Fault(setting, None, "at least one sample; give more rows or another fraction"))
+    if data.task == "classification" and len(train):
+        counts = np.bincount(train.targets, minlength=len(classes))
+        empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if len(classes) - len(empty) < 2:
+            there = ", ".join(name for name in classes if name not in empty)
+            allowed = "two classes or more with training samples"
+            faults.append(Fault("data.train.label", data.train.label, allowed, given=f"has the one class {there}"))
+        elif empty:
+            allowed = f"a training sample of every class; there is none of {', '.join(empty)}"
+            faults.append(Fault("data.labels", data.labels or classes, allowed))
+    if data.task == "regression" and len(train) and np.ptp(train.targets) == 0:
+        given = f"is {train.targets[0]:g} in every row"
+        faults.append(Fault("data.train.label", data.train.label, "numbers that differ", given=given))
+    if faults:
+        raise RefusedInput(faults)
+
+
+def _balanced(train: Examples, num_classes: int) -> NDArray[np.float64]:
+    """Weights times N / (C n_c), n_c the weight of the sample's class: classes then weigh alike, the mean is 1."""
+    of_class = np.bincount(train.targets, weights=train.weights, minlength=num_classes)
+    return train.weights * len(train) / (num_classes * of_class[train.targets])
+
+
+def _hash(examples: Examples, place: int) -> int:
+    pair = "\0" + examples.pairs[place] if examples.pairs else ""
+    return xxhash.xxh3_64_intdigest((examples.texts[place] + pair).encode())

@@ -1,0 +1,96 @@
+"""Labelled samples as sequences: the target stands at one token, everything else is not to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.data.examples import Examples
+from espalier.data.packing import NO_LABEL, Row, Sequences
+from espalier.data.tokenizer import Encoded, LabelledTokenizer
+
+ReadAt = Literal["first", "last"]
+"""The token whose hidden state a model's head reads: an encoder's first, a decoder's last."""
+
+
+@dataclass(frozen=True)
+class LabelledSequences:
+    """One sample a row, unpadded; numbered as in `Examples`."""
+
+    examples: Examples
+    encoded: Sequence[Encoded]
+    read_at: ReadAt
+
+    @staticmethod
+    def of(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: int, read_at: ReadAt) -> LabelledSequences:
+        encoded = tokenizer.encode_samples(examples.texts, examples.pairs, max_tokens=max_tokens)
+        if read_at == "last":  # no decoder knows segments, though its tokenizer may
+            encoded = [replace(one, segments=None) for one in encoded]
+        return LabelledSequences(examples, encoded, read_at)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all samples, padding not counted."""
+        return sum(len(one.ids) for one in self.encoded)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def row(self, index: int) -> Row:
+        one = self.encoded[index]
+        ids = np.array(one.ids, dtype=np.int64)
+        return Row(
+            input_ids=ids,
+            labels=self._labels(index, len(ids)),
+            positions=np.arange(len(ids)),
+            documents=np.zeros(len(ids), dtype=np.int64),
+            segments=None if one.segments is None else np.array(one.segments, dtype=np.int64),
+            weight=float(self.examples.weights[index]),
+        )
+
+    def _labels(self, index: int, length: int) -> NDArray[np.int64] | NDArray[np.float32]:
+        target = self.examples.targets[index]
+        is_class = self.examples.targets.dtype == np.int64
+        labels = np.full(length, NO_LABEL) if is_class else np.full(length, np.nan, dtype=np.float32)
+        labels[0 if self.read_at == "first" else -1] = target
+        return labels
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of other sequences, numbered from 0."""
+
+    whole: Sequences
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def row(self, index: int) -> Row:
+        return self.whole.row(int(self.places[index]))
+
+
+@dataclass
+class Reweighted:
+    """The same rows, each weight multiplied.
+
+    Attributes:
+        label_weights: [N], of the loss on labels.
+        signal_weights: [N], of the loss on a teacher's signal.
+    """
+
+    whole: Sequences
+    label_weights: NDArray[np.float64]
+    signal_weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def row(self, index: int) -> Row:
+        row = self.whole.row(index)
+        label, signal = float(self.label_weights[index]), float(self.signal_weights[index])
+        return replace(row, weight=row.weight * label, signal_weight=row.weight * signal)

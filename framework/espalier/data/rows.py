@@ -1,0 +1,180 @@
+"""Rows of tables: the wanted columns of csv, tsv, json-lines and parquet files, and of data sets on the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espalier.config.data import OriginConfig
+from espalier.config.faults import Fault, RefusedInput
+from espalier.data.files import list_files, opened, read_lines, refused
+
+_PARQUET_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns to read.
+
+    Attributes:
+        setting: path of the table in the job file.
+        columns: what each is to us (`text`, `label`: a setting below `setting`) -> its name in the table.
+        header: names of all columns, of csv and tsv files that do not say them.
+    """
+
+    setting: str
+    columns: Mapping[str, str]
+    header: Sequence[str] = ()
+
+    def places(self, there: Sequence[str], path: Path, *, row: int) -> dict[str, int]:
+        """Where each stands among the names that are there."""
+        for use, name in self.columns.items():
+            if list(there).count(name) != 1:
+                raise bad_row(path, row, self.missing(use, there), setting=self.setting)
+        return {use: list(there).index(name) for use, name in self.columns.items()}
+
+    def missing(self, use: str, there: Iterable[str]) -> str:
+        """What is allowed where a column is not there."""
+        name = self.columns[use]
+        return f"a column `{name}`, once; set `{self.setting}.{use}` to one of those there: {', '.join(there)}"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row.
+
+    Attributes:
+        path: of its file; the data set's name when it is of the hub.
+        number: of its line, or of its row in a table that has no lines; from 1.
+        values: by use, as the file has them.
+    """
+
+    path: Path
+    number: int
+    values: dict[str, Any]
+
+    def text(self, use: str, *, setting: str) -> str:
+        """A value that must be text.
+
+        Raises:
+            RefusedInput: anything else, or text that UTF-8 cannot hold.
+        """
+        value = self.values[use]
+        if not isinstance(value, str):
+            allowed = f"text in the {use} column, not {type(value).__name__}"
+            raise bad_row(self.path, self.number, allowed, setting=setting)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair; no tokenizer reads it
+            raise bad_row(self.path, self.number, f"text that UTF-8 can hold ({error})", setting=setting) from error
+        return value
+
+
+def read_rows(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
+    """Every row, file after file, sorted by path; a stream, so that memory is bounded by the longest row.
+
+    Raises:
+        RefusedInput: missing or damaged files, rows that do not parse, columns that are not there.
+    """
+    if origin.source == "hub":
+        yield from _hub(origin, wanted)
+        return
+    reader = {"json": _json, "csv": _csv, "tsv": _tsv, "parquet": _parquet}[origin.source]
+    for path in list_files(origin, setting=wanted.setting):
+        yield from reader(path, wanted)
+
+
+def bad_row(path: Path, row: int, allowed: str, *, setting: str) -> RefusedInput:
+    """A fault in one row of a file."""
+    return refused(path, allowed, setting=setting, where=f"row {row}")
+
+
+def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
+    for number, line in enumerate(read_lines(path, setting=wanted.setting), start=1):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise bad_row(path, number, "one JSON object per line", setting=wanted.setting)
+        for use, name in wanted.columns.items():
+            if name not in row:
+                raise bad_row(path, number, wanted.missing(use, row), setting=wanted.setting)
+        yield TableRow(path, number, {use: row[name] for use, name in wanted.columns.items()})
+
+
+def _csv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
+    csv.field_size_limit(sys.maxsize)  # the module's own 128 KiB is less than a long document
+    rows = csv.reader(read_lines(path, setting=wanted.setting), strict=True)
+    try:
+        yield from _plain(path, ((rows.line_num, row) for row in rows), wanted)
+    except csv.Error as error:
+        raise bad_row(path, rows.line_num, f"well-formed csv ({error})", setting=wanted.setting) from error
+
+
+def _tsv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
+    lines = enumerate(read_lines(path, setting=wanted.setting), start=1)
+    yield from _plain(path, ((number, line.rstrip("\r\n").split("\t")) for number, line in lines), wanted)
+
+
+def _plain(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Wanted) -> Iterator[TableRow]:
+    header = list(wanted.header) or next(rows, (1, []))[1]
+    places = wanted.places(header, path, row=1)
+    for number, row in rows:
+        if not any(row):
+            continue
+        if len(row) != len(header):
+            allowed = f"{len(header)} fields as in the header, not {len(row)}"
+            raise bad_row(path, number, allowed, setting=wanted.setting)
+        yield TableRow(path, number, {use: row[place] for use, place in places.items()})
+
+
+def _parquet(path: Path, wanted: Wanted) -> Iterator[TableRow]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with opened(path, setting=wanted.setting) as source:
+            # Parquet is read from its end, and gzip cannot seek.
+            whole = source if source.seekable() else pyarrow.BufferReader(source.read())
+            table = pyarrow.parquet.ParquetFile(whole)
+            there = table.schema_arrow.names
+            for use, name in wanted.columns.items():
+                if there.count(name) != 1:
+                    raise refused(path, wanted.missing(use, there), setting=wanted.setting, where="its columns")
+            names = list(dict.fromkeys(wanted.columns.values()))
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield TableRow(path, number, {use: row[name] for use, name in wanted.columns.items()})
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        allowed = f"an undamaged parquet file ({error})"
+        raise bad_row(path, number + 1, allowed, setting=wanted.setting) from error
+
+
+def _hub(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
+    import datasets
+
+    name, setting = origin.dataset, wanted.setting
+    assert name is not None
+    if Path(name).exists():  # `datasets` would read this instead, and what it holds is in no fingerprint
+        allowed = "a hub name that no folder here has too; for files of your own use another `source`"
+        raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)])
+    try:
+        rows = datasets.load_dataset(name, origin.subset, split=origin.split, revision=origin.revision, streaming=True)
+    except (FileNotFoundError, ValueError, RuntimeError) as error:  # RuntimeError: the data set is a script
+        allowed = f"a data set of the hub with this `subset` and `split` ({error})"
+        raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)]) from error
+    for number, row in enumerate(rows, start=1):
+        for use, column in wanted.columns.items():
+            if column not in row:
+                raise RefusedInput([Fault(f"{setting}.{use}", column, wanted.missing(use, row))])
+        yield TableRow(Path(name), number, {use: row[column] for use, column in wanted.columns.items()})

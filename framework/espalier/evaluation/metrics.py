@@ -1,0 +1,68 @@
+"""How good answers are, by the usual measures; scikit-learn and scipy compute them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.config.labelled import SMALLER_IS_BETTER, Metric
+
+Array = NDArray[np.float64]
+
+
+def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+    """Every metric that fits.
+
+    Args:
+        answers: [N, C] probabilities, or [N, 1] values.
+        targets: [N] int64 classes, or float64 values.
+
+    Returns:
+        Of classes: accuracy, f1 (of class 1; two classes only), f1_macro, f1_weighted, matthews, loss (mean negative
+        log-likelihood), confusion (rows: labels, columns: answers). Of values: pearson, spearman, r2, mse, mae, loss
+        (the mse). What is not defined, such as a correlation with a constant, is 0.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
+        found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)
+    return {name: value if isinstance(value, list) or np.isfinite(value) else 0.0 for name, value in found.items()}
+
+
+def is_better(metric: Metric, value: float, than: float) -> bool:
+    """Strictly."""
+    return value < than if metric in SMALLER_IS_BETTER else value > than
+
+
+def _of_classes(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+    from sklearn import metrics
+
+    found, classes = answers.argmax(1), range(answers.shape[1])
+    chosen = np.take_along_axis(answers, targets[:, None], axis=1)
+    two = {"f1": float(metrics.f1_score(targets, found, zero_division=0.0))} if answers.shape[1] == 2 else {}
+    return {
+        "accuracy": float(metrics.accuracy_score(targets, found)),
+        **two,
+        "f1_macro": float(metrics.f1_score(targets, found, average="macro", labels=classes, zero_division=0.0)),
+        "f1_weighted": float(metrics.f1_score(targets, found, average="weighted", zero_division=0.0)),
+        "matthews": float(metrics.matthews_corrcoef(targets, found)),
+        "loss": float(-np.log(np.clip(chosen, 1e-12, 1.0)).mean()),
+        "confusion": metrics.confusion_matrix(targets, found, labels=classes).tolist(),
+    }
+
+
+def _of_values(found: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+    from scipy import stats
+    from sklearn import metrics
+
+    mse = float(metrics.mean_squared_error(targets, found))
+    return {
+        "pearson": float(stats.pearsonr(targets, found).statistic) if len(targets) > 1 else 0.0,
+        "spearman": float(stats.spearmanr(targets, found).statistic) if len(targets) > 1 else 0.0,
+        "r2": float(metrics.r2_score(targets, found)) if len(targets) > 1 else 0.0,
+        "mse": mse,
+        "mae": float(metrics.mean_absolute_error(targets, found)),
+        "loss": mse,
+    }

@@ -1,0 +1,66 @@
+"""From a published model to one with a head for the classes, or the one number, of a job's data. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.models.architecture import architecture
+from espalier.models.shape import ConfigDict
+
+_HEADS = ("ForSequenceClassification", "ForCausalLM", "ForMaskedLM", "LMHeadModel", "Model")
+_OF_THE_HEAD = ("classifier.", "score.", "bert.pooler.")
+HeadChoice = Literal["auto", "new"]
+
+
+def classifier_config(
+    config: ConfigDict, *, names: Sequence[str], head: HeadChoice = "auto", setting: str
+) -> ConfigDict:
+    """The configuration of the classifier that a model becomes.
+
+    Args:
+        config: of the published model.
+        names: of the classes, in the order of the outputs; none for a regression.
+        head: `new` gives a classifier with other outputs a fresh head; `auto` keeps the one it has.
+        setting: of the model in the job file.
+
+    Raises:
+        RefusedInput: a published classifier whose outputs are others than the data's.
+    """
+    stock = architecture(config)
+    if stock.endswith(_HEADS[0]) and head == "auto":
+        _require_same_outputs(config, names, setting=setting)
+        return config
+    family = next(stock.removesuffix(suffix) for suffix in _HEADS if stock.endswith(suffix))
+    outputs = list(names) or ["value"]
+    kept = {key: value for key, value in config.items() if key not in ("num_labels", "problem_type")}
+    return kept | {
+        "architectures": [family + _HEADS[0]],
+        "id2label": {str(number): name for number, name in enumerate(outputs)},
+        "label2id": {name: number for number, name in enumerate(outputs)},
+        "problem_type": "single_label_classification" if names else "regression",
+    }
+
+
+def fresh_parameters(found: Iterable[str], expected: Iterable[str], *, all_of_head: bool) -> set[str]:
+    """Parameters of the head that start at random: those that the published folder lacks.
+
+    Args:
+        all_of_head: the linear map at the end too, although the folder has one: it is of other outputs.
+    """
+    head = {name for name in expected if name.startswith(_OF_THE_HEAD)}
+    last = {name for name in head if name.startswith(_OF_THE_HEAD[:2])}
+    return (head - set(found)) | (last if all_of_head else set())
+
+
+def _require_same_outputs(config: ConfigDict, names: Sequence[str], *, setting: str) -> None:
+    found = [str(name) for _, name in sorted((config.get("id2label") or {}).items(), key=lambda item: int(item[0]))]
+    number = len(found) or int(config.get("num_labels", 2))
+    unnamed = all(name == f"LABEL_{place}" for place, name in enumerate(found))
+    wanted = list(names) or ["value"]
+    same_names = not names or unnamed or [name.lower() for name in found] == [name.lower() for name in wanted]
+    if number != len(wanted) or not same_names:
+        given = f"tells apart {', '.join(found) or f'{number} classes'}"
+        allowed = f"a model for {', '.join(wanted)}; set data.names to its words, or head: new for a fresh head"
+        raise RefusedInput([Fault(setting, ", ".join(found), allowed, given=given)])

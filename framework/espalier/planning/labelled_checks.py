@@ -1,0 +1,93 @@
+"""What cannot work with labelled data, or only works with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.job import Job
+from espalier.config.labelled import LabelledConfig
+from espalier.config.stages import CorrectStage, CrossFitStage, DistillStage, EvaluateStage, PruneStage, TrainedStage
+from espalier.data.examples import Labelled
+from espalier.data.fingerprint import fingerprint
+from espalier.data.sample_weights import read_sample_weights
+from espalier.stages.plan import Plan
+
+_OF_CLASSES = ("forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "cross_entropy")
+_OF_VALUES = ("squared_error", "squared_distance")
+
+
+def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator[Fault]:
+    """Every stage that does not fit the kind of data."""
+    kinds = {stage.name: stage.config.kind for stage in plan.stages}
+    for stage in plan.stages:
+        path, config = f"stages.{stage.name}", stage.config
+        if isinstance(config, DistillStage):
+            yield from _losses(job, config, path=path)
+        if isinstance(config, CorrectStage):
+            yield from _correction(job, config, labelled, kinds, path=path)
+        if isinstance(job.data, LabelledConfig):
+            if isinstance(config, PruneStage):
+                allowed = "a job over text: importance is measured on text, so prune before the job that fine-tunes"
+                yield Fault(f"{path}.kind", config.kind, allowed)
+            if isinstance(config, EvaluateStage):
+                yield from _evaluation(job.data, config, path=path)
+        else:
+            yield from _only_labelled(config, path=path)
+
+
+def _only_labelled(config: object, *, path: str) -> Iterator[Fault]:
+    if isinstance(config, TrainedStage) and config.validation is not None:
+        yield Fault(f"{path}.validation", "settings", "leave it out over text; use an evaluate stage")
+    if isinstance(config, CrossFitStage):
+        yield Fault(f"{path}.kind", config.kind, "labelled data (data.task); text has no labels to be judged")
+    if isinstance(config, EvaluateStage) and config.gate.metric is not None:
+        yield Fault(f"{path}.gate.metric", config.gate.metric, "perplexity or perplexity_ratio over text")
+
+
+def _evaluation(data: LabelledConfig, config: EvaluateStage, *, path: str) -> Iterator[Fault]:
+    for name in ("perplexity", "perplexity_ratio"):
+        if getattr(config.gate, name) is not None:
+            yield Fault(f"{path}.gate.{name}", "a range", f"gate.metric, which bounds {data.watched} here")
+    if config.prompts:
+        yield Fault(f"{path}.prompts", list(config.prompts), "leave it out; a classifier writes nothing")
+
+
+def _losses(job: Job, config: DistillStage, *, path: str) -> Iterator[Fault]:
+    regression = isinstance(job.data, LabelledConfig) and job.data.task == "regression"
+    allowed = _OF_VALUES if regression else _OF_CLASSES
+    for place, loss in enumerate(config.losses):
+        if loss.function not in allowed:
+            yield Fault(f"{path}.losses[{place}].function", loss.function, f"one of {', '.join(allowed)} here")
+
+
+def _correction(
+    job: Job, config: CorrectStage, labelled: Labelled | None, kinds: dict[str, str], *, path: str
+) -> Iterator[Fault]:
+    if labelled is None:
+        if config.teacher is None or kinds.get(config.teacher) == "cross_fit":
+            yield Fault(
+                f"{path}.teacher", config.teacher, "a stage that makes a model, as sequences of text are its words"
+            )
+        if max(config.signal.own_past) > 0:
+            yield Fault(
+                f"{path}.signal.own_past", list(config.signal.own_past), "[0, 0] over text; nothing keeps its words"
+            )
+        if config.weights.disagreement != "teacher":
+            yield Fault(f"{path}.weights.disagreement", config.weights.disagreement, "teacher over text")
+        if config.weights.initial is not None:
+            yield Fault(f"{path}.weights.initial", config.weights.initial, "leave it out over text")
+        return
+    assert isinstance(job.data, LabelledConfig)
+    alike = config.weights.measure == "class" and config.weights.tolerance is None
+    if job.data.task == "regression" and alike:
+        allowed = "probability, which takes distances as a share of the largest; or set weights.tolerance"
+        yield Fault(f"{path}.weights.measure", config.weights.measure, allowed)
+    if job.data.task == "classification" and config.weights.tolerance is not None:
+        yield Fault(f"{path}.weights.tolerance", config.weights.tolerance, "leave it out; classes have no distance")
+    if config.weights.initial is not None:
+        setting, data = f"{path}.weights.initial", fingerprint(job.data)
+        try:
+            read_sample_weights(config.weights.initial, num_samples=len(labelled.train), data=data, setting=setting)
+        except RefusedInput as refused:
+            yield from refused.faults

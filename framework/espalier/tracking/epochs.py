@@ -1,0 +1,86 @@
+"""The run's record of the ends of epochs, and of what each sample then counted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espalier.tracking import lines
+
+EPOCHS = Path("records", "epochs.jsonl")
+"""Where the record lies in a run's folder."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The end of one epoch over labelled data.
+
+    Attributes:
+        epoch: 1-based within the stage.
+        step: updates of the stage so far.
+        global_step: 1-based over the run.
+        time: unix seconds.
+        metrics: of the model on the validation side.
+        correction: what a `correct` stage revised: alpha, error, effective_share, agreement and more.
+        samples: file with a row for each sample, relative to the run's folder; None where none are weighed.
+    """
+
+    stage: str
+    epoch: int
+    step: int
+    global_step: int
+    attempt: int
+    time: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    correction: Mapping[str, float] = field(default_factory=dict)
+    samples: str | None = None
+
+
+class EpochLog:
+    """Rank zero's hand on the record."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines.prepare(path)
+
+    def append(self, record: EpochRecord) -> None:
+        lines.append(self._path, asdict(record))
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget the epochs of `stage` that ended after `step`."""
+        values = lines.read(self._path)
+        kept = [value for value in values if value["stage"] != stage or value["step"] <= step]
+        if len(kept) < len(values):
+            lines.rewrite(self._path, kept)
+
+
+def read_epochs(path: Path) -> list[EpochRecord]:
+    """Every epoch that is wholly on disk, in order; none when there is no file."""
+    return [EpochRecord(**value) for value in lines.read(path)]
+
+
+def final_epochs(path: Path, stage: str) -> list[EpochRecord]:
+    """Of one stage, each epoch once."""
+    return list({record.epoch: record for record in read_epochs(path) if record.stage == stage}.values())
+
+
+def table_path(stage: str, epoch: int) -> Path:
+    """Where an epoch's samples stand, in the run's folder."""
+    return Path("records", "samples", stage, f"epoch-{epoch:04d}.parquet")
+
+
+def names_path(stage: str) -> Path:
+    """Where the samples' own names stand: the row of a sample is its number."""
+    return Path("records", "samples", stage, "names.parquet")
+
+
+def suspects_path(stage: str) -> Path:
+    """The list of probable label errors."""
+    return Path("records", "samples", stage, "suspects.csv")
+
+
+def as_json(value: Any) -> Any:
+    """numpy's numbers as Python's own."""
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,67 @@
+"""Files with a row for each sample: what it counted for at the end of an epoch. Parquet, about 15 bytes a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Columns of one epoch; row i is sample i.
+
+    Attributes:
+        weight: [N] float32, what the loss on the label is multiplied by from now on.
+        loss: [N] float32 of the student on the label; of text its divergence from the teacher.
+        teacher: [N] int16 classes, or float32 values, that the teacher answers; None without one.
+        student: [N] the same of the student; None of text, like what follows.
+        belief: [N] float32, 0 to 1, how far teacher and student have believed the label so far.
+        agrees: [N] bool, whether student and teacher answer the same.
+    """
+
+    weight: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    teacher: NDArray[np.generic] | None = None
+    student: NDArray[np.generic] | None = None
+    belief: NDArray[np.float32] | None = None
+    agrees: NDArray[np.bool_] | None = None
+
+
+def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
+    """Write whole or not at all.
+
+    Args:
+        data: fingerprint of the data set; a later run that takes these weights is held to it.
+    """
+    columns = {name: values for name, values in vars(table).items() if values is not None}
+    columns = {"sample": np.arange(len(table.weight), dtype=np.int32), **columns}
+    floats = [name for name, values in columns.items() if values.dtype == np.float32]
+    _write(path, pyarrow.table(columns).replace_schema_metadata({"espalier.data": data}), split=floats)
+
+
+def read_samples(path: Path) -> SampleTable:
+    """What `write_samples` wrote."""
+    table = pyarrow.parquet.read_table(path)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "sample"}
+    return SampleTable(**columns)
+
+
+def write_names(path: Path, names: Sequence[str]) -> None:
+    """What the user calls each sample."""
+    _write(path, pyarrow.table({"name": pyarrow.array(names)}), split=[])
+
+
+def _write(path: Path, table: pyarrow.Table, *, split: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    dictionary = [name for name in table.column_names if name in ("teacher", "student") and name not in split]
+    pyarrow.parquet.write_table(
+        table, partial, compression="zstd", use_dictionary=dictionary, use_byte_stream_split=split or False
+    )
+    partial.replace(path)

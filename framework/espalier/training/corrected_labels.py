@@ -1,0 +1,128 @@
+"""Labelled samples that a `correct` stage revises: who is asked, what is remembered, what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.stages import CorrectStage
+from espalier.data.batch import Batch
+from espalier.data.fingerprint import fingerprint
+from espalier.data.labelled_sequences import LabelledSequences, Reweighted
+from espalier.data.sample_weights import read_sample_weights
+from espalier.engine.contract import Engine
+from espalier.engine.frozen import FrozenModel
+from espalier.engine.precision import compute_dtype
+from espalier.evaluation.answers import all_answers, probabilities
+from espalier.models.families import num_outputs
+from espalier.teachers.answers import Answers
+from espalier.teachers.source import SignalSource
+from espalier.training.context import StageContext
+from espalier.training.correction import Correction
+from espalier.training.prepared import Prepared
+from espalier.training.sample_files import SampleFiles
+from espalier.training.seen import Seen
+from espalier.weighting.update import bounded_weights
+
+
+class CorrectedLabels:
+    """See `espalier.training.corrected.Corrected`."""
+
+    def __init__(self, context: StageContext, prepared: Prepared, correction: Correction, seen: Seen | None) -> None:
+        self._context, self._prepared, self._correction, self._seen = context, prepared, correction, seen
+        self._files = SampleFiles.of(context) if context.world.is_rank_zero else None
+        self.watch: Callable[[Batch, Tensor], None] | None = seen.note if seen else None
+        self.asked_each_epoch = 0 if seen else len(prepared.sequences)
+
+    @staticmethod
+    def open(context: StageContext, prepared: Prepared) -> CorrectedLabels:
+        """From the stage's checkpoint, or as it begins. Collective."""
+        stage, samples = context.config, prepared.sequences
+        assert isinstance(stage, CorrectStage) and isinstance(samples, LabelledSequences)
+        tables = prepared.resumed.tables() if prepared.resumed else {}
+        width = num_outputs(prepared.lineage.model)
+        seen = Seen(len(samples), width, context.world, tables) if stage.weights.predictions == "training" else None
+        teacher = probabilities(_teacher_answers(context, samples)) if stage.teacher and not tables else None
+        setting = f"stages.{stage.name}.distrust.exclude"
+        correction = Correction(
+            stage,
+            samples,
+            num_epochs=prepared.num_steps * stage.batch.sequences / len(samples),
+            weights=_first_weights(context, stage, len(samples)),
+            teacher=teacher,
+            excluded=_excluded(stage.distrust.exclude, samples.examples.names, setting=setting),
+        )
+        if tables:
+            correction.restore(tables)
+        return CorrectedLabels(context, prepared, correction, seen)
+
+    @property
+    def sequences(self) -> Reweighted:
+        return self._correction.sequences
+
+    @property
+    def source(self) -> Answers:
+        return self._correction.source
+
+    def tables(self) -> dict[str, Tensor]:
+        return self._correction.tables() | (self._seen.tables() if self._seen else {})
+
+    def revise(self, epoch: int, engine: Engine, source: SignalSource | None) -> tuple[dict[str, float], str | None]:
+        revision = self._correction.revise(self._seen.answers() if self._seen else self._ask(epoch, engine))
+        path = self._files.write(epoch, revision.table, self._correction) if self._files else None
+        return revision.figures, path
+
+    def _ask(self, epoch: int, engine: Engine) -> Tensor:
+        self._context.activity(f"epoch {epoch}: asking the student")
+        return all_answers(
+            engine.evaluate,
+            self._prepared.sequences,
+            width=num_outputs(self._prepared.lineage.model),
+            microbatch_sequences=self._context.config.batch.microbatch_sequences,
+            world=self._context.world,
+            on_progress=lambda done: self._context.control.beat(f"answers of {self._context.config.name}"),
+        )
+
+
+def _teacher_answers(context: StageContext, samples: LabelledSequences) -> Tensor:
+    """[N, C] of a stage that judged the samples already, or of a model that is asked now."""
+    stage, world = context.config, context.world
+    reader = context.model_of(stage.teacher)
+    if "answers" in reader.manifest.tables:
+        return reader.tensor("table", "answers")
+    dtype = compute_dtype(context.job.dtype, world.device)
+    context.activity(f"asking the teacher, {stage.teacher}")
+    with closing(FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)) as model:
+        return all_answers(
+            model.run,
+            samples,
+            width=num_outputs(reader.manifest.origin.model),
+            microbatch_sequences=stage.batch.microbatch_sequences,
+            world=world,
+            on_progress=lambda done: context.activity(f"asking the teacher, {stage.teacher}: {done} samples"),
+        )
+
+
+def _first_weights(context: StageContext, stage: CorrectStage, num_samples: int) -> NDArray[np.float64]:
+    if stage.weights.initial is None:
+        return np.ones(num_samples)
+    setting = f"stages.{stage.name}.weights.initial"
+    data = fingerprint(context.job.data)
+    weights = read_sample_weights(stage.weights.initial, num_samples=num_samples, data=data, setting=setting)
+    return bounded_weights(weights, floor=stage.weights.floor, ceiling=stage.weights.ceiling)
+
+
+def _excluded(path: str | None, names: tuple[str, ...], *, setting: str) -> NDArray[np.bool_]:
+    if path is None:
+        return np.zeros(len(names), dtype=bool)
+    listed = {line.strip() for line in Path(path).read_text().splitlines() if line.strip()}
+    if unknown := sorted(listed - set(names)):
+        allowed = "names of training samples, one a line, as the id column has them"
+        raise RefusedInput([Fault(setting, unknown[0], allowed, nearest(unknown[0], names))])
+    return np.array([name in listed for name in names])

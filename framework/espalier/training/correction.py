@@ -1,0 +1,178 @@
+"""What a `correct` stage knows of its samples, and how it is revised at the end of each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from espalier.config.stages import CorrectStage
+from espalier.data.labelled_sequences import LabelledSequences, Reweighted
+from espalier.evaluation.answers import as_logits, probabilities
+from espalier.teachers.answers import Answers
+from espalier.tracking.samples import SampleTable
+from espalier.weighting.belief import Beliefs, belief
+from espalier.weighting.disagreement import agreement, as_answers, disagreement
+from espalier.weighting.update import effective_share, revise
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The end of an epoch.
+
+    Attributes:
+        figures: alpha, error, effective_share and the like.
+        table: the samples as they stand now.
+    """
+
+    figures: dict[str, float]
+    table: SampleTable
+
+
+class Correction:
+    """Weights, beliefs and the signal of N labelled samples. The same on every worker.
+
+    Attributes:
+        sequences: the training samples under the weights that hold now.
+        source: what the student hears beside the labels.
+    """
+
+    def __init__(
+        self,
+        config: CorrectStage,
+        samples: LabelledSequences,
+        *,
+        num_epochs: float,
+        weights: Array,
+        teacher: Array | None,
+        excluded: NDArray[np.bool_],
+    ) -> None:
+        self._config, self._num_epochs, self._excluded = config, num_epochs, excluded
+        self._targets: NDArray[Any] = samples.examples.targets
+        self._weights, self._teacher, self._past = weights, teacher, None
+        believed = None if teacher is None else belief(teacher, self._targets)
+        self._beliefs = Beliefs.at_start(believed, len(samples))
+        self._epoch = 0
+        self.sequences = Reweighted(samples, weights, weights)
+        self.source = Answers(torch.zeros(len(samples), 1))
+        self._apply()
+
+    def tables(self) -> dict[str, Tensor]:
+        """All that resuming needs, whole."""
+        tables = {
+            "weights": self._weights,
+            "student_belief": self._beliefs.student_sum,
+            "streak": self._beliefs.streak.astype(np.float64),
+            "epoch": np.array([self._epoch], dtype=np.float64),
+            "teacher": self._teacher,
+            "past": self._past,
+        }
+        return {name: torch.from_numpy(table) for name, table in tables.items() if table is not None}
+
+    def restore(self, tables: dict[str, Tensor]) -> None:
+        """Go back to what `tables` once were."""
+        arrays = {name: table.numpy() for name, table in tables.items()}
+        self._weights, self._epoch = arrays["weights"], int(arrays["epoch"][0])
+        self._teacher, self._past = arrays.get("teacher"), arrays.get("past")
+        believed = None if self._teacher is None else belief(self._teacher, self._targets)
+        streak = arrays["streak"].astype(np.int64)
+        self._beliefs = Beliefs(believed, arrays["student_belief"], self._epoch, streak)
+        self._apply()
+
+    def revise(self, student_logits: Tensor) -> Revision:
+        """Take in what the student answers at the end of an epoch.
+
+        Args:
+            student_logits: [N, C].
+        """
+        student, signal = probabilities(student_logits), self._signal()
+        tolerance = self._config.weights.tolerance
+        labels = as_answers(self._targets, student.shape[1])
+        agrees = agreement(student, labels if signal is None else signal, tolerance=tolerance)
+        contradicted = ~agreement(student, labels, tolerance=tolerance)
+        if self._teacher is not None:
+            contradicted &= ~agreement(self._teacher, labels, tolerance=tolerance)
+        self._beliefs = self._beliefs.after(belief(student, self._targets), contradicted)
+        figures = {"agreement": float(agrees.mean()), "alpha": 0.0, "error": 0.0}
+        if signal is not None or self._config.weights.disagreement == "label":
+            apart = disagreement(student, signal, self._targets, self._config.weights)
+            held = self._beliefs.held(self._config.distrust)
+            update = revise(
+                self._weights, apart, num_classes=max(2, student.shape[1]), held=held, config=self._config.weights
+            )
+            self._weights = update.weights
+            figures |= {"alpha": update.alpha, "error": update.error, "held": float(held.sum())}
+        momentum = self._config.signal.momentum if self._past is not None else 0.0
+        self._past = student if momentum == 0.0 else momentum * self._past + (1.0 - momentum) * student
+        self._epoch += 1
+        self._apply()
+        return Revision(figures | self._figures(), self._table(student, agrees))
+
+    @property
+    def doubt(self) -> Array:
+        """[N] 0 to 1, how little the models have believed each label: the order of the suspects."""
+        return 1.0 - self._beliefs.overall
+
+    @property
+    def teacher(self) -> Array | None:
+        """[N, C] the teacher's own answers."""
+        return self._teacher
+
+    def _figures(self) -> dict[str, float]:
+        counted = self.sequences.label_weights
+        return {
+            "effective_share": effective_share(counted) if counted.any() else 0.0,
+            "largest_weight": float(counted.max()),
+            "trust": float(self._beliefs.trust(self._config.distrust).mean()),
+        }
+
+    def _signal(self) -> Array | None:
+        """What the student hears in this epoch: the teacher and its own past, mixed; None while there is neither."""
+        start, end = self._config.signal.own_past
+        share = start + (end - start) * min(1.0, self._epoch / max(self._num_epochs - 1.0, 1.0))
+        if self._teacher is None:
+            return self._past if max(start, end) > 0 else None
+        if self._past is None or share == 0.0:
+            return self._teacher
+        return (1.0 - share) * self._teacher + share * self._past
+
+    def _apply(self) -> None:
+        """Put weights and signal where the next steps find them."""
+        trust = self._beliefs.trust(self._config.distrust) * ~self._excluded
+        counts_in, signal = self._config.weights.counts_in, self._signal()
+        ones = np.ones_like(self._weights)
+        self.sequences.label_weights = trust * (ones if counts_in == "signal" else self._weights)
+        of_signal = ones if counts_in == "label" else self._weights
+        self.sequences.signal_weights = np.zeros_like(ones) if signal is None else of_signal
+        self.source.logits = as_logits(self._uniform() if signal is None else signal)
+
+    def _uniform(self) -> Array:
+        is_value = np.issubdtype(self._targets.dtype, np.floating)
+        width = 1 if is_value else int(self._targets.max()) + 1
+        return np.full((len(self._targets), width), 0.0 if is_value else 1.0 / width)
+
+    def _table(self, student: Array, agrees: NDArray[np.bool_]) -> SampleTable:
+        return SampleTable(
+            weight=self.sequences.label_weights.astype(np.float32),
+            teacher=None if self._teacher is None else _answer(self._teacher),
+            student=_answer(student),
+            loss=_losses(student, self._targets).astype(np.float32),
+            belief=self._beliefs.overall.astype(np.float32),
+            agrees=agrees,
+        )
+
+
+def _answer(answers: Array) -> NDArray[Any]:
+    return answers[:, 0].astype(np.float32) if answers.shape[1] == 1 else answers.argmax(1).astype(np.int16)
+
+
+def _losses(student: Array, targets: NDArray[Any]) -> Array:
+    if student.shape[1] == 1:
+        return (student[:, 0] - targets) ** 2
+    return -np.log(np.clip(np.take_along_axis(student, targets[:, None], axis=1)[:, 0], 1e-12, 1.0))

@@ -1,0 +1,161 @@
+"""What a stage does at the ends of its epochs: revise its samples, validate, remember the best, stop early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from espalier.checkpoint.steps import step_folder
+from espalier.config.stages import CorrectStage
+from espalier.data.batch import Batch
+from espalier.data.packing import Sequences
+from espalier.engine.contract import Engine
+from espalier.evaluation.answers import all_answers, probabilities
+from espalier.evaluation.metrics import is_better, measure
+from espalier.models.families import num_outputs
+from espalier.teachers.source import SignalSource
+from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord
+from espalier.training.context import StageContext
+from espalier.training.corrected import Corrected, open_corrected
+from espalier.training.epochs import Epochs
+from espalier.training.prepared import Prepared
+
+
+@dataclass
+class Course:
+    """The epochs of one stage. A stage over plain text that corrects nothing has none.
+
+    Attributes:
+        corrected: the samples of a `correct` stage.
+        best: epoch, step and value of the best model so far; empty without validation.
+        worse_epochs: epochs since then.
+        last_step: with which update the stage ends.
+        asked: samples that models answered outside of steps.
+    """
+
+    context: StageContext
+    prepared: Prepared
+    corrected: Corrected | None
+    best: dict[str, Any]
+    worse_epochs: int
+    last_step: int
+    asked: int
+    _log: EpochLog | None = None
+    _epochs: Epochs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._epochs = Epochs(len(self.prepared.sequences), self.context.config.batch.sequences)
+
+    @staticmethod
+    def open(context: StageContext, prepared: Prepared) -> Course:
+        """Where the stage stands. Collective."""
+        stage, state = context.config, prepared.state.get("course", {})
+        course = Course(
+            context,
+            prepared,
+            corrected=open_corrected(context, prepared) if isinstance(stage, CorrectStage) else None,
+            best=state.get("best", {}),
+            worse_epochs=state.get("worse_epochs", 0),
+            last_step=state.get("last_step", prepared.num_steps),
+            asked=state.get("asked", 0),
+        )
+        if context.world.is_rank_zero and course._has_epochs:
+            course._log = EpochLog(context.folder.path / EPOCHS)
+            course._log.rewind(stage.name, prepared.first_step)
+        return course
+
+    @property
+    def sequences(self) -> Sequences:
+        """The training samples, under their weights of the moment."""
+        return self.corrected.sequences if self.corrected else self.prepared.sequences
+
+    @property
+    def source(self) -> SignalSource | None:
+        """A teacher whose answers are known."""
+        return self.corrected.source if self.corrected else None
+
+    @property
+    def watch(self) -> Callable[[Batch, Tensor], None] | None:
+        """Who wants to see the answers that training gives anyway."""
+        return self.corrected.watch if self.corrected else None
+
+    @property
+    def best_folder(self) -> str | None:
+        """The checkpoint that the stage's result is, where it is not simply the last."""
+        validation = self.context.config.validation
+        if validation is None or validation.keep == "last" or not self.best:
+            return None
+        return step_folder(self.context.config.name, self.best["step"])
+
+    def state(self) -> dict[str, Any]:
+        """JSON values that resuming needs."""
+        if not self._has_epochs:
+            return {}
+        names = ("best", "worse_epochs", "last_step", "asked")
+        return {"course": {name: getattr(self, name) for name in names}}
+
+    def tables(self) -> dict[str, Tensor]:
+        """What of the samples resuming needs. Collective."""
+        return self.corrected.tables() if self.corrected else {}
+
+    def metrics(self) -> dict[str, Any]:
+        """What the stage's result says of its epochs."""
+        return {"best": self.best, "epochs": self._epochs.ended(self.last_step)} if self._has_epochs else {}
+
+    def after_step(self, step: int, engine: Engine, source: SignalSource | None) -> None:
+        """Do what is to be done where an epoch, or the stage, ends with update number `step`. Collective."""
+        whole = self._epochs.ends_at(step)
+        if not self._has_epochs or not (whole or step == self.last_step):
+            return
+        epoch = self._epochs.ended(step) + (not whole)
+        figures, samples = {}, None
+        if self.corrected is not None and whole:
+            figures, samples = self.corrected.revise(epoch, engine, source)
+            self.asked += self.corrected.asked_each_epoch
+        metrics = self._validate(engine, step, epoch)
+        if self._log is not None:
+            self._log.append(
+                EpochRecord(
+                    stage=self.context.config.name,
+                    epoch=epoch,
+                    step=step,
+                    global_step=self.prepared.earlier_steps + step,
+                    attempt=self.context.attempt,
+                    time=time.time(),
+                    metrics=metrics,
+                    correction=figures,
+                    samples=samples,
+                )
+            )
+
+    @property
+    def _has_epochs(self) -> bool:
+        return self.context.labelled is not None or self.corrected is not None
+
+    def _validate(self, engine: Engine, step: int, epoch: int) -> dict[str, float]:
+        validation, labelled = self.context.config.validation, self.context.labelled
+        if validation is None or labelled is None:
+            return {}
+        self.context.activity(f"epoch {epoch}: validating")
+        logits = all_answers(
+            engine.evaluate,
+            self.prepared.valid,
+            width=num_outputs(self.prepared.lineage.model),
+            microbatch_sequences=self.context.config.batch.microbatch_sequences,
+            world=self.context.world,
+        )
+        self.asked += len(labelled.valid)
+        metrics = measure(probabilities(logits), labelled.valid.targets)
+        watched = self.context.job.data.watched
+        if not self.best or is_better(watched, metrics[watched], self.best["value"]):
+            self.best, self.worse_epochs = {"epoch": epoch, "step": step, "value": metrics[watched]}, 0
+        else:
+            self.worse_epochs += 1
+        if validation.patience is not None and self.worse_epochs >= validation.patience and step < self.last_step:
+            self.last_step = step
+            self.context.announce(f"epoch {epoch} ends the stage: {watched} was best in epoch {self.best['epoch']}")
+        return {name: value for name, value in metrics.items() if isinstance(value, float)}

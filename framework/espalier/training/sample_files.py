@@ -1,0 +1,74 @@
+"""What a run leaves of its samples, epoch by epoch: for people, for W&B, for the report."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from espalier.data.examples import Labelled
+from espalier.data.fingerprint import fingerprint
+from espalier.tracking.epochs import names_path, suspects_path, table_path
+from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
+from espalier.training.context import StageContext
+from espalier.training.correction import Correction
+
+COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
+SUSPECTS = 1000
+"""Rows of the list, at most."""
+
+
+class SampleFiles:
+    """Rank zero's files of one `correct` stage."""
+
+    def __init__(self, root: Path, stage: str, labelled: Labelled, data: str) -> None:
+        self._root, self._stage, self._labelled, self._data = root, stage, labelled, data
+        write_names(root / names_path(stage), labelled.train.names)
+
+    @staticmethod
+    def of(context: StageContext) -> SampleFiles:
+        assert context.labelled is not None
+        return SampleFiles(context.folder.path, context.config.name, context.labelled, fingerprint(context.job.data))
+
+    def write(self, epoch: int, table: SampleTable, correction: Correction) -> str:
+        """The epoch's rows, and the list of suspects as it stands; the file's path in the run's folder."""
+        path = table_path(self._stage, epoch)
+        write_samples(self._root / path, table, data=self._data)
+        self._write_suspects(epoch, table, correction)
+        return str(path)
+
+    def _write_suspects(self, epoch: int, table: SampleTable, correction: Correction) -> None:
+        """The samples whose labels were believed least: text, label, answers, weights of all epochs."""
+        train, doubt = self._labelled.train, correction.doubt
+        chosen = np.argsort(-doubt, kind="stable")[: min(SUSPECTS, len(train))]
+        history = [self._weights(number)[chosen] for number in range(1, epoch)] + [table.weight[chosen]]
+        path = self._root / suspects_path(self._stage)
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                ["name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair"]
+            )
+            for place, sample in enumerate(chosen):
+                writer.writerow(
+                    [
+                        train.names[sample],
+                        sample,
+                        f"{doubt[sample]:.4f}",
+                        self._word(train.targets[sample]),
+                        "" if table.teacher is None else self._word(table.teacher[sample]),
+                        self._word(table.student[sample]),
+                        f"{table.loss[sample]:.4f}",
+                        " ".join(f"{weights[place]:.3f}" for weights in history),
+                        train.texts[sample],
+                        train.pairs[sample] if train.pairs else "",
+                    ]
+                )
+        partial.replace(path)
+
+    def _weights(self, epoch: int) -> np.ndarray:
+        return read_samples(self._root / table_path(self._stage, epoch)).weight
+
+    def _word(self, answer: np.generic) -> str:
+        return self._labelled.names[int(answer)] if self._labelled.names else f"{float(answer):g}"

@@ -1,0 +1,74 @@
+"""How far the models believe the labels: the guard against wrong ones, and the list of suspects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.config.correction import DistrustConfig
+
+Array = NDArray[np.float64]
+
+
+def belief(answers: Array, targets: NDArray[np.generic]) -> Array:
+    """[N] 0 to 1: the probability that answers [N, C] give the label.
+
+    Of a regression: exp(-(d / 2s)^2 / 2), d the distance and s the root of the mean squared distance over all
+    samples: an answer three typical distances off is hardly believed.
+    """
+    if answers.shape[1] > 1:
+        return np.take_along_axis(answers, targets[:, None].astype(np.int64), axis=1)[:, 0]
+    distance = answers[:, 0] - targets
+    spread = float(np.sqrt((distance**2).mean()))
+    return np.exp(-0.5 * (distance / (2.0 * spread)) ** 2) if spread > 0 else np.ones(len(distance))
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What is remembered of each sample's label.
+
+    Attributes:
+        teacher: [N] the teacher's belief; None without one.
+        student_sum: [N] the student's, summed over the ends of epochs.
+        num_epochs: how many.
+        streak: [N] epochs in a row in which teacher and student both contradicted the label.
+    """
+
+    teacher: Array | None
+    student_sum: Array
+    num_epochs: int
+    streak: NDArray[np.int64]
+
+    @staticmethod
+    def at_start(teacher: Array | None, num_samples: int) -> Beliefs:
+        return Beliefs(teacher, np.zeros(num_samples), 0, np.zeros(num_samples, dtype=np.int64))
+
+    def after(self, student: Array, contradicted: NDArray[np.bool_]) -> Beliefs:
+        """One epoch later.
+
+        Args:
+            student: [N] its belief in the labels.
+            contradicted: [N] whether teacher and student both answer something else.
+        """
+        streak = np.where(contradicted, self.streak + 1, 0)
+        return Beliefs(self.teacher, self.student_sum + student, self.num_epochs + 1, streak)
+
+    @property
+    def overall(self) -> Array:
+        """[N] the mean of the teacher's belief and of the student's over the epochs; 1 while nobody was asked."""
+        parts = [] if self.teacher is None else [self.teacher]
+        if self.num_epochs:
+            parts.append(self.student_sum / self.num_epochs)
+        return np.mean(parts, axis=0) if parts else np.ones_like(self.student_sum)
+
+    def trust(self, config: DistrustConfig) -> Array:
+        """[N] 0 to 1, what the loss on each label is multiplied by."""
+        if config.rule != "graded":
+            return np.ones_like(self.student_sum)
+        return np.minimum(1.0, self.overall / config.believed)
+
+    def held(self, config: DistrustConfig) -> NDArray[np.bool_]:
+        """[N] labels that were contradicted for so long that nothing raises them any more."""
+        return (self.streak >= config.epochs) & (config.rule != "none")

@@ -1,0 +1,58 @@
+"""How far a student's answers are from a teacher's, or from the labels: 0 to 1 for each sample.
+
+Answers are [N, C] probabilities of classes, or [N, 1] values of a regression; all in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.config.correction import WeightsConfig
+
+Array = NDArray[np.float64]
+
+
+def disagreement(student: Array, teacher: Array | None, targets: NDArray[np.generic], config: WeightsConfig) -> Array:
+    """[N] from 0 to 1.
+
+    With `either` the larger of both. A regression counts by `tolerance` (0 or 1), or linearly as a share of the
+    largest distance (AdaBoost.R2: Drucker 1997, "Improving Regressors using Boosting Techniques").
+
+    Args:
+        teacher: None only where it is not asked for.
+        targets: [N] int64 classes, or float64 values.
+    """
+    parts = []
+    if config.disagreement in ("teacher", "either"):
+        assert teacher is not None, "disagreement with a teacher needs one"
+        parts.append(_apart(student, teacher, config))
+    if config.disagreement in ("label", "either"):
+        parts.append(_apart(student, as_answers(targets, student.shape[1]), config))
+    return np.maximum.reduce(parts)
+
+
+def as_answers(targets: NDArray[np.generic], width: int) -> Array:
+    """Labels as a model would answer them: one-hot, or the value."""
+    if np.issubdtype(targets.dtype, np.floating):
+        return targets.astype(np.float64)[:, None]
+    return np.eye(width)[targets]
+
+
+def agreement(student: Array, other: Array, *, tolerance: float | None) -> NDArray[np.bool_]:
+    """[N] whether both answer the same class, or values that are at most `tolerance` apart."""
+    if student.shape[1] == 1:
+        return np.abs(student - other)[:, 0] <= (tolerance or 0.0)
+    return student.argmax(1) == other.argmax(1)
+
+
+def _apart(student: Array, other: Array, config: WeightsConfig) -> Array:
+    if student.shape[1] > 1:
+        if config.measure == "class":
+            return (student.argmax(1) != other.argmax(1)).astype(np.float64)
+        return 0.5 * np.abs(student - other).sum(1)
+    distance = np.abs(student - other)[:, 0]
+    if config.tolerance is not None:
+        return (distance > config.tolerance).astype(np.float64)
+    largest = distance.max()
+    return distance / largest if largest > 0 else distance
