@@ -61,6 +61,7 @@ def run(context: StageContext) -> StageResult:
     tables = prepared.resumed.tables() if prepared.resumed else {}
     sums = tables.get("sums", torch.zeros(len(samples), width, dtype=torch.float64))
     twins, done, steps = twins_of(context, samples), prepared.first_step, prepared.state.get("steps", 0)
+    seconds = prepared.seconds
     if world.is_rank_zero:
         context.times.mark("working", stage.name, done)
     while done < len(twins):

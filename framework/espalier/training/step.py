@@ -57,7 +57,8 @@ def take_step(
     scales = [term.weight / count for term in terms]
     sums = torch.zeros(len(terms), dtype=torch.float64, device=world.device)
     for number, batch in enumerate(microbatches):
-        seed_torch(random[0], "modules", random[1], number, world.rank)
+        # By the microbatch's place in the step, so that dropout does not depend on the number of workers either.
+        seed_torch(random[0], "modules", random[1], number * world.size + world.rank)
         on_device = batch.to(world.device)
         with _signal(teacher, on_device) as signal:
             sums = sums + engine.accumulate(on_device, signal, scales=scales)

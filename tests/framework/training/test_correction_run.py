@@ -1,0 +1,115 @@
+"""A job that corrects itself: the same on one rank and two, stopped or not, and stock code reads what it exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import read_labelled
+from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
+from espalier.tracking.samples import read_samples
+from support.labelled import labelled_job, write_labelled_job
+from support.spawn import run_ranks
+from support.whole_run import run_job
+
+RUN = Path("runs", "tiny")
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("one")
+    return root, run_ranks(run_job, 1, str(write_labelled_job(root)))[0]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("two")
+    stages = labelled_job(root)["stages"]
+    stages[3] |= {"zero_level": "parameters"}
+    job = write_labelled_job(root, stages=stages, workers={"count": 2})
+    return root, run_ranks(run_job, 2, str(job))[0]
+
+
+def weights(root: Path) -> np.ndarray:
+    """[epochs, N]."""
+    return np.stack([read_samples(root / RUN / table_path("corrected", epoch)).weight for epoch in (1, 2, 3)])
+
+
+def test_two_ranks_come_to_the_same_weights(one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]) -> None:
+    ours, theirs = weights(one[0]), weights(two[0])
+    assert len(np.unique(ours[-1])) > 3, "weights that never moved would agree, too"
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5)
+    found, expected = (results["scores"]["metrics"]["models"] for results in (two[1], one[1]))
+    for model in found:
+        assert found[model]["confusion"] == expected[model]["confusion"]
+
+
+def test_twins_are_the_same_bits_however_many_workers_train_them(
+    one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]
+) -> None:
+    assert one[1]["twins"]["metrics"] == two[1]["twins"]["metrics"]
+
+
+def test_every_epoch_is_recorded_once(one: tuple[Path, dict[str, Any]]) -> None:
+    root, _ = one
+    epochs = final_epochs(root / RUN / EPOCHS, "corrected")
+    assert [record.epoch for record in epochs] == [1, 2, 3]
+    for record in epochs:
+        assert {"alpha", "error", "effective_share", "agreement"} <= record.correction.keys()
+        assert record.samples is not None and (root / RUN / record.samples).exists()
+    validated = final_epochs(root / RUN / EPOCHS, "vanilla")
+    assert [set(record.metrics) >= {"accuracy", "matthews"} for record in validated] == [True, True]
+
+
+def test_the_best_epoch_is_what_the_stage_leaves(one: tuple[Path, dict[str, Any]]) -> None:
+    root, results = one
+    accuracies = [record.metrics["accuracy"] for record in final_epochs(root / RUN / EPOCHS, "vanilla")]
+    best = results["vanilla"]["metrics"]["best"]
+    assert best["value"] == max(accuracies) and best["epoch"] == 1 + accuracies.index(max(accuracies))
+    assert results["vanilla"]["checkpoint"] == f"stages/vanilla/step-{best['step']:08d}"
+
+
+def test_stock_transformers_answers_the_same(one: tuple[Path, dict[str, Any]]) -> None:
+    root, results = one
+    assert stock_accuracy(root) == results["scores"]["metrics"]["models"]["corrected"]["accuracy"]
+
+
+def test_a_decoder_reads_its_last_token_as_stock_code_does(tmp_path: Path) -> None:
+    short = [stage for stage in labelled_job(tmp_path)["stages"] if stage["name"] not in ("twins", "vanilla")]
+    short[1] |= {"teacher": None, "budget": {"epochs": 1}, "signal": {"own_past": [1.0, 1.0]}}
+    short[2] |= {"against": []}
+    job = write_labelled_job(tmp_path, model={}, stages=short)
+    results = run_ranks(run_job, 1, str(job))[0]
+    assert stock_accuracy(tmp_path) == results["scores"]["metrics"]["models"]["corrected"]["accuracy"]
+
+
+@torch.no_grad()
+def stock_accuracy(root: Path) -> float:
+    export = root / RUN / "exports" / "out"
+    model = AutoModelForSequenceClassification.from_pretrained(export, dtype=torch.float32).eval()
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    tokenizer = AutoTokenizer.from_pretrained(export)
+    data = LabelledConfig.model_validate(json.loads((root / RUN / "job.json").read_text())["data"], strict=False)
+    valid = read_labelled(data, seed=3).valid
+    found = [int(model(**tokenizer(text, return_tensors="pt")).logits.argmax()) for text in valid.texts]
+    return float((np.array(found) == valid.targets).mean())
+
+
+def test_a_stage_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, one: tuple[Path, dict[str, Any]]) -> None:
+    stages = labelled_job(tmp_path)["stages"]
+    stages[3] |= {"checkpoint": {"every": 7, "keep_latest": 9}}
+    job = write_labelled_job(tmp_path, stages=stages)
+    run_ranks(run_job, 1, str(job))
+    for later in (tmp_path / RUN / "stages" / "corrected").glob("step-*"):
+        if later.name > "step-00000007":
+            (later / "manifest.json").unlink()
+    (tmp_path / RUN / "stages" / "corrected" / "result.json").unlink()
+    run_ranks(run_job, 1, str(job))
+    assert np.array_equal(weights(tmp_path), weights(one[0]))
