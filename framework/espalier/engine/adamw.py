@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from espalier.checkpoint.fragments import Slot
 from espalier.config.training import OptimizerConfig
+from espalier.models.families import layout, shape_of
+from espalier.models.shape import ConfigDict
 
 MOMENTS: tuple[Slot, ...] = ("exp_avg", "exp_avg_sq")
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Matrices are decayed; vectors (norms, biases) are not."""
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    matrices = [p for p in trainable if _num_dimensions(p) > 1]
-    vectors = [p for p in trainable if _num_dimensions(p) <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def parameter_groups(
+    parameters: Mapping[str, nn.Parameter], weight_decay: float, *, rate_scales: Mapping[str, float]
+) -> list[dict[str, object]]:
+    """Matrices are decayed; vectors (norms, biases) are not. `rate_scale` of a group multiplies the rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        if parameter.requires_grad:
+            decay = weight_decay if _num_dimensions(parameter) > 1 else 0.0
+            groups.setdefault((decay, rate_scales[name]), []).append(parameter)
+    return [{"params": held, "weight_decay": decay, "rate_scale": scale} for (decay, scale), held in groups.items()]
+
+
+def rate_scales(model: ConfigDict, layer_decay: float) -> dict[str, float]:
+    """What each parameter's rate is multiplied by: 1 after the layers, `layer_decay` in the last layer, its square in
+    the one below, and so on down to what stands before the first (Howard and Ruder 2018, arXiv 1801.06146, 3.2)."""
+    parameters, layers = layout(model), shape_of(model).layers
+    depths, depth = {}, 0
+    for name, parameter in parameters.items():
+        inside = parameter.layer is not None
+        depth = parameter.layer + 1 if inside else (0 if depth == 0 else layers + 1)
+        depths[name] = depth
+    return {name: layer_decay ** (layers + 1 - depth) for name, depth in depths.items()}
+
+
+def set_rate(optimizer: Any, lr: float) -> None:
+    """Of the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["rate_scale"]
 
 
 def adamw(groups: list[dict[str, object]], config: OptimizerConfig) -> torch.optim.AdamW:

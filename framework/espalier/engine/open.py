@@ -9,6 +9,7 @@ import torch
 from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.distributed.world import World
+from espalier.engine.adamw import rate_scales
 from espalier.engine.contract import Engine
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
 from espalier.engine.objective import Objective
@@ -58,12 +59,19 @@ def open_engine(
     network.train()
     if spec.activation_checkpointing:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    scales = rate_scales(model, spec.optimizer.layer_decay)
     engine: Engine
     if spec.zero_level == "none":
-        engine = PlainEngine(network, objective, optimizer=spec.optimizer, world=world)
+        engine = PlainEngine(network, objective, optimizer=spec.optimizer, rate_scales=scales, world=world)
     else:
         engine = ZeroEngine(
-            network, objective, level=spec.zero_level, optimizer=spec.optimizer, config=config, world=world
+            network,
+            objective,
+            level=spec.zero_level,
+            optimizer=spec.optimizer,
+            rate_scales=scales,
+            config=config,
+            world=world,
         )
     engine.restore(reader, steps_taken=steps_taken)
     return engine

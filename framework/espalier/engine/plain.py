@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
-from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups
+from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups, set_rate
 from espalier.engine.closing import empty_module, free_memory
 from espalier.engine.objective import Objective
 from espalier.models.network import HeadUse, Network, evaluating
@@ -30,11 +30,20 @@ class PlainEngine:
     float32 one, and the model's weights are the masters rounded.
     """
 
-    def __init__(self, network: Network, objective: Objective, *, optimizer: OptimizerConfig, world: World) -> None:
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        *,
+        optimizer: OptimizerConfig,
+        rate_scales: Mapping[str, float],
+        world: World,
+    ) -> None:
         self._network, self._objective, self._world, self._clip = network, objective, world, optimizer.clip
         self._weights = dict(network.model.named_parameters())
         self._masters = {name: _master(weight) for name, weight in self._weights.items()}
-        self._optimizer = adamw(parameter_groups(self._masters.values(), optimizer.weight_decay), optimizer)
+        groups = parameter_groups(self._masters, optimizer.weight_decay, rate_scales=rate_scales)
+        self._optimizer = adamw(groups, optimizer)
 
     def accumulate(self, batch: Batch, signal: Signal | None, *, scales: Sequence[float]) -> Tensor:
         total, sums = self._network(batch, self._objective.use(batch, signal, scales))
@@ -60,8 +69,7 @@ class PlainEngine:
                 wait.wait()
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         torch._foreach_mul_(gradients, clip_factor(norm, self._clip))
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self._optimizer, lr)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._refresh_weights()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
-from espalier.engine.adamw import adamw, parameter_groups
+from espalier.engine.adamw import adamw, parameter_groups, set_rate
 from espalier.engine.closing import close_deepspeed
 from espalier.engine.deepspeed_settings import fetch_by_layer
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
@@ -39,6 +39,7 @@ class ZeroEngine:
         *,
         level: ZeroLevel,
         optimizer: OptimizerConfig,
+        rate_scales: Mapping[str, float],
         config: dict[str, Any],
         world: World,
     ) -> None:
@@ -53,7 +54,8 @@ class ZeroEngine:
         if level == "parameters":
             self._watch_use()
             fetch_by_layer(network.layers)
-        groups = parameter_groups(self._names, optimizer.weight_decay)
+        named = {name: parameter for parameter, name in self._names.items()}
+        groups = parameter_groups(named, optimizer.weight_decay, rate_scales=rate_scales)
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=adamw(groups, optimizer), config=config, dist_init_required=False
         )
@@ -84,8 +86,7 @@ class ZeroEngine:
         assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)
         self._accumulated = 0
         self._require_all_used()
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self._engine.optimizer, lr)
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
 
