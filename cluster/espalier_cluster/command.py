@@ -93,8 +93,13 @@ def run(
     from espalier.planning.prepare import prepare
     from espalier_cluster.drive import HowToRun, drive
 
-    prepared = prepare(read_job(job_file, overrides or ()))
+    job = read_job(job_file, overrides or ())
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
+    prepared = prepare(job)
+    if job.seeds > 1:
+        from espalier_cluster.seeds import run_seeds
+
+        raise SystemExit(run_seeds(job, how, terminal()))
     raise SystemExit(drive(prepared, how, terminal()))
 
 

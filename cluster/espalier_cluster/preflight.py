@@ -66,14 +66,19 @@ def room_faults(workers: WorkersConfig, nodes: Sequence[Mapping[str, Any]]) -> l
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in alive))
     cpus = int(sum(node.get("CPU", 0) for node in alive))
-    room = sum(_num_fitting(node, workers) for node in alive)
-    if room >= workers.count:
+    fitting = sum(_num_fitting(node, workers) for node in alive)
+    if fitting >= workers.count:
         return []
     if workers.gpus_each and not gpus:
         return [Fault("workers.gpus_each", workers.gpus_each, "0, because the cluster has no GPU")]
     each = f"{workers.cpus_each} CPU" + (f" and {workers.gpus_each} GPU" if workers.gpus_each else "")
     has = f"the cluster has {cpus} CPUs and {gpus} GPUs on {len(alive)} nodes, and each worker takes {each}"
-    return [Fault("workers.count", workers.count, f"at most {room}: {has}")]
+    return [Fault("workers.count", workers.count, f"at most {fitting}: {has}")]
+
+
+def room(workers: WorkersConfig) -> int:
+    """How many such workers the cluster that this process is connected to could hold, whatever else it does."""
+    return sum(_num_fitting(node["Resources"], workers) for node in ray.nodes() if node["Alive"])
 
 
 def _num_fitting(resources: Mapping[str, float], workers: WorkersConfig) -> int:

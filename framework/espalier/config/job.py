@@ -12,7 +12,7 @@ from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.config.paths import Folder, Place, Resume
-from espalier.config.recipes import PruneThenDistill
+from espalier.config.recipes import PruneThenDistill, SelfCorrection
 from espalier.config.stages import StageConfig, TrainedStage
 from espalier.config.training import BatchConfig
 
@@ -77,6 +77,8 @@ class Job(Config):
     checkpoints: Place | None = None
     """Where the states are kept instead, under <checkpoints>/<name>: an absolute folder, or a URL as s3://bucket/runs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Runs of this job under seed, seed + 1 and so on, side by side where a cluster has room, compared at the end."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     resume: Resume = "auto"
     """auto, never, or the folder of a checkpoint."""
@@ -88,7 +90,7 @@ class Job(Config):
         Discriminator(_data_kind),
     ]
     """Text; or, with `task`, samples with labels."""
-    recipe: Annotated[PruneThenDistill | None, Field(discriminator="name")] = None
+    recipe: Annotated[PruneThenDistill | SelfCorrection | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
 
     @model_validator(mode="after")

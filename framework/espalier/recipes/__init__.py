@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from espalier.config.job import Job
+from espalier.config.recipes import SelfCorrection
 from espalier.config.stages import StageConfig
-from espalier.recipes import prune_then_distill
+from espalier.recipes import prune_then_distill, self_correction
 
 
 def stages_of(job: Job) -> tuple[StageConfig, ...]:
     """The stages of a job: those it lists, or those its recipe makes."""
-    return job.stages if job.recipe is None else prune_then_distill.stages(job.recipe)
+    if job.recipe is None:
+        return job.stages
+    if isinstance(job.recipe, SelfCorrection):
+        return self_correction.stages(job.recipe)
+    return prune_then_distill.stages(job.recipe)

@@ -1,0 +1,165 @@
+"""One job under several seeds: a run for each, side by side where the cluster has room, and what they say together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from espalier.config.job import Job
+from espalier.config.schema import resolved
+from espalier.evaluation.paired import compare
+from espalier.recipes import stages_of
+from espalier.stages.controller import ExitCode
+from espalier.stages.run_folder import RunFolder, write_json
+from espalier_cluster.drive import HowToRun
+from espalier_cluster.embedded import cluster
+
+_LOOK_SECONDS = 0.2
+_WORST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.RESUMABLE, ExitCode.GATE_FAILED)
+
+
+@dataclass(frozen=True)
+class Child:
+    """One seed's run."""
+
+    seed: int
+    job: Job
+    file: Path
+    log: Path
+
+
+def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
+    """Run every seed to its end, or go on with those that were stopped. Runs lie in `<storage>/<name>/<name>-seed-<n>`.
+
+    The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
+    """
+    folder = RunFolder.of(job).path
+    children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
+    console.print(f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder}", soft_wrap=True)
+    codes = _run_all(children, how, at_once(job, how), console)
+    shown = summary(children)
+    write_json(folder / "seeds.json", shown)
+    show(console, shown)
+    return next((code for code in _WORST if code in codes), ExitCode.DONE)
+
+
+def at_once(job: Job, how: HowToRun) -> int:
+    """How many runs fit beside one another. Without a cluster to join each starts its own, so one."""
+    if how.address is None:
+        return 1
+    with cluster(job.workers, address=how.address, insecure=how.insecure):
+        from espalier_cluster.preflight import room  # Ray reads its environment on import
+
+        return max(1, min(job.seeds, room(job.workers) // job.workers.count))
+
+
+def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
+    """A row for each model of each evaluation that every finished seed has: mean, spread, and against the baseline.
+
+    The baseline is the first model of `against`.
+    """
+    rows = []
+    for stage in stages_of(children[0].job):
+        results = [RunFolder.of(child.job).result(stage.name) for child in children]
+        done = [result for result in results if result is not None]
+        if stage.kind != "evaluate" or not done:
+            continue
+        watched = done[0].metrics.get("watched", "perplexity")
+        values = {
+            name: [result.metrics["models"][name][watched] for result in done] for name in done[0].metrics["models"]
+        }
+        baseline = stage.against[0] if stage.against else stage.model
+        for name, of_seeds in values.items():
+            paired = compare(of_seeds, values[baseline])
+            rows.append({"stage": stage.name, "metric": watched, "model": name, "values": of_seeds})
+            rows[-1] |= {"baseline": baseline, **{k: v if v == v else None for k, v in vars(paired).items()}}
+    return rows
+
+
+def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """The rows as a table."""
+    if not rows:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p"):
+        table.add_column(header, justify="left" if header in ("evaluation", "model", "metric") else "right")
+    for row in rows:
+        beside = ["baseline", "", ""]
+        if row["model"] != row["baseline"]:
+            interval = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+            beside = [f"{row['difference']:+.4f}", interval, "" if row["p"] is None else f"{row['p']:.3f}"]
+        figures = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
+        table.add_row(row["stage"], row["model"], row["metric"], *figures, *beside)
+    console.print(table)
+
+
+def _child(job: Job, folder: Path, seed: int) -> Child:
+    name = f"{job.name}-seed-{seed}"
+    changes = {"name": name, "storage": str(folder), "seed": seed, "seeds": 1}
+    own = Job.model_validate(resolved(job) | changes)
+    file, log = folder / f"{name}.json", folder / f"{name}.log"
+    write_json(file, resolved(own))
+    return Child(seed, own, file, log)
+
+
+def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Console) -> list[int]:
+    """Exit codes, by child. A wish to stop goes on to those that run; the others are not begun."""
+    waiting, running, codes, stopping = list(children), {}, {}, False
+
+    def heed(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while running or (waiting and not stopping):
+            while waiting and len(running) < most and not stopping:
+                child = waiting.pop(0)
+                running[child.seed] = _start(child, how)
+            for seed, process in list(running.items()):
+                if process.poll() is not None:
+                    codes[seed] = process.returncode
+                    del running[seed]
+                    console.print(f"seed {seed}: {_word(process.returncode)}", soft_wrap=True)
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return [codes.get(child.seed, ExitCode.RESUMABLE) for child in children]
+
+
+def _start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
+    """In a group of its own, so that Ctrl-C comes once, from us."""
+    with child.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "espalier_cluster.command", "run", str(child.file), *_options(how)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _options(how: HowToRun) -> Iterator[str]:
+    if how.address is not None:
+        yield from ("--address", how.address)
+    for name in ("insecure", "in_process", "verbose"):
+        if getattr(how, name):
+            yield f"--{name.replace('_', '-')}"
+
+
+def _word(code: int) -> str:
+    words = {ExitCode.DONE: "done", ExitCode.RESUMABLE: "stopped, to be resumed", ExitCode.GATE_FAILED: "gate failed"}
+    return words.get(code, f"failed with exit code {code}; its log says why")
