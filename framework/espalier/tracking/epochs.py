@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from espalier.tracking import lines
 
@@ -76,11 +76,6 @@ def names_path(stage: str) -> Path:
     return Path("records", "samples", stage, "names.parquet")
 
 
-def suspects_path(stage: str) -> Path:
-    """The list of probable label errors."""
-    return Path("records", "samples", stage, "suspects.csv")
-
-
-def as_json(value: Any) -> Any:
-    """numpy's numbers as Python's own."""
-    return value.item() if hasattr(value, "item") else value
+def list_path(stage: str, name: Literal["suspects", "heaviest"]) -> Path:
+    """A list of samples with their texts: probable label errors, or those that count most."""
+    return Path("records", "samples", stage, f"{name}.csv")

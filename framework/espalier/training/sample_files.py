@@ -6,17 +6,19 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from espalier.data.examples import Labelled
 from espalier.data.fingerprint import fingerprint
-from espalier.tracking.epochs import names_path, suspects_path, table_path
+from espalier.tracking.epochs import list_path, names_path, table_path
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
 from espalier.training.correction import Correction
 
 COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
 SUSPECTS = 1000
-"""Rows of the list, at most."""
+HEAVIEST = 50
+"""Rows of the lists, at most: of labels believed least, and of samples that count most."""
 
 
 class SampleFiles:
@@ -35,15 +37,20 @@ class SampleFiles:
         """The epoch's rows, and the list of suspects as it stands; the file's path in the run's folder."""
         path = table_path(self._stage, epoch)
         write_samples(self._root / path, table, data=self._data)
-        self._write_suspects(epoch, table, correction)
+        doubt = correction.doubt
+        suspects = np.argsort(-doubt, kind="stable")[:SUSPECTS]
+        heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]
+        for name, chosen in (("suspects", suspects), ("heaviest", heaviest)):
+            self._write_list(list_path(self._stage, name), epoch, table, doubt, chosen)
         return str(path)
 
-    def _write_suspects(self, epoch: int, table: SampleTable, correction: Correction) -> None:
-        """The samples whose labels were believed least: text, label, answers, weights of all epochs."""
-        train, doubt = self._labelled.train, correction.doubt
-        chosen = np.argsort(-doubt, kind="stable")[: min(SUSPECTS, len(train))]
+    def _write_list(
+        self, place: Path, epoch: int, table: SampleTable, doubt: NDArray[np.float64], chosen: NDArray[np.int64]
+    ) -> None:
+        """Chosen samples with text, label, answers and the weights of all epochs."""
+        train = self._labelled.train
         history = [self._weights(number)[chosen] for number in range(1, epoch)] + [table.weight[chosen]]
-        path = self._root / suspects_path(self._stage)
+        path = self._root / place
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

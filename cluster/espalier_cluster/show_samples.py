@@ -1,0 +1,34 @@
+"""The labels that a run doubts most, in the terminal."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from espalier.tracking.epochs import list_path
+from espalier.tracking.figures import plain_text
+
+_SHOWN = 10
+
+
+def show_suspects(console: Console, run_folder: Path, stage: str) -> None:
+    """The first of the list that a `correct` stage leaves; nothing where it has left none."""
+    path = run_folder / list_path(stage, "suspects")
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for _, row in zip(range(_SHOWN), csv.DictReader(file), strict=False)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"labels that {stage} doubts most", title_justify="left")
+    for header in ("sample", "doubt", "label", "teacher", "student", "text"):
+        table.add_column(header, no_wrap=header != "text", overflow="fold")
+    for row in rows:
+        text = " | ".join(filter(None, (row["text"], row["pair"])))
+        cells = (row["name"], row["doubt"], row["label"], row["teacher"], row["student"], text)
+        table.add_row(*(Text(plain_text(cell)) for cell in cells))
+    console.print(table)
+    console.print(f"all of them, with their weights over the epochs: {path}", soft_wrap=True)

@@ -1,0 +1,230 @@
+"""Self-correction beside plain fine-tuning, uniform self-distillation, boosting and permuted weights: one table.
+
+Each row of the record is one fine-tuning of one method on one draw of training samples; a second start goes on where
+the first stopped. Methods of one seed share their samples, their flipped labels and their twins.
+
+    python tests/benchmarks/self_correction.py MODEL_FOLDER OUT.jsonl --glue ../shared/data/glue --tasks SST-2,MRPC \
+        --sizes 300,1000 --flips 0,0.2 --seeds 5 --methods plain,uniform,dcs,ours,permuted
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from self_correction_data import Draw, draw_samples
+from self_correction_methods import METHODS, needed_stages
+
+from espalier.checkpoint.places import state_storage
+from espalier.checkpoint.read import StateReader
+from espalier.config.job import Job
+from espalier.config.schema import resolved
+from espalier.distributed.world import World
+from espalier.evaluation.answers import probabilities
+from espalier.evaluation.paired import compare
+from espalier.planning.prepare import prepare
+from espalier.stages.control import Control
+from espalier.stages.orders import StageOrder
+from espalier.stages.run_folder import RunFolder, write_json
+from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
+from espalier.tracking.samples import read_samples, write_samples
+from espalier.training.worker import run_stage
+
+METRIC = {"CoLA": "matthews"}
+
+
+def main() -> None:
+    arguments = _arguments()
+    done = {_key(row) for row in _rows(arguments.out)}
+    world = World.alone()
+    for task in arguments.tasks.split(","):
+        for size in map(int, arguments.sizes.split(",")):
+            for flip in map(float, arguments.flips.split(",")):
+                for seed in range(arguments.seeds):
+                    wanted = [m for m in arguments.methods.split(",") if (task, size, flip, seed, m) not in done]
+                    if wanted:
+                        cell(arguments, Draw(task, size, flip, seed), wanted, world)
+    report(_rows(arguments.out))
+
+
+def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: World) -> None:
+    """All wanted methods on one draw, in one run folder."""
+    folder = Path(tempfile.mkdtemp(prefix="self-correction-"))
+    try:
+        flipped = draw_samples(draw, folder, glue=Path(arguments.glue), reviews=arguments.reviews)
+        for method in methods:
+            began = time.time()
+            if method == "permuted":
+                _permute(folder, draw)
+            job = _job(arguments, draw, folder, method)
+            results = _run(job, world)
+            value = results["scores"]["metrics"]["models"]["model"][METRIC.get(draw.task, "accuracy")]
+            row = {"task": draw.task, "size": draw.size, "flip": draw.flip, "seed": draw.seed, "method": method}
+            row |= {"value": 100 * value, "seconds": time.time() - began, "flops": _flops(results)}
+            row |= _suspicion(job, flipped) if draw.flip and method == "ours" else {}
+            with open(arguments.out, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, method: str) -> Job:
+    """The stages of a method; those that are shared keep their names, and so their results."""
+    common = {
+        "student": "parent",
+        "budget": {"epochs": arguments.epochs},
+        "batch": {"sequences": 32, "microbatch_sequences": 32},
+        "optimizer": {"lr": arguments.lr, "schedule": "linear", "warmup": 0.1, "final_lr_ratio": 0.0}
+        | {"weight_decay": 0.01, "betas": [0.9, 0.999]},
+        "zero_level": "none",
+        "checkpoint": {"every": 10**6, "in_background": False},
+    }
+    columns = {"source": "tsv", "text": "text", "pair": "pair" if draw.task == "MRPC" else None}
+    return Job.model_validate(
+        {
+            "name": "cell",
+            "storage": str(folder / "runs"),
+            "seed": draw.seed,
+            "dtype": arguments.dtype,
+            "tracking": {"wandb": {"mode": "off"}},
+            "data": {
+                "task": "classification",
+                "train": {"files": [str(folder / "train.tsv")], **columns},
+                "valid": {"files": [str(folder / "valid.tsv")], **columns},
+                "labels": ["0", "1"],
+                "sequence_tokens": 128,
+            },
+            "stages": [
+                {"name": "parent", "kind": "load", "model": arguments.model},
+                *needed_stages(method, common, folder),
+                {"name": "scores", "kind": "evaluate", "model": "model", "microbatch_sequences": 64}
+                | {"dtype": "auto" if arguments.dtype == "auto" else "float32"},
+            ],
+        },
+        strict=False,
+    )
+
+
+def _run(job: Job, world: World) -> dict[str, dict[str, Any]]:
+    prepared, folder = prepare(job), RunFolder.of(job)
+    write_json(folder.path / "job.json", resolved(job))
+    write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
+    results = {}
+    for number, stage in enumerate(prepared.plan.stages, start=1):
+        result = folder.result(stage.name)
+        if result is None or result.key != stage.key:
+            folder.note_attempt(folder.attempts() + 1)
+            result = run_stage(StageOrder(str(folder.path), stage.name, folder.attempts()), world, Control())
+        results[stage.name] = result.to_json()
+        del number
+    return results
+
+
+def _permute(folder: Path, draw: Draw) -> None:
+    """The last weights of our own run on this draw, dealt to other samples."""
+    run = folder / "runs" / "cell"
+    last = final_epochs(run / EPOCHS, "model")[-1]
+    table = read_samples(run / table_path("model", last.epoch))
+    shuffled = np.random.default_rng(draw.seed).permutation(table.weight)
+    write_samples(folder / "permuted.parquet", type(table)(weight=shuffled, loss=table.loss), data="")
+
+
+def _suspicion(job: Job, flipped: np.ndarray) -> dict[str, float]:
+    """Area under the ROC curve of several rankings against the labels that were really turned."""
+    from sklearn.metrics import roc_auc_score
+
+    folder = RunFolder.of(job)
+    last = final_epochs(folder.path / EPOCHS, "model")[-1]
+    ours = 1.0 - read_samples(folder.path / table_path("model", last.epoch)).belief
+    twins = folder.result("twins")
+    assert twins is not None and twins.checkpoint is not None
+    reader = StateReader.open(state_storage(folder.path, job), twins.checkpoint)
+    answers = probabilities(reader.tables()["answers"])
+    labels = np.array([int(line.split("\t")[1]) for line in (folder.path.parents[1] / "train.tsv").open()][0:0] or [0])
+    labels = _labels(folder.path.parents[1] / "train.tsv")
+    found = {
+        "auc": roc_auc_score(flipped, ours),
+        "auc_twins": roc_auc_score(flipped, 1 - answers[range(len(labels)), labels]),
+    }
+    try:
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        return found
+    for method in ("self_confidence", "normalized_margin"):
+        scores = get_label_quality_scores(labels, answers, method=method)
+        found[f"auc_cleanlab_{method}"] = roc_auc_score(flipped, -scores)
+    return found
+
+
+def _labels(path: Path) -> np.ndarray:
+    rows = [line.rstrip("\n").split("\t") for line in path.open()]
+    place = rows[0].index("label")
+    return np.array([int(row[place]) for row in rows[1:]])
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """A line for each method of each cell: mean, spread, and the paired difference to plain fine-tuning."""
+    cells: dict[tuple[str, int, float], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        cells[row["task"], row["size"], row["flip"]][row["method"]][row["seed"]] = row["value"]
+    print(
+        f"{'task':<8}{'labels':>7}{'flipped':>8}  {'method':<12}{'seeds':>6}{'mean':>7}{'spread':>7}  beyond plain (95 %)"
+    )
+    beyond: dict[str, list[float]] = defaultdict(list)
+    for (task, size, flip), methods in sorted(cells.items()):
+        for method, values in methods.items():
+            seeds = sorted(values.keys() & methods["plain"].keys())
+            if not seeds:
+                continue
+            paired = compare([values[s] for s in seeds], [methods["plain"][s] for s in seeds])
+            beyond[method].append(paired.difference)
+            beside = "" if method == "plain" else f"{paired.difference:+.1f} ({paired.low:+.1f} to {paired.high:+.1f})"
+            print(
+                f"{task:<8}{size:>7}{flip:>8.0%}  {method:<12}{len(seeds):>6}{paired.mean:>7.1f}{paired.spread:>7.1f}  {beside}"
+            )
+    for method, differences in beyond.items():
+        if method != "plain":
+            print(f"{method}: {np.mean(differences):+.2f} beyond plain, mean over {len(differences)} cells")
+    for name in sorted({name for row in rows for name in row if name.startswith("auc")}):
+        print(f"{name}: {np.mean([row[name] for row in rows if name in row]):.3f}")
+
+
+def _flops(results: dict[str, dict[str, Any]]) -> float:
+    return sum(result["cost"]["flops"] for name, result in results.items() if name != "scores")
+
+
+def _rows(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int, float, int, str]:
+    return row["task"], row["size"], row["flip"], row["seed"], row["method"]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("out")
+    parser.add_argument("--glue", default="../shared/data/glue")
+    parser.add_argument("--reviews", help="folder that holds the raw VADER tables")
+    parser.add_argument("--tasks", default="CoLA,MRPC,SST-2")
+    parser.add_argument("--sizes", default="300,1000")
+    parser.add_argument("--flips", default="0")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

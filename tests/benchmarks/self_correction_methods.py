@@ -1,0 +1,95 @@
+"""The methods that `self_correction.py` compares, each as the stages of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Stage = dict[str, Any]
+_NO_WEIGHTS = {"rate": 0.0}
+_NO_GUARD = {"rule": "none"}
+
+
+def needed_stages(method: str, common: Stage, folder: Path) -> list[Stage]:
+    """The stages of a method; the last is called `model`."""
+    return METHODS[method](common, folder)
+
+
+def _plain(common: Stage, folder: Path) -> list[Stage]:
+    return [{"name": "model", "kind": "train", **common}]
+
+
+def _longer(common: Stage, folder: Path) -> list[Stage]:
+    """As many passes over the samples as self-correction with five folds takes."""
+    budget = {"epochs": 5 * common["budget"]["epochs"]}
+    return [{"name": "model", "kind": "train", **common, "budget": budget}]
+
+
+def _taught_by_twin(common: Stage, **settings: Any) -> list[Stage]:
+    twin = {"name": "twin", "kind": "train", **common}
+    return [twin, {"name": "model", "kind": "correct", "teacher": "twin", **common, **settings}]
+
+
+def _uniform(common: Stage, folder: Path) -> list[Stage]:
+    return _taught_by_twin(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD)
+
+
+def _dcs(common: Stage, folder: Path) -> list[Stage]:
+    """The reconstruction: SAMME at half its step, weights on both parts, a frozen twin."""
+    return _taught_by_twin(common, weights={"rate": 0.5, "min_effective_share": 0.0}, distrust=_NO_GUARD)
+
+
+def _dcs_own_past(common: Stage, folder: Path) -> list[Stage]:
+    """The same, the teacher blending into the student's own past."""
+    weights = {"rate": 0.5, "min_effective_share": 0.0}
+    return _taught_by_twin(common, weights=weights, distrust=_NO_GUARD, signal={"own_past": [0.0, 1.0]})
+
+
+def _label_boost(common: Stage, folder: Path) -> list[Stage]:
+    """Boosting on label errors, without a teacher."""
+    weights = {"rate": 0.5, "disagreement": "label", "min_effective_share": 0.0}
+    return [
+        {
+            "name": "model",
+            "kind": "correct",
+            **common,
+            "weights": weights,
+            "distrust": _NO_GUARD,
+            "signal": {"weight": 0.0},
+        }
+    ]
+
+
+def _judged(common: Stage, **settings: Any) -> list[Stage]:
+    twins = {"name": "twins", "kind": "cross_fit", **common}
+    return [twins, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]
+
+
+def _judged_uniform(common: Stage, folder: Path) -> list[Stage]:
+    """Cross-fitted twins as teachers, all samples alike."""
+    return _judged(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD)
+
+
+def _ours(common: Stage, folder: Path) -> list[Stage]:
+    """Every default of the stage, with cross-fitted twins."""
+    return _judged(common)
+
+
+def _permuted(common: Stage, folder: Path) -> list[Stage]:
+    """Our last weights, dealt to other samples."""
+    weights = {"rate": 0.0, "counts_in": "label", "initial": str(folder / "permuted.parquet")}
+    return _judged(common, weights=weights, distrust=_NO_GUARD)
+
+
+METHODS: dict[str, Callable[[Stage, Path], list[Stage]]] = {
+    "plain": _plain,
+    "longer": _longer,
+    "uniform": _uniform,
+    "dcs": _dcs,
+    "dcs_own_past": _dcs_own_past,
+    "label_boost": _label_boost,
+    "judged_uniform": _judged_uniform,
+    "ours": _ours,
+    "permuted": _permuted,
+}
