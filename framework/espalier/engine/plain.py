@@ -43,6 +43,9 @@ class PlainEngine:
                 weight.grad = None
         return sums
 
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        self._network.run_layers(order)
+
     @torch.no_grad()
     def update(self, lr: float) -> float:
         gradients = [self._gradient(master) for master in self._masters.values()]

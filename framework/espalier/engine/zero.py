@@ -72,6 +72,9 @@ class ZeroEngine:
         self._accumulated += 1
         return sums
 
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        self._engine.module.run_layers(order)
+
     def update(self, lr: float) -> float:
         assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)
         self._accumulated = 0
