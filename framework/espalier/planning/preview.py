@@ -9,7 +9,7 @@ from typing import Any
 from espalier.config.job import Job
 from espalier.config.stages import DistillStage, EvaluateStage, ExportStage, PruneStage, TrainStage
 from espalier.models.families import num_parameters, resized, shape_of
-from espalier.models.flops import model_flops, training_flops
+from espalier.models.flops import model_flops, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.sources import Source

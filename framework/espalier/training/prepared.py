@@ -10,7 +10,7 @@ from espalier.config.stages import DistillStage
 from espalier.data.packing import Sequences
 from espalier.distributed.streams import stream_seed
 from espalier.models.families import num_parameters
-from espalier.models.flops import model_flops, training_flops
+from espalier.models.flops import model_flops, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.objectives.terms import Term, terms_of
 from espalier.stages.result import Cost
