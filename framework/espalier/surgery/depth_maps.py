@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from espalier.config.faults import Fault, RefusedInput
-
-DepthOperator = Literal["interpolate", "stack", "copy_last", "identity", "random"]
-SharingMap = Literal["interpolate", "stack"]
-"""Maps in which every layer of the shallow model stands equally often, so that layers can be shared by them."""
+from espalier.config.growth import DepthOperator, SharingMap
 
 
 def depth_map(operator: DepthOperator, source: int, target: int) -> tuple[int | None, ...]:

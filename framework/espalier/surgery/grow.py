@@ -5,61 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from espalier.models.families import has_post_norm, layout, probes, resized, shape_of
-from espalier.models.shape import ConfigDict, ModelShape, Parameter, Probe
-from espalier.surgery.depth_maps import DepthOperator, depth_map, is_copy
-from espalier.surgery.widen import Order, Split, first_copies, widen
+from espalier.models.families import has_post_norm, layout, probes, shape_of
+from espalier.models.shape import Parameter, Probe
+from espalier.surgery.depth_maps import is_copy
+from espalier.surgery.growth import Growth
+from espalier.surgery.widen import Order, first_copies, widen
 
-NewMoments = Literal["copied", "averaged", "zero"]
 Read = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
-class Growth:
-    """From one model to a larger one.
+class Grower:
+    """Carries a growth out, tensor by tensor."""
 
-    Attributes:
-        parent: configuration of the smaller model.
-        child: its shape afterwards.
-        operator: where layers come from; read only when there are more of them.
-        new_moments: of layers and units that are new. `copied` from what they copy; `averaged` over all layers;
-            `zero`. Layers and units that were there keep theirs.
-        noise: see `widen`.
-    """
-
-    parent: ConfigDict
-    child: ModelShape
-    operator: DepthOperator = "interpolate"
-    new_moments: NewMoments = "copied"
-    noise: float = 0.0
-
-    @cached_property
-    def sources(self) -> tuple[int | None, ...]:
-        """The parent's layer for each of the child's; None for a fresh one."""
-        held = shape_of(self.parent).layers
-        if held == self.child.layers:
-            return tuple(range(held))
-        return depth_map(self.operator, held, self.child.layers)
-
-    @cached_property
-    def split(self) -> Split:
-        return Split.between(shape_of(self.parent), self.child)
-
-    @cached_property
-    def config(self) -> ConfigDict:
-        """Of the child. Raises RefusedInput where stock code cannot have its shape."""
-        kept = [shape_of(self.parent).layers - 1 if source is None else source for source in self.sources]
-        return resized(self.parent, self.child, kept_layers=kept)
-
-    @property
-    def keeps_function(self) -> bool:
-        """Whether the child computes what the parent does."""
-        return self.operator == "identity" or len(self.sources) == shape_of(self.parent).layers
+    growth: Growth
 
     def names(self) -> tuple[str, ...]:
         """Of the child's parameters."""
@@ -76,52 +39,52 @@ class Growth:
             draw: for noise.
         """
         place = self._child_layout[name].layer
-        source = None if place is None else self.sources[place]
+        source = None if place is None else self.growth.sources[place]
         if place is not None and source is None:
             return fresh(name) if order == 0 else self._moments_without_source(name, order, read, draw)
         old_name = name if place is None else _renumbered(name, place, source)
         tensor = self._widened(old_name, order, read, draw)
         if place is None:
             return self._renewed(tensor, old_name, order)
-        if order and is_copy(self.sources, place):
+        if order and is_copy(self.growth.sources, place):
             tensor = self._moments_of_copy(tensor, name, order, read, draw)
         else:
             tensor = self._renewed(tensor, old_name, order)
-        return self._silenced(tensor, name, order) if self.operator == "identity" else tensor
+        return self._silenced(tensor, name, order) if self.growth.operator == "identity" else tensor
 
     @cached_property
     def _parent_layout(self) -> dict[str, Parameter]:
-        return layout(self.parent)
+        return layout(self.growth.parent)
 
     @cached_property
     def _child_layout(self) -> dict[str, Parameter]:
-        return layout(self.config)
+        return layout(self.growth.config)
 
     def _widened(self, old_name: str, order: Order, read: Read, draw: torch.Generator) -> Tensor:
         parameter = self._parent_layout[old_name]
-        return widen(read(old_name), parameter, self.split, order=order, noise=self.noise, draw=draw)
+        return widen(read(old_name), parameter, self.growth.split, order=order, noise=self.growth.noise, draw=draw)
 
     def _renewed(self, moment: Tensor, old_name: str, order: Order) -> Tensor:
         """Moments of units that are new, in a parameter that was there."""
-        if order == 0 or self.new_moments != "zero" or not self.split.units:
+        if order == 0 or self.growth.new_moments != "zero" or not self.growth.split.units:
             return moment
-        return moment * first_copies(self._parent_layout[old_name], self.split)
+        return moment * first_copies(self._parent_layout[old_name], self.growth.split)
 
     def _moments_of_copy(self, copied: Tensor, name: str, order: Order, read: Read, draw: torch.Generator) -> Tensor:
-        if self.new_moments == "zero":
+        if self.growth.new_moments == "zero":
             return torch.zeros_like(copied)
-        return copied if self.new_moments == "copied" else self._mean_over_layers(name, order, read, draw)
+        return copied if self.growth.new_moments == "copied" else self._mean_over_layers(name, order, read, draw)
 
     def _moments_without_source(self, name: str, order: Order, read: Read, draw: torch.Generator) -> Tensor:
         """A fresh layer has no direction yet; the size of its gradients is taken to be that of the others."""
-        if order == 1 or self.new_moments == "zero":
+        if order == 1 or self.growth.new_moments == "zero":
             return torch.zeros(self._child_layout[name].shape)
         return self._mean_over_layers(name, order, read, draw)
 
     def _mean_over_layers(self, name: str, order: Order, read: Read, draw: torch.Generator) -> Tensor:
         place = self._child_layout[name].layer
         assert place is not None
-        held = range(shape_of(self.parent).layers)
+        held = range(shape_of(self.growth.parent).layers)
         return sum(self._widened(_renumbered(name, place, layer), order, read, draw) for layer in held) / len(held)
 
     def _silenced(self, tensor: Tensor, name: str, order: Order) -> Tensor:
@@ -134,12 +97,12 @@ class Growth:
         place = self._child_layout[name].layer
         assert place is not None
         module, _, kind = name.rpartition(".")
-        probe, copied = self._probes[place], is_copy(self.sources, place)
+        probe, copied = self._probes[place], is_copy(self.growth.sources, place)
         if copied and module in (probe.output, probe.down):
             return tensor if order == 2 else torch.zeros_like(tensor)
         if not self._post_norm or module not in probe.norms:
             return tensor
-        followed = self.sources[place + 1 : place + 2] == self.sources[place : place + 1]
+        followed = self.growth.sources[place + 1 : place + 2] == self.growth.sources[place : place + 1]
         is_last_norm = module == probe.norms[1]
         keeps_norm = not followed if is_last_norm else not copied
         if keeps_norm or order == 2:
@@ -148,11 +111,11 @@ class Growth:
 
     @cached_property
     def _probes(self) -> tuple[Probe, ...]:
-        return probes(self.config)
+        return probes(self.growth.config)
 
     @cached_property
     def _post_norm(self) -> bool:
-        return has_post_norm(self.parent)
+        return has_post_norm(self.growth.parent)
 
 
 def _renumbered(name: str, place: int, source: int) -> str:

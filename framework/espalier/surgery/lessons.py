@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
-DepthSampler = Literal["lvps", "uniform", "edge", "constant"]
+from espalier.config.growth import DepthSampler
 
 _MARGIN, _ROOM, _LEAST = 0.4, 0.6, 1e-6
 """Apollo's constants: how far the curve goes above L/N and how near to 0 it goes below 1; the least draw."""

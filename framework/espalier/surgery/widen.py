@@ -9,42 +9,16 @@ which are written too; the norm before it divides instead (the tables mark it as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from espalier.config.faults import Fault, RefusedInput
-from espalier.models.shape import AxisKind, Dimension, ModelShape, Parameter
+from espalier.models.shape import Dimension, Parameter
+from espalier.surgery.growth import Split
 
-Places = tuple[int, ...]
 Order = Literal[0, 1, 2]
 """How often the gradient stands in a tensor: 0 in a value, 1 in Adam's first moment, 2 in its second."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """For each axis that grows, the old unit that each new one copies; an axis that is not named stays."""
-
-    units: dict[AxisKind, Places]
-
-    @staticmethod
-    def between(parent: ModelShape, child: ModelShape) -> Split:
-        """How the parent's units become the child's.
-
-        Raises:
-            RefusedInput: an axis that shrinks, or a hidden size that is no multiple.
-        """
-        if faults := list(_width_faults(parent, child)):
-            raise RefusedInput(faults)
-        maps: dict[AxisKind, Places] = {
-            "hidden": _repeated(parent.hidden, child.hidden),
-            "ffn": _repeated(parent.ffn, child.ffn),
-            "heads": _repeated_heads(parent, child),
-        }
-        return Split({axis: places for axis, places in maps.items() if len(places) > getattr(parent, axis)})
 
 
 def widen(
@@ -115,26 +89,3 @@ def _entries(dimension: Dimension, split: Split) -> tuple[list[int], Tensor]:
         start += part.size
     counts = Counter(entries)
     return entries, torch.tensor([counts[entry] for entry in entries])
-
-
-def _repeated(old: int, new: int) -> Places:
-    return tuple(place % old for place in range(new))
-
-
-def _repeated_heads(parent: ModelShape, child: ModelShape) -> Places:
-    """Query heads multiply inside the group that shares a KV head, where stock attention looks for them."""
-    groups = parent.head_groups
-    old, new = parent.heads // groups, child.heads // groups
-    return tuple(group * old + place for group in range(groups) for place in _repeated(old, new))
-
-
-def _width_faults(parent: ModelShape, child: ModelShape) -> Iterator[Fault]:
-    for axis in ("hidden", "ffn", "heads"):
-        old, new = getattr(parent, axis), getattr(child, axis)
-        if new < old:
-            yield Fault(axis, new, f"at least the {old} that are there; a `prune` stage makes models smaller")
-    if child.hidden > parent.hidden and child.hidden % parent.hidden:
-        reason = "norms keep their statistics only when every channel is copied equally often"
-        yield Fault("hidden", child.hidden, f"a multiple of {parent.hidden}: {reason}")
-    if child.heads > parent.heads and child.heads % parent.head_groups:
-        yield Fault("heads", child.heads, f"a multiple of the {parent.head_groups} KV heads")

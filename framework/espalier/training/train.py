@@ -86,6 +86,8 @@ def _take(
         rank=world.rank,
         num_ranks=world.size,
     )
+    if prepared.masking is not None:
+        microbatches = [prepared.masking.apply(batch, step) for batch in microbatches]
     lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
     with blamed_on(step + 1, microbatches):
         report = take_step(
@@ -94,6 +96,7 @@ def _take(
             terms=prepared.terms,
             lr=lr,
             random=(context.job.seed, step),
+            orders=prepared.layer_orders(step, world),
             world=world,
             before_update=saver.hold_update,
         )

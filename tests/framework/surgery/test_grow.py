@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from espalier.config.faults import RefusedInput
 from espalier.models.families import layout, shape_of
 from espalier.models.shape import ModelShape
-from espalier.surgery.grow import Growth
+from espalier.surgery.grow import Grower
+from espalier.surgery.growth import Growth
 from espalier.surgery.keep import Keep
 from espalier.surgery.prune import pruned_tensors
 from support.architectures import CONFIGS, build, output, tokens
@@ -29,10 +30,10 @@ def deep(name: str, layers: int = 7) -> ModelShape:
 
 def grown(growth: Growth, tensors: dict[str, Tensor], *, order: int = 0) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    fresh = dict(build(growth.config, seed=5).named_parameters())
+    grower, fresh = Grower(growth), dict(build(growth.config, seed=5).named_parameters())
     return {
-        name: growth.tensor(name, order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
-        for name in growth.names()
+        name: grower.tensor(name, order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
+        for name in grower.names()
     }
 
 
