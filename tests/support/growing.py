@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from espalier.distributed.world import World
+from espalier.stages.control import Control
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier.training.worker import run_stage
 from support.tiny import write_job
+from support.whole_run import plan_job, run_job
 
 
 def trained(name: str, student: str, **settings: Any) -> dict[str, Any]:
@@ -56,3 +61,24 @@ def growing_stages(root: Path, zero_level: str = "none") -> list[dict[str, Any]]
 def write_growing_job(root: Path, *, zero_level: str = "none", **changes: Any) -> Path:
     """Model, text and job file below `root`; the path of the job file."""
     return write_job(root, stages=growing_stages(root, zero_level), **changes)
+
+
+def run_whole_and_in_pieces(world: World, whole: str, pieces: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Results of two equal jobs; the second is stopped after every step it takes and begun again."""
+    return run_job(world, whole), _in_pieces(world, pieces)
+
+
+def _in_pieces(world: World, job_file: str) -> dict[str, Any]:
+    folder, stages = plan_job(world, job_file)
+    results = {}
+    for stage in stages:
+        attempt = 0
+        while stage not in results:
+            attempt += 1
+            control = Control()
+            control.stop.set()
+            try:
+                results[stage] = run_stage(StageOrder(str(folder), stage, attempt), world, control).to_json()
+            except StageFailed as stopped:
+                assert stopped.cause == "stopped", stopped
+    return results

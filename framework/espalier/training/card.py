@@ -40,7 +40,7 @@ def _lineage(folder: RunFolder) -> list[str]:
         result = folder.result(stage.name)
         if result is None or stage.kind in ("evaluate", "export"):
             continue
-        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', '')}`"
+        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', None) or 'random weights'}`"
         parameters = f"{result.metrics.get('parameters', 0):,}"
         rows.append(f"| {stage.name} | {stage.kind} | {source} | {parameters} | {result.cost.tokens:,} |")
     return rows

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.storage import LocalStorage
 from espalier.surgery.lessons import mean_depth
-from support.growing import write_growing_job
+from support.growing import run_whole_and_in_pieces, write_growing_job
 from support.spawn import run_ranks
 from support.whole_run import recorded_steps, run_job
 
@@ -22,9 +22,16 @@ Run = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    root = tmp_path_factory.mktemp("one")
-    return root, run_ranks(run_job, 1, str(write_growing_job(root)))[0]
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """Without interruption, and stopped after every step."""
+    roots = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("pieces")
+    results = run_ranks(run_whole_and_in_pieces, 1, *(str(write_growing_job(root)) for root in roots))[0]
+    return (roots[0], results[0]), (roots[1], results[1])
+
+
+@pytest.fixture(scope="module")
+def one(both: tuple[Run, Run]) -> Run:
+    return both[0]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,14 @@ def test_two_sharded_ranks_draw_the_same_depths_and_learn_the_same(one: Run, two
     for name in ("last", "lessons", "slim"):
         single, double = (run[1]["score"]["metrics"]["models"][name] for run in (one, two))
         assert double["perplexity"] == pytest.approx(single["perplexity"], rel=1e-5)
+
+
+def test_a_run_that_is_stopped_after_every_step_goes_on_bit_for_bit(both: tuple[Run, Run]) -> None:
+    for stage in ("lessons", "deep", "later", "wide", "last"):
+        hashes = [[f.xxh3 for f in state(run, stage).manifest.files.values()] for run in both]
+        assert hashes[0] == hashes[1], stage
+    figures = [[(s["loss"], s["lr"], s["depth"], s["flops"]) for s in recorded_steps(r / RUN)] for r, _ in both]
+    assert figures[0] == figures[1]
 
 
 def test_seams_are_flat_where_they_must_be(one: Run) -> None:
