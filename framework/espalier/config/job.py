@@ -11,7 +11,7 @@ from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import Folder, Place, Resume
-from espalier.config.recipes import PruneThenDistill
+from espalier.config.recipes import ProgressiveGrowth, PruneThenDistill
 from espalier.config.stages import StageConfig, TrainedStage
 from espalier.config.training import BatchConfig
 
@@ -78,7 +78,7 @@ class Job(Config):
     tracking: TrackingConfig = TrackingConfig()
     retry: RetryConfig = RetryConfig()
     data: DataConfig
-    recipe: Annotated[PruneThenDistill | None, Field(discriminator="name")] = None
+    recipe: Annotated[PruneThenDistill | ProgressiveGrowth | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
 
     @model_validator(mode="after")

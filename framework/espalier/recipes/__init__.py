@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from espalier.config.job import Job
+from espalier.config.recipes import ProgressiveGrowth
 from espalier.config.stages import StageConfig
-from espalier.recipes import prune_then_distill
+from espalier.recipes import progressive_growth, prune_then_distill
 
 
 def stages_of(job: Job) -> tuple[StageConfig, ...]:
     """The stages of a job: those it lists, or those its recipe makes."""
-    return job.stages if job.recipe is None else prune_then_distill.stages(job.recipe)
+    if job.recipe is None:
+        return job.stages
+    if isinstance(job.recipe, ProgressiveGrowth):
+        return progressive_growth.stages(job.recipe, sequence_tokens=job.data.sequence_tokens)
+    return prune_then_distill.stages(job.recipe)
