@@ -28,16 +28,16 @@ def trained(name: str, student: str, **settings: Any) -> dict[str, Any]:
     }
 
 
-def growing_stages(root: Path, zero_level: str = "none") -> list[dict[str, Any]]:
+def growing_stages(root: Path, zero_levels: tuple[str, str, str] = ("none",) * 3) -> list[dict[str, Any]]:
     """Lessons with three layers, six layers, twice the neurons, four layers again."""
-    level = {"zero_level": zero_level}
+    first, second, third = ({"zero_level": level} for level in zero_levels)
     return [
         {"name": "parent", "kind": "load", "model": str(root / "model")},
-        trained("lessons", "parent", lessons={"depth": 6, "sampler": "uniform"}, **level),
+        trained("lessons", "parent", lessons={"depth": 6, "sampler": "uniform"}, **first),
         {"name": "deep", "kind": "grow", "student": "lessons", "target": {"layers": 6}, "operator": "interpolate"},
-        trained("later", "deep", optimizer_state="keep", **level),
+        trained("later", "deep", optimizer_state="keep", **second),
         {"name": "wide", "kind": "grow", "student": "later", "target": {"ffn": 106, "heads": 12}, "noise": 0.01},
-        trained("last", "wide", optimizer_state="keep", **level),
+        trained("last", "wide", optimizer_state="keep", **third),
         {
             "name": "slim",
             "kind": "prune",
@@ -58,9 +58,9 @@ def growing_stages(root: Path, zero_level: str = "none") -> list[dict[str, Any]]
     ]
 
 
-def write_growing_job(root: Path, *, zero_level: str = "none", **changes: Any) -> Path:
+def write_growing_job(root: Path, *, zero_levels: tuple[str, str, str] = ("none",) * 3, **changes: Any) -> Path:
     """Model, text and job file below `root`; the path of the job file."""
-    return write_job(root, stages=growing_stages(root, zero_level), **changes)
+    return write_job(root, stages=growing_stages(root, zero_levels), **changes)
 
 
 def run_whole_and_in_pieces(world: World, whole: str, pieces: str) -> tuple[dict[str, Any], dict[str, Any]]:

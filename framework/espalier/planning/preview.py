@@ -174,7 +174,9 @@ def _trained(
         activation_checkpointing=config.activation_checkpointing,
         offload=config.optimizer.offload,
     )
-    memory = student_memory(shape_of(base.config), base.parameters, training)
+    lessons = config.lessons if isinstance(config, TrainStage) else None
+    shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
+    memory = student_memory(shape, base.parameters, training)
     if teacher is not None and isinstance(config, DistillStage):
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length)
         memory = replace(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from espalier.checkpoint.read import StateReader
+from espalier.models.architecture import architecture
 from espalier.models.families import num_parameters, shape_of
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
+
+_TAGS = {"grow": "grown", "prune": "pruned", "distill": "distilled"}
 
 
 def model_card(folder: RunFolder, model: StateReader) -> str:
@@ -15,13 +18,13 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
     lines = [
         "---",
         "library_name: transformers",
-        "tags: [espalier, pruned, distilled]",
+        f"tags: [{', '.join(['espalier', *_made_by(folder)])}]",
         "---",
         f"# {folder.read_job().name}",
         "",
         f"{num_parameters(origin.model):,} parameters: {shape.layers} layers, hidden {shape.hidden}, FFN {shape.ffn}, "
         f"{shape.heads} query heads over {shape.kv_heads} key-value heads, vocabulary {shape.vocabulary:,}.",
-        "Made with espalier. Load it with `AutoModelForCausalLM.from_pretrained`.",
+        f"Made with espalier. Load it with `{architecture(origin.model)}.from_pretrained`.",
         "",
         "## Lineage",
         "",
@@ -32,6 +35,11 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _made_by(folder: RunFolder) -> list[str]:
+    kinds = {stage.kind for stage in stages_of(folder.read_job()) if folder.result(stage.name) is not None}
+    return [word for kind, word in _TAGS.items() if kind in kinds]
 
 
 def _lineage(folder: RunFolder) -> list[str]:

@@ -36,9 +36,10 @@ def one(both: tuple[Run, Run]) -> Run:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """On two ranks, sharded."""
+    """On two ranks, each stage sharded another way."""
     root = tmp_path_factory.mktemp("two")
-    return root, run_ranks(run_job, 2, str(write_growing_job(root, zero_level="gradients", workers={"count": 2})))[0]
+    levels = ("gradients", "optimizer", "parameters")
+    return root, run_ranks(run_job, 2, str(write_growing_job(root, zero_levels=levels, workers={"count": 2})))[0]
 
 
 def state(run: Run, stage: str) -> StateReader:
