@@ -8,7 +8,7 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.report.compare import baseline_of, compare, write_page
-from espalier.report.lines import lines_of
+from espalier.report.lines import Line, Point, lines_of
 from espalier.report.page import render
 from espalier.report.run import PlannedStage, RunRecord
 from espalier.stages.result import Cost, StageResult
@@ -74,6 +74,12 @@ def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
     reached = grown.reaches(baseline.final_loss)
     assert reached is not None and reached.flops == 3 + 6 * 4, "the lucky step of a lesson does not count"
     assert grown.reaches(2.0) is None
+
+
+def test_a_step_of_a_drawn_depth_says_nothing_about_the_model() -> None:
+    points = [Point(n, n, n, loss, whole=loss > 2) for n, loss in enumerate([4.0, 1.0, 4.0, 1.0])]
+    line = Line("x", tuple(points), (), None)
+    assert [point.loss for point in line.smooth()] == [4.0, 4.0] and line.reaches(3.0) is None
 
 
 def test_the_table_tells_what_was_saved() -> None:
