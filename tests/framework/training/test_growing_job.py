@@ -46,6 +46,7 @@ def state(run: Run, stage: str) -> StateReader:
     return StateReader.open(LocalStorage(run[0] / RUN), run[1][stage]["checkpoint"])
 
 
+@pytest.mark.timeout(600)  # both jobs run in its fixtures
 def test_two_sharded_ranks_draw_the_same_depths_and_learn_the_same(one: Run, two: Run) -> None:
     pairs = list(zip(recorded_steps(one[0] / RUN), recorded_steps(two[0] / RUN), strict=True))
     assert [single["depth"] for single, _ in pairs] == [double["depth"] for _, double in pairs]
