@@ -134,10 +134,41 @@ def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.
     """Write the run's page, report.html, and print where it is."""
     from espalier.report.page import write_report
 
-    if not (run_folder / "plan.json").exists():
-        allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json"
-        raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
+    require_run(run_folder)
     print(write_report(run_folder))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)],
+    baseline: Annotated[
+        str | None, typer.Option(help="The training that others are held against, by its name.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write charts and table to this HTML file, too.")] = None,
+) -> None:
+    """Set trainings beside each other: loss, FLOPs, seconds, and what the baseline's final loss took each."""
+    from espalier.report.compare import baseline_of, write_page
+    from espalier.report.compare import compare as compare_lines
+    from espalier.report.lines import read_lines
+    from espalier_cluster.show import show_grid
+
+    for folder in runs:
+        require_run(folder)
+    lines = read_lines(runs)
+    if not lines:
+        raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
+    comparison = compare_lines(lines, baseline_of(lines, baseline))
+    show_grid(terminal(), comparison.grid, comparison.sentence)
+    if page is not None:
+        write_page(comparison, page)
+        print(page)
+
+
+def require_run(folder: Path) -> None:
+    """Refuse a folder that holds no run."""
+    if not (folder / "plan.json").exists():
+        allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json"
+        raise RefusedInput([Fault("run_folder", str(folder), allowed)])
 
 
 @checkpoint.command("list")

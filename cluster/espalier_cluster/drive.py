@@ -21,7 +21,9 @@ from espalier.checkpoint.places import require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob
+from espalier.report.compare import compare_growth
 from espalier.report.page import write_report
+from espalier.report.run import read_run
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
 from espalier.stages.run_folder import RunFolder, write_json
@@ -34,7 +36,7 @@ from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.resume import go_back
-from espalier_cluster.show import show_outcome, show_time
+from espalier_cluster.show import show_grid, show_outcome, show_time
 from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.silence import silenced
 
@@ -80,6 +82,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         for stage in prepared.plan.stages:
             if stage.config.kind == "correct":
                 show_suspects(console, folder.path, stage.name)
+        if comparison := compare_growth(read_run(folder.path)):
+            show_grid(console, comparison.grid, comparison.sentence)
         show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
     _say(console, stop, folder)
     return stop.code

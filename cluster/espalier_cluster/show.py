@@ -14,6 +14,7 @@ from espalier.models.families import shape_of
 from espalier.planning.memory import WorkerMemory
 from espalier.planning.prepare import PreparedJob
 from espalier.planning.preview import StagePreview
+from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text
 from espalier.tracking.ledger import Ledger
@@ -34,6 +35,17 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
         f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} on disk below {job.storage}"
     )
     console.print(text, soft_wrap=True)
+
+
+def show_grid(console: Console, grid: Grid, caption: str) -> None:
+    """A table of the report's page, in the terminal."""
+    table = _table(grid.head[0])
+    for title in grid.head[1:]:
+        table.add_column(title, justify="right")
+    for row in grid.rows:
+        table.add_row(*(f"{cell.text}{f' ({cell.note})' if cell.note else ''}" for cell in row))
+    console.print(table)
+    console.print(caption, soft_wrap=True)
 
 
 def _stages(previews: Sequence[StagePreview], done: Sequence[str]) -> Table:

@@ -118,13 +118,12 @@ def _run(job: Job, world: World) -> dict[str, dict[str, Any]]:
     write_json(folder.path / "job.json", resolved(job))
     write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
     results = {}
-    for number, stage in enumerate(prepared.plan.stages, start=1):
+    for stage in prepared.plan.stages:
         result = folder.result(stage.name)
         if result is None or result.key != stage.key:
             folder.note_attempt(folder.attempts() + 1)
             result = run_stage(StageOrder(str(folder.path), stage.name, folder.attempts()), world, Control())
         results[stage.name] = result.to_json()
-        del number
     return results
 
 
@@ -148,12 +147,9 @@ def _suspicion(job: Job, flipped: np.ndarray) -> dict[str, float]:
     assert twins is not None and twins.checkpoint is not None
     reader = StateReader.open(state_storage(folder.path, job), twins.checkpoint)
     answers = probabilities(reader.tables()["answers"])
-    labels = np.array([int(line.split("\t")[1]) for line in (folder.path.parents[1] / "train.tsv").open()][0:0] or [0])
     labels = _labels(folder.path.parents[1] / "train.tsv")
-    found = {
-        "auc": roc_auc_score(flipped, ours),
-        "auc_twins": roc_auc_score(flipped, 1 - answers[range(len(labels)), labels]),
-    }
+    believed = answers[np.arange(len(labels)), labels]
+    found = {"auc": roc_auc_score(flipped, ours), "auc_twins": roc_auc_score(flipped, 1.0 - believed)}
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
@@ -175,24 +171,21 @@ def report(rows: list[dict[str, Any]]) -> None:
     cells: dict[tuple[str, int, float], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         cells[row["task"], row["size"], row["flip"]][row["method"]][row["seed"]] = row["value"]
-    print(
-        f"{'task':<8}{'labels':>7}{'flipped':>8}  {'method':<12}{'seeds':>6}{'mean':>7}{'spread':>7}  beyond plain (95 %)"
-    )
     beyond: dict[str, list[float]] = defaultdict(list)
+    print(f"{'task':<8}{'labels':>7}{'flipped':>8}  {'method':<15}{'seeds':>5}{'mean':>7}{'spread':>7}  beyond plain")
     for (task, size, flip), methods in sorted(cells.items()):
         for method, values in methods.items():
-            seeds = sorted(values.keys() & methods["plain"].keys())
+            seeds, beside = sorted(values.keys() & methods["plain"].keys()), ""
             if not seeds:
                 continue
-            paired = compare([values[s] for s in seeds], [methods["plain"][s] for s in seeds])
-            beyond[method].append(paired.difference)
-            beside = "" if method == "plain" else f"{paired.difference:+.1f} ({paired.low:+.1f} to {paired.high:+.1f})"
-            print(
-                f"{task:<8}{size:>7}{flip:>8.0%}  {method:<12}{len(seeds):>6}{paired.mean:>7.1f}{paired.spread:>7.1f}  {beside}"
-            )
+            paired = compare([values[seed] for seed in seeds], [methods["plain"][seed] for seed in seeds])
+            if method != "plain":
+                beyond[method].append(paired.difference)
+                beside = f"{paired.difference:+.1f} (95 %: {paired.low:+.1f} to {paired.high:+.1f})"
+            cell = f"{task:<8}{size:>7}{flip:>8.0%}  {method:<15}"
+            print(f"{cell}{len(seeds):>5}{paired.mean:>7.1f}{paired.spread:>7.1f}  {beside}")
     for method, differences in beyond.items():
-        if method != "plain":
-            print(f"{method}: {np.mean(differences):+.2f} beyond plain, mean over {len(differences)} cells")
+        print(f"{method}: {np.mean(differences):+.2f} beyond plain, mean over {len(differences)} cells")
     for name in sorted({name for row in rows for name in row if name.startswith("auc")}):
         print(f"{name}: {np.mean([row[name] for row in rows if name in row]):.3f}")
 

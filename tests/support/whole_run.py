@@ -18,14 +18,20 @@ from espalier.training.worker import run_stage
 
 def run_job(world: World, job_file: str) -> dict[str, Any]:
     """Every stage of a job; results by stage name."""
+    folder, stages = plan_job(world, job_file)
+    results = [run_stage(StageOrder(str(folder), stage, 1), world, Control()) for stage in stages]
+    return {result.stage: result.to_json() for result in results}
+
+
+def plan_job(world: World, job_file: str) -> tuple[Path, list[str]]:
+    """Write down what the driver would; the run's folder and the names of its stages, in order."""
     prepared = prepare(read_job(Path(job_file)))
     folder = RunFolder.of(prepared.job)
     if world.is_rank_zero:
         write_json(folder.path / "job.json", resolved(prepared.job))
         write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
     world.barrier()
-    results = [run_stage(StageOrder(str(folder.path), s.name, 1), world, Control()) for s in prepared.plan.stages]
-    return {result.stage: result.to_json() for result in results}
+    return folder.path, [stage.name for stage in prepared.plan.stages]
 
 
 def recorded_steps(run_folder: Path) -> list[dict[str, Any]]:

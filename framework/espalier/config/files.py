@@ -35,11 +35,12 @@ def check_files(job: Job) -> list[Fault]:
 
 def _folders(job: Job) -> Iterator[tuple[str, str]]:
     yield "resume", job.resume
-    if job.recipe is not None:
-        yield "recipe.model", job.recipe.model
-    for stage in job.stages:
-        if isinstance(stage, LoadStage):
-            yield f"stages.{stage.name}.model", stage.model
+    origins = [("recipe", job.recipe)]
+    origins += [(f"stages.{stage.name}", stage) for stage in job.stages if isinstance(stage, LoadStage)]
+    for path, origin in origins:
+        scratch = getattr(origin, "from_scratch", None)
+        yield f"{path}.model", getattr(origin, "model", None) or ""
+        yield f"{path}.from_scratch.tokenizer", (scratch.tokenizer if scratch else None) or ""
 
 
 def _file_faults(path: str, pattern: str) -> Iterator[Fault]:

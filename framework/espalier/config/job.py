@@ -12,7 +12,7 @@ from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.config.paths import Folder, Place, Resume
-from espalier.config.recipes import PruneThenDistill, SelfCorrection
+from espalier.config.recipes import ProgressiveGrowth, PruneThenDistill, SelfCorrection
 from espalier.config.stages import StageConfig, TrainedStage
 from espalier.config.training import BatchConfig
 
@@ -90,7 +90,7 @@ class Job(Config):
         Discriminator(_data_kind),
     ]
     """Text; or, with `task`, samples with labels."""
-    recipe: Annotated[PruneThenDistill | SelfCorrection | None, Field(discriminator="name")] = None
+    recipe: Annotated[PruneThenDistill | ProgressiveGrowth | SelfCorrection | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig, check_correction
 from espalier.config.faults import Fault, RefusedInput
+from espalier.config.growth import FromScratch, GrowStage, LessonsConfig, UnrolledConfig
 from espalier.config.paths import ModelSource
 from espalier.config.training import (
     BatchConfig,
@@ -25,11 +26,13 @@ _Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$")
 
 
 class LoadStage(Config):
-    """Bring a pretrained model into the run: a Hugging Face folder (safetensors only) or a hub name."""
+    """Bring a model into the run: a Hugging Face folder (safetensors only), a hub name, or one of random weights."""
 
     name: Name
     kind: Literal["load"]
-    model: ModelSource
+    model: ModelSource | None = None
+    from_scratch: FromScratch | None = None
+    """Instead of `model`."""
     revision: _Revision | None = None
     """Of a hub model."""
     head: Literal["auto", "new"] = "auto"
@@ -38,6 +41,12 @@ class LoadStage(Config):
     def inputs(self) -> dict[str, str]:
         """Setting -> name of the stage it refers to."""
         return {}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> LoadStage:
+        if (self.model is None) == (self.from_scratch is None):
+            raise RefusedInput([Fault("model", self.model, "either model or from_scratch")])
+        return self
 
 
 class TargetConfig(Config):
@@ -112,6 +121,10 @@ class _Trained(Config):
     guard: GuardConfig = GuardConfig()
     validation: ValidationConfig | None = None
     """With labelled data only."""
+    optimizer_state: Literal["fresh", "keep"] = "fresh"
+    """Whether the moments that the student was trained with are gone on with."""
+    masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Masked language models only: the share of tokens to be predicted."""
 
 
 class DistillStage(_Trained):
@@ -129,12 +142,21 @@ class DistillStage(_Trained):
 
 
 class TrainStage(_Trained):
-    """Train on the text itself: cross-entropy of the next token."""
+    """Train on the text itself: cross-entropy of the next token, or of masked ones."""
 
     kind: Literal["train"]
+    lessons: LessonsConfig | None = None
+    """Draw a depth for each microbatch."""
 
     def inputs(self) -> dict[str, str]:
         return {"student": self.student}
+
+    @model_validator(mode="after")
+    def _lessons_fit(self) -> TrainStage:
+        if self.lessons is not None and self.zero_level == "parameters":
+            reason = "parameters gathers each layer by the order of the pass before, and lessons change that order"
+            raise RefusedInput([Fault("zero_level", self.zero_level, f"none, optimizer or gradients: {reason}")])
+        return self
 
     @property
     def losses(self) -> tuple[LossConfig, ...]:
@@ -221,10 +243,20 @@ class EvaluateStage(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Rounding to bfloat16 shows in the fourth digit of a perplexity."""
     prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
+    unrolled: UnrolledConfig | None = None
+    """Measure `model` at another depth than its own; those of `against` stay as they are."""
+    masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Masked language models only: the share of tokens to be predicted."""
     gate: GateConfig = GateConfig()
 
     def inputs(self) -> dict[str, str]:
         return {"model": self.model} | {f"against[{i}]": name for i, name in enumerate(self.against)}
+
+    @model_validator(mode="after")
+    def _unrolled_is_whole(self) -> EvaluateStage:
+        if self.unrolled is not None and self.zero_level == "parameters":
+            raise RefusedInput([Fault("zero_level", self.zero_level, "none, as unrolled changes the order of layers")])
+        return self
 
     @model_validator(mode="after")
     def _gate_has_base(self) -> EvaluateStage:
@@ -248,7 +280,15 @@ class ExportStage(Config):
 
 
 StageConfig = Annotated[
-    LoadStage | PruneStage | DistillStage | TrainStage | CrossFitStage | CorrectStage | EvaluateStage | ExportStage,
+    LoadStage
+    | GrowStage
+    | PruneStage
+    | DistillStage
+    | TrainStage
+    | CrossFitStage
+    | CorrectStage
+    | EvaluateStage
+    | ExportStage,
     Field(discriminator="kind"),
 ]
 TrainedStage = DistillStage | TrainStage | CrossFitStage | CorrectStage

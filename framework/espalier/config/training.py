@@ -48,6 +48,21 @@ class LossConfig(Config):
         return self
 
 
+class SchedulePart(Config):
+    """Which part of one whole schedule a stage takes, as shares of it, so that a rate goes on over stages."""
+
+    start: Share
+    end: Share
+    rewarm: Share = 0.0
+    """The share of this stage's steps at its start in which the rate rises to where the schedule stands."""
+
+    @model_validator(mode="after")
+    def _ascends(self) -> SchedulePart:
+        if self.end <= self.start:
+            raise RefusedInput([Fault("end", self.end, f"above start {self.start:g}")])
+        return self
+
+
 _Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -61,6 +76,8 @@ class OptimizerConfig(Config):
     decay: Share = 0.2
     """wsd only: the share of the steps at the end in which the rate falls."""
     final_lr_ratio: Share = 0.1
+    part: SchedulePart | None = None
+    """Left out: the stage has a schedule of its own."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(parse_tuple)] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0.0)] = 1e-8

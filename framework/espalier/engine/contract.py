@@ -35,6 +35,10 @@ class Engine(Protocol):
         """The forward of `Network` as it is now, without dropout and gradients; between updates."""
         ...
 
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        """Let the next microbatches run these layers in this order, some more than once; None for each once."""
+        ...
+
     def update(self, lr: float) -> float:
         """Clip, take one AdamW step at this learning rate, clear gradients; the global norm before clipping."""
         ...

@@ -55,6 +55,9 @@ class PlainEngine:
                 weight.grad = None
         return sums
 
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        self._network.run_layers(order)
+
     @torch.no_grad()
     def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
         with evaluating(self._network):

@@ -10,12 +10,23 @@ from espalier.config.training import OptimizerConfig
 def learning_rate(config: OptimizerConfig, *, step: int, num_steps: int) -> float:
     """The rate of one update.
 
-    Warm-up is linear over `warmup * num_steps` updates; the rest goes from `lr` to `final_lr_ratio * lr`: along half
-    a cosine, a line, not at all (`constant`), or only within the last `decay * num_steps` updates (`wsd`, linear).
+    Warm-up is linear over `warmup` of the schedule; the rest goes from `lr` to `final_lr_ratio * lr`: along half a
+    cosine, a line, not at all (`constant`), or only within the last `decay` of the schedule (`wsd`, linear). A stage
+    has the whole schedule, or the part of it that `part` says.
 
     Args:
         step: 0 for the first update.
+        num_steps: of the stage.
     """
+    part = config.part
+    if part is None:
+        return _scheduled(config, step=step, num_steps=num_steps)
+    whole = round(num_steps / (part.end - part.start))
+    rate = _scheduled(config, step=round(part.start * whole) + step, num_steps=whole)
+    return rate * min(1.0, (step + 1) / max(1, round(part.rewarm * num_steps)))
+
+
+def _scheduled(config: OptimizerConfig, *, step: int, num_steps: int) -> float:
     warmup_steps = round(config.warmup * num_steps)
     if step < warmup_steps:
         return config.lr * (step + 1) / warmup_steps

@@ -82,6 +82,9 @@ class ZeroEngine:
         with evaluating(self._engine.module):
             return self._engine(batch, use)
 
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        self._engine.module.run_layers(order)
+
     def update(self, lr: float) -> float:
         assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)
         self._accumulated = 0

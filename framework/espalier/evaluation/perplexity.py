@@ -27,11 +27,13 @@ class Perplexity:
     Attributes:
         nll: mean negative log-likelihood of a counted token, in nats.
         num_tokens: tokens that were predicted.
+        num_passed: tokens that went through the model, padding left out.
         seconds: of the forward passes.
     """
 
     nll: float
     num_tokens: int
+    num_passed: int
     seconds: float
 
     @property
@@ -46,12 +48,14 @@ def measure_perplexity(
     num_sequences: int | None,
     microbatch_sequences: int,
     world: World,
+    prepared: Callable[[Batch], Batch] = lambda batch: batch,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Perplexity:
     """Predict every token of the first sequences once, whatever the number of workers. Collective.
 
     Args:
         num_sequences: how many, from the start of the text; None for all.
+        prepared: what becomes of each batch before it is measured, as hiding tokens that are to be filled in.
         on_progress: called with sequences done, all workers.
     """
     batches = in_order(
@@ -61,14 +65,16 @@ def measure_perplexity(
         num_ranks=world.size,
         microbatch_sequences=microbatch_sequences,
     )
-    sums = torch.zeros(2, dtype=torch.float64)  # nats, tokens
+    sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens predicted, tokens passed
     start = time.perf_counter()
     for number, batch in enumerate(batches, start=1):
+        batch = prepared(batch)
         losses = token_nll(model, batch.to(world.device))
-        sums += torch.stack([losses.double().sum(), batch.token_mask.sum().double()]).cpu()
+        passed = batch.input_ids.numel() if batch.documents is None else int((batch.documents >= 0).sum())
+        sums += torch.tensor([float(losses.double().sum()), batch.num_counted_tokens(), passed], dtype=torch.float64)
         on_progress(number * microbatch_sequences * world.size)
-    nats, tokens = world.sum(sums).tolist()
-    return Perplexity(nats / tokens, int(tokens), time.perf_counter() - start)
+    nats, tokens, passed = world.sum(sums).tolist()
+    return Perplexity(nats / tokens, int(tokens), int(passed), time.perf_counter() - start)
 
 
 def token_nll(model: FrozenModel, batch: Batch) -> Tensor:

@@ -14,6 +14,11 @@ _DEFAULT = {
 }
 
 
+def is_masked_lm(config: ConfigDict) -> bool:
+    """Whether the model is trained to fill in hidden tokens."""
+    return architecture(config) == "BertForMaskedLM"
+
+
 def architecture(config: ConfigDict) -> str:
     """Name of the transformers class; `shape_of` has refused any that our tables do not describe."""
     named = config.get("architectures")

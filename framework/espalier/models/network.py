@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
 from espalier.models.heads import head_place
+from espalier.models.virtual_depth import VirtualDepth
 
 T = TypeVar("T")
 HeadUse = Callable[[Tensor, Tensor, Tensor | None], T]
@@ -52,6 +53,11 @@ class Network(nn.Module):
         if self._place is not None:
             stock = model.get_submodule(self._place.path)
             model.set_submodule(self._place.path, Head(stock.weight, stock.bias))
+        self._depth = VirtualDepth(model)
+
+    def run_layers(self, order: Sequence[int] | None) -> None:
+        """Let the next passes run these of the layers, in this order; None for each once."""
+        self._depth.run_layers(order)
 
     @property
     def head(self) -> Head:

@@ -98,6 +98,7 @@ class PretrainedTokenizer:
         self._tokenizer.model_max_length = 10**30  # long documents are cut by us; its warning helps nobody
         self.vocabulary: int = len(self._tokenizer)
         self.eos_id: int | None = self._tokenizer.eos_token_id
+        self.mask_id: int | None = self._tokenizer.mask_token_id
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""

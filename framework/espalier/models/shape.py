@@ -67,11 +67,16 @@ class Axis:
 
     Keys and values that are not shared between query heads belong to the axis `heads`: they come and go with
     their query head. Shared ones are `kv_heads`, which no surgery cuts.
+
+    Attributes:
+        is_read: whether a sum over this axis follows (the input of a linear map; the norm before a head that is the
+            embedding) rather than entries that are written to it. Growth divides the one among copies.
     """
 
     kind: AxisKind
     units: int
     width: int = 1
+    is_read: bool = False
 
     @property
     def size(self) -> int:

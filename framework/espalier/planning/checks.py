@@ -10,9 +10,10 @@ from pathlib import Path
 from espalier.config.faults import Fault
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
-from espalier.config.stages import CorrectStage, DistillStage, EvaluateStage, TrainedStage
+from espalier.config.stages import CorrectStage, DistillStage, EvaluateStage, TrainedStage, TrainStage
+from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
-from espalier.planning.preview import StagePreview
+from espalier.planning.preview import StagePreview, has_moments
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
 
@@ -25,6 +26,7 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
         if isinstance(config, TrainedStage):
             path = f"stages.{config.name}"
             yield from _no_head(job, preview, path=path)
+            yield from _growth_faults(config, plan, preview)
             if config.optimizer.offload and not job.workers.gpus_each:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
             if config.optimizer.offload and config.zero_level == "none":
@@ -33,17 +35,39 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
             yield from _other_words(config, previews, sources)
         if isinstance(config, EvaluateStage):
             yield from _no_head(job, preview, path=f"stages.{config.name}")
+            yield from _not_to_be_unrolled(config, preview)
     yield from _no_room(job, previews)
 
 
 def _no_head(job: Job, preview: StagePreview, *, path: str) -> Iterator[Fault]:
     family = shape_of(preview.config).family
-    if family == "bert" and not isinstance(job.data, LabelledConfig):
-        yield Fault(f"{path}", family, "a causal language model; an encoder learns from labelled data (data.task)")
+    if family == "bert" and not isinstance(job.data, LabelledConfig) and not is_masked_lm(preview.config):
+        allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
+        yield Fault(f"{path}", family, allowed)
 
 
 def _is_text_teacher(job: Job, config: CorrectStage) -> bool:
     return config.teacher is not None and not isinstance(job.data, LabelledConfig)
+
+
+def _growth_faults(config: TrainedStage, plan: Plan, preview: StagePreview) -> Iterator[Fault]:
+    path = f"stages.{config.name}"
+    if config.optimizer_state == "keep" and not has_moments(plan, config.student):
+        wanted = f"fresh, as the model of stage {config.student} was not trained here and has no optimizer's moments"
+        yield Fault(f"{path}.optimizer_state", "keep", wanted)
+    lessons = config.lessons if isinstance(config, TrainStage) else None
+    held = shape_of(preview.config).layers
+    if lessons is not None and lessons.depth < held:
+        yield Fault(f"{path}.lessons.depth", lessons.depth, f"at least the {held} layers of the model")
+
+
+def _not_to_be_unrolled(config: EvaluateStage, preview: StagePreview) -> Iterator[Fault]:
+    path, held = f"stages.{config.name}", shape_of(preview.config).layers
+    if config.unrolled is not None and config.unrolled.depth < held:
+        yield Fault(f"{path}.unrolled.depth", config.unrolled.depth, f"at least the {held} layers of the model")
+    if config.prompts and (config.unrolled is not None or is_masked_lm(preview.config)):
+        wanted = "none: a masked language model does not write on, nor does one that is unrolled"
+        yield Fault(f"{path}.prompts", config.prompts[0], wanted)
 
 
 def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from espalier.config.growth import GrowStage
 from espalier.config.job import Job
 from espalier.config.stages import (
     CorrectStage,
@@ -14,15 +15,19 @@ from espalier.config.stages import (
     EvaluateStage,
     ExportStage,
     PruneStage,
+    StageConfig,
     TrainedStage,
     TrainStage,
 )
+from espalier.models.architecture import is_masked_lm
 from espalier.models.families import num_outputs, num_parameters, resized, shape_of
-from espalier.models.flops import model_flops, training_flops
+from espalier.models.flops import model_flops, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan, Stage
+from espalier.surgery.growth import planned_growth
+from espalier.surgery.lessons import mean_depth
 from espalier.surgery.search import find_shape
 
 MASTER_AND_MOMENTS_BYTES = 12
@@ -111,6 +116,8 @@ def _preview(
     model = sources[stage.name].config if stage.name in sources else seen[stage.inputs[0]].config
     base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
     match config:
+        case GrowStage():
+            return _grown(config, base, with_moments=has_moments(asked.plan, stage.name))
         case PruneStage():
             return _pruned(asked.job, config, base)
         case DistillStage() | CorrectStage():
@@ -125,6 +132,29 @@ def _preview(
             value = 2 if config.dtype == "bfloat16" else 4
             return replace(base, makes_model=False, bytes_on_disk=value * base.parameters)
     return base
+
+
+def _grown(config: GrowStage, base: StagePreview, *, with_moments: bool) -> StagePreview:
+    growth = planned_growth(config, base.config)
+    value = MASTER_AND_MOMENTS_BYTES if with_moments else 4
+    return replace(base, config=growth.config, bytes_on_disk=value * num_parameters(growth.config))
+
+
+def has_moments(plan: Plan, name: str) -> bool:
+    """Whether the model of a stage comes with an optimizer's moments: it was trained, or grown from one that was."""
+    config: StageConfig = plan[name].config
+    return isinstance(config, DistillStage | TrainStage | CorrectStage) or (
+        isinstance(config, GrowStage) and has_moments(plan, config.student)
+    )
+
+
+def _mean_depth(config: TrainedStage, model: ConfigDict) -> float:
+    """Layers that a pass runs; with lessons what their draws come to in the mean."""
+    held = shape_of(model).layers
+    lessons = config.lessons if isinstance(config, TrainStage) else None
+    if lessons is None or lessons.depth < held:
+        return held
+    return mean_depth(lessons.sampler, held=held, depth=lessons.depth)
 
 
 def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
@@ -144,8 +174,14 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
         sequences=config.batch.sequences, sequence_tokens=length, num_samples=asked.num_samples or 1
     )
     samples = steps * config.batch.sequences
-    forward = model_flops(base.config, tokens=samples * length, sequence_tokens=length)
-    flops = training_flops(forward, activation_checkpointing=config.activation_checkpointing)
+    flops = trained_flops(
+        base.config,
+        tokens=samples * length,
+        sequence_tokens=length,
+        layers=_mean_depth(config, base.config),
+        read_share=config.masked_share if is_masked_lm(base.config) else 1.0,
+        activation_checkpointing=config.activation_checkpointing,
+    )
     training = Training(
         zero_level=config.zero_level,
         ranks=job.workers.count,
@@ -155,7 +191,9 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
         activation_checkpointing=config.activation_checkpointing,
         offload=config.optimizer.offload,
     )
-    memory = student_memory(shape_of(base.config), base.parameters, training)
+    lessons = config.lessons if isinstance(config, TrainStage) else None
+    shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
+    memory = student_memory(shape, base.parameters, training)
     if teacher is not None and isinstance(config, DistillStage | CorrectStage):
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length)
         memory = replace(

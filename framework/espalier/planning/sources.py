@@ -1,28 +1,27 @@
-"""The models that a job loads, looked at without loading them."""
+"""The models that a job loads or makes, looked at without loading them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import LoadStage, StageConfig
 from espalier.models.classifier import classifier_config
 from espalier.models.families import shape_of
 from espalier.models.pretrained import find_model, read_config, tokenizer_key
+from espalier.models.scratch import scratch_config, tokenizer_figures
 from espalier.models.shape import ConfigDict
 
 
 @dataclass(frozen=True)
 class Source:
-    """One published model.
+    """One model that the job begins with.
 
     Attributes:
         identity: changes when the files do; part of the keys of all that is made from it.
     """
 
-    folder: Path
     config: ConfigDict
     tokenizer: str
     identity: str
@@ -42,7 +41,7 @@ def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | No
     for stage in stages:
         if isinstance(stage, LoadStage):
             try:
-                sources[stage.name] = _look(stage, outputs)
+                sources[stage.name] = _scratch(stage) if stage.from_scratch else _look(stage, outputs)
             except RefusedInput as refused:
                 faults += refused.faults
     if faults:
@@ -50,8 +49,26 @@ def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | No
     return sources
 
 
+def _scratch(stage: LoadStage) -> Source:
+    """A tokenizer that is yet to be made counts as the same wherever its settings are."""
+    settings, setting = stage.from_scratch, f"stages.{stage.name}.from_scratch.tokenizer"
+    assert settings is not None
+    if settings.train_tokenizer is not None:
+        vocabulary = settings.train_tokenizer.vocabulary
+        config = scratch_config(settings, vocabulary=vocabulary, eos_id=0, pad_id=1)
+        shape_of(config)
+        return Source(config, f"made here, {vocabulary}", repr(config))
+    assert settings.tokenizer is not None
+    folder = find_model(settings.tokenizer, setting=setting)
+    vocabulary, eos_id, pad_id = tokenizer_figures(folder, setting=setting)
+    config, key = scratch_config(settings, vocabulary=vocabulary, eos_id=eos_id, pad_id=pad_id), tokenizer_key(folder)
+    shape_of(config)
+    return Source(config, key, repr([config, key]))
+
+
 def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
     setting = f"stages.{stage.name}.model"
+    assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
     published = read_config(folder, setting=setting)
     shape_of(published)
@@ -65,4 +82,4 @@ def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
         allowed = "a folder with *.safetensors; pickled weights can run code, convert them with `save_pretrained`"
         raise RefusedInput([Fault(setting, given, allowed)])
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    return Source(folder, config, tokenizer_key(folder), repr([published, stamps]))
+    return Source(config, tokenizer_key(folder), repr([published, stamps]))

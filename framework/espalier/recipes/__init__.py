@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from espalier.config.job import Job
-from espalier.config.recipes import SelfCorrection
+from espalier.config.recipes import ProgressiveGrowth, SelfCorrection
 from espalier.config.stages import StageConfig
-from espalier.recipes import prune_then_distill, self_correction
+from espalier.recipes import progressive_growth, prune_then_distill, self_correction
 
 
 def stages_of(job: Job) -> tuple[StageConfig, ...]:
@@ -14,4 +14,6 @@ def stages_of(job: Job) -> tuple[StageConfig, ...]:
         return job.stages
     if isinstance(job.recipe, SelfCorrection):
         return self_correction.stages(job.recipe)
+    if isinstance(job.recipe, ProgressiveGrowth):
+        return progressive_growth.stages(job.recipe, sequence_tokens=job.data.sequence_tokens)
     return prune_then_distill.stages(job.recipe)

@@ -32,6 +32,7 @@ _HEAD = Markup(
 )
 
 _VERBS = {
+    "grow": "grown",
     "prune": "pruned",
     "distill": "distilled",
     "train": "trained",

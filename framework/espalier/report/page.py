@@ -9,6 +9,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from espalier.report.compare import compare_growth
 from espalier.report.curves import stage_curves
 from espalier.report.lineage import lineage_drawing
 from espalier.report.run import RunRecord, read_run
@@ -49,6 +50,7 @@ def render(run: RunRecord) -> str:
         models=model_grid(run),
         samples=samples(run),
         curves=[stage_curves(steps) for steps in run.steps.values() if steps],
+        lines=compare_growth(run),
         costs=cost_grid(run),
         time=time_use(run.ledger),
         job=yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),

@@ -18,7 +18,7 @@ from espalier.tracking.results import read_results
 
 State = Literal["pending", "running", "done", "failed", "gate failed"]
 
-MODEL_KINDS = ("load", "prune", "distill", "train", "export")
+MODEL_KINDS = ("load", "grow", "prune", "distill", "train", "export")
 """Kinds of stage that have a model to show in the lineage."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalier.config.stages import StageConfig
-from espalier.stages.plan import HOW_NOT_WHAT
+from espalier.stages.plan import result_settings
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,7 @@ class Change:
 
 def stage_changes(old: StageConfig, new: StageConfig) -> Iterator[Change]:
     """The settings in which `new` differs, each by itself; lists count as one."""
-    what = {
-        setting for config in (old, new) for setting, _ in _leaves(config.model_dump(mode="json", exclude=HOW_NOT_WHAT))
-    }
+    what = {setting for config in (old, new) for setting, _ in _leaves(result_settings(config))}
     dumps = (config.model_dump(mode="json") for config in (old, new))
     for setting, before, after in value_changes(*dumps):
         yield Change(f"stages.{new.name}.{setting}", before, after, setting in what)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput, nearest
-from espalier.config.stages import CorrectStage, PruneStage, StageConfig
+from espalier.config.stages import CorrectStage, PruneStage, StageConfig, TrainStage
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
 CODE_VERSION = 2
 
-_MAKES_MODEL = ("load", "prune", "distill", "train", "correct")
+_MAKES_MODEL = ("load", "grow", "prune", "distill", "train", "correct")
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,16 @@ HOW_NOT_WHAT: dict[str, Any] = {
 """Settings that change how a stage is carried out and not what comes out: a run goes on when they change."""
 
 
-def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
+def result_settings(config: StageConfig) -> dict[str, Any]:
+    """The settings that decide what comes out, as JSON values."""
     settings = config.model_dump(mode="json", exclude=HOW_NOT_WHAT)
+    if isinstance(config, TrainStage) and config.lessons is not None:  # a depth is drawn for each microbatch
+        settings["batch"]["microbatch_sequences"] = config.batch.microbatch_sequences
+    return settings
+
+
+def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
+    settings = result_settings(config)
     text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

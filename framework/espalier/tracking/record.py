@@ -35,6 +35,8 @@ class StepRecord:
         step_seconds: wall-clock time of the step.
         tokens_per_second: of this step, over all workers.
         peak_bytes: largest memory of any worker so far in this stage.
+        flops: of the stage up to and with this step.
+        depth: mean number of layers that the step's microbatches ran; None where it is the model's own.
     """
 
     stage: str
@@ -52,6 +54,8 @@ class StepRecord:
     step_seconds: float
     tokens_per_second: float
     peak_bytes: int
+    flops: float = 0.0
+    depth: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no NaN and no infinity: those become strings."""

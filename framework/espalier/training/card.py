@@ -10,6 +10,8 @@ from espalier.models.shape import ConfigDict
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
 
+_TAGS = {"grow": "grown", "prune": "pruned", "distill": "distilled"}
+
 
 def model_card(folder: RunFolder, model: StateReader) -> str:
     """Markdown with the front matter that the hub reads."""
@@ -18,7 +20,7 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
     lines = [
         "---",
         "library_name: transformers",
-        "tags: [espalier, pruned, distilled]",
+        f"tags: [{', '.join(['espalier', *_made_by(folder)])}]",
         "---",
         f"# {folder.read_job().name}",
         "",
@@ -45,13 +47,18 @@ def _loader(config: ConfigDict) -> str:
     return next((loader for ending, loader in known.items() if stock.endswith(ending)), "AutoModel")
 
 
+def _made_by(folder: RunFolder) -> list[str]:
+    kinds = {stage.kind for stage in stages_of(folder.read_job()) if folder.result(stage.name) is not None}
+    return [word for kind, word in _TAGS.items() if kind in kinds]
+
+
 def _lineage(folder: RunFolder) -> list[str]:
     rows = []
     for stage in stages_of(folder.read_job()):
         result = folder.result(stage.name)
         if result is None or stage.kind in ("evaluate", "export"):
             continue
-        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', '')}`"
+        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', None) or 'random weights'}`"
         parameters = f"{result.metrics.get('parameters', 0):,}"
         rows.append(f"| {stage.name} | {stage.kind} | {source} | {parameters} | {result.cost.tokens:,} |")
     return rows

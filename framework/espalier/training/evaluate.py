@@ -17,8 +17,11 @@ from espalier.evaluation.perplexity import Perplexity, measure_perplexity
 from espalier.models.families import num_outputs, num_parameters, shape_of
 from espalier.models.flops import model_flops
 from espalier.stages.result import StageResult
+from espalier.surgery.depth_maps import sharing_order
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak, peak_bytes, stage_cost
+from espalier.training.ledger import read_share
+from espalier.training.masking import Masking
 from espalier.training.prepared import mean_tokens
 
 
@@ -84,7 +87,7 @@ def _on_text(context: StageContext) -> StageResult:
     if faults:
         metrics["gate"] = "; ".join(faults)
     tokens = sum(model["tokens"] for model in models.values())
-    flops = sum(model["tokens"] * model["flops_per_token"] for model in models.values())
+    flops = sum(model["passed_tokens"] * model["flops_per_token"] for model in models.values())
     cost = stage_cost(context, tokens=tokens, flops=flops)
     status = "gate_failed" if faults else "done"
     return StageResult(stage.name, stage.kind, context.key, status, None, metrics, cost)
@@ -98,13 +101,20 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
     config = reader.manifest.origin.model
     dtype = compute_dtype(stage.dtype, world.device)
     sequence_tokens = context.job.data.sequence_tokens
+    masking = Masking.of(config, context.tokenizer(), share=stage.masked_share, seed=context.job.seed)
+    layers = shape_of(config).layers
     with closing(FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)) as model:
+        if stage.unrolled is not None and name == stage.model:
+            order = sharing_order(stage.unrolled.order, layers, stage.unrolled.depth)
+            model.network.run_layers(order)
+            layers = len(order)
         measured = measure_perplexity(
             model,
             context.sequences("valid"),
             num_sequences=stage.sequences,
             microbatch_sequences=stage.microbatch_sequences,
             world=world,
+            prepared=(lambda batch: masking.apply(batch, 0)) if masking else lambda batch: batch,
             on_progress=lambda done: context.activity(f"measuring {name}: {done} sequences"),
         )
         context.activity(f"{name} writes samples")
@@ -112,8 +122,14 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
         peak = max(world.gather(peak_bytes(world)))
     return _row(measured) | {
         "parameters": num_parameters(config),
-        "flops_per_token": model_flops(config, tokens=1, sequence_tokens=sequence_tokens),
-        "layers": shape_of(config).layers,
+        "flops_per_token": model_flops(
+            config,
+            tokens=1,
+            sequence_tokens=sequence_tokens,
+            layers=layers,
+            read_share=read_share(config, stage.masked_share),
+        ),
+        "layers": layers,
         "peak_bytes": peak,
         "samples": samples,
     }
@@ -124,6 +140,7 @@ def _row(measured: Perplexity) -> dict[str, Any]:
         "perplexity": measured.perplexity,
         "nll": measured.nll,
         "tokens": measured.num_tokens,
+        "passed_tokens": measured.num_passed,
         "seconds": measured.seconds,
         "tokens_per_second": measured.num_tokens / measured.seconds,
     }

@@ -19,6 +19,7 @@ from espalier.models.families.naming import published_names
 from espalier.models.pretrained import PretrainedTokenizer, copy_tokenizer, find_model, read_config, tokenizer_key
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
+from espalier.training import scratch
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
 from espalier.training.state import Lineage, save_model, whole_fragments
@@ -28,6 +29,9 @@ def run(context: StageContext) -> StageResult:
     """Rank zero reads tensor by tensor; the others wait."""
     stage = context.config
     assert isinstance(stage, LoadStage)
+    if stage.from_scratch is not None:
+        return scratch.run(context, stage.from_scratch)
+    assert stage.model is not None
     setting = f"stages.{stage.name}.model"
     source = find_model(stage.model, setting=setting, revision=stage.revision)
     published, key = read_config(source, setting=setting), tokenizer_key(source)

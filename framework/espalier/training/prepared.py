@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from espalier.checkpoint.read import StateReader
-from espalier.config.labelled import LabelledConfig
-from espalier.config.stages import CorrectStage, DistillStage, StageConfig
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.stages import CorrectStage, DistillStage
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.packing import Sequences
 from espalier.distributed.streams import stream_seed
-from espalier.models.families import num_parameters
-from espalier.models.flops import model_flops, training_flops
+from espalier.distributed.world import World
+from espalier.models.families import num_parameters, shape_of
+from espalier.models.flops import model_flops
 from espalier.models.shape import ConfigDict
-from espalier.objectives.terms import Term, terms_of
+from espalier.objectives.terms import Term
 from espalier.stages.result import Cost
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
+from espalier.training.ledger import StepLedger
+from espalier.training.lessons import layer_orders
+from espalier.training.masking import Masking
 from espalier.training.state import Lineage, find_resume
+from espalier.training.terms import stage_terms
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Prepared:
         student: the state it begins with.
         resumed: its own newest checkpoint; None at its beginning.
         lineage: of what the stage saves.
-        teacher_model: the configuration of a teacher that is a model; None without one.
+        ledger: what each step costs.
+        masking: of a masked language model.
         sequence_tokens: of a sequence; their mean where lengths differ.
         order_seed: the order of the data is a function of it and the position.
         earlier_steps: of the stages before this one, for the run's own axis.
@@ -42,7 +48,8 @@ class Prepared:
     resumed: StateReader | None
     num_steps: int
     lineage: Lineage
-    teacher_model: ConfigDict | None
+    ledger: StepLedger
+    masking: Masking | None
     sequences: Sequences
     sequence_tokens: float
     terms: tuple[Term, ...]
@@ -52,23 +59,26 @@ class Prepared:
     @staticmethod
     def of(context: StageContext) -> Prepared:
         """Find out where to start. Collective."""
-        stage = context.config
+        stage, seed = context.config, context.job.seed
         student, resumed = context.model_of(stage.student), find_resume(context)
+        model = student.manifest.origin.model
         sequences, most = context.sequences("train"), context.job.data.sequence_tokens
         num_steps = stage.budget.num_steps(
             sequences=stage.batch.sequences, sequence_tokens=most, num_samples=len(sequences)
         )
+        length = mean_tokens(sequences, most)
         return Prepared(
             context=context,
             student=student,
             resumed=resumed,
             num_steps=num_steps,
             lineage=Lineage.after(student),
-            teacher_model=_teacher_model(context),
+            ledger=StepLedger(stage, model, _teacher_model(context), seed, length, num_steps),
+            masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
-            sequence_tokens=mean_tokens(sequences, most),
-            terms=stage_terms(stage, is_regression=is_regression(context)),
-            order_seed=stream_seed(context.job.seed, "order"),
+            sequence_tokens=length,
+            terms=stage_terms(stage, context.job.data),
+            order_seed=stream_seed(seed, "order"),
             earlier_steps=_earlier_steps(context),
         )
 
@@ -77,10 +87,10 @@ class Prepared:
         """The state to go on from."""
         return self.resumed or self.student
 
-    @property
+    @cached_property
     def state(self) -> dict[str, Any]:
-        """What the stage's own checkpoint says beside the values."""
-        return self.resumed.manifest.state if self.resumed else {}
+        """What the state to go on from says beside the values, as far as it concerns this stage."""
+        return self.resumed.manifest.state if self.resumed else _kept_state(self.context, self.student)
 
     @property
     def first_step(self) -> int:
@@ -89,7 +99,8 @@ class Prepared:
 
     @property
     def updates(self) -> int:
-        """Of those, the ones that the optimizer made; the guard may have left some out."""
+        """That the optimizer's moments have seen. The guard may have left steps out; moments that are kept were begun
+        in earlier stages."""
         return self.state.get("updates", 0)
 
     @property
@@ -102,10 +113,23 @@ class Prepared:
         """That the steps took."""
         return self.state.get("seconds", 0.0)
 
+    @property
+    def has_running_teacher(self) -> bool:
+        """Whether a teacher runs beside the student; one whose answers are known does not."""
+        return self.ledger.teacher is not None
+
     @cached_property
     def valid(self) -> Sequences:
         """The validation side."""
         return self.context.sequences("valid")
+
+    def layer_orders(self, step: int, world: World) -> list[tuple[int, ...]]:
+        """The layers that each microbatch of this worker runs in a step; empty without lessons."""
+        lessons = getattr(self.ledger.stage, "lessons", None)
+        if lessons is None:
+            return []
+        held = shape_of(self.lineage.model).layers
+        return layer_orders(lessons, self.ledger.depths(step), held=held, rank=world.rank, num_ranks=world.size)
 
     def metrics(self, *, final_loss: float | None) -> dict[str, Any]:
         """What the stage's result says; `final_loss` may be of an earlier attempt, or of no step at all."""
@@ -119,33 +143,11 @@ class Prepared:
             steps: that were taken.
             asked: samples that models answered outside of steps.
         """
-        stage, length = self.context.config, self.sequence_tokens
-        samples = steps * stage.batch.sequences
-        tokens = round(samples * length)
-        forward = model_flops(self.lineage.model, tokens=tokens, sequence_tokens=length)
-        flops = training_flops(forward, activation_checkpointing=stage.activation_checkpointing)
-        if self.teacher_model:
-            flops += model_flops(self.teacher_model, tokens=tokens, sequence_tokens=length)
+        samples, length = steps * self.context.config.batch.sequences, self.sequence_tokens
+        flops = replace(self.ledger, num_steps=steps).flops(steps)
         flops += model_flops(self.lineage.model, tokens=round(asked * length), sequence_tokens=length)
-        counted = stage_cost(self.context, tokens=tokens, samples=samples, flops=flops)
-        return Cost(tokens, samples, flops, seconds, counted.peak_bytes)
-
-
-def stage_terms(stage: StageConfig, *, is_regression: bool) -> tuple[Term, ...]:
-    """The weighted sum that a stage minimises."""
-    if isinstance(stage, DistillStage):
-        return terms_of(stage.losses)
-    label = "squared_error" if is_regression else "cross_entropy"
-    if not isinstance(stage, CorrectStage):
-        return (Term(label),)
-    signal = "squared_distance" if is_regression else "forward_kl"
-    share, temperature = stage.signal.weight, 1.0 if is_regression else stage.signal.temperature
-    terms = (Term(label, weight=1.0 - share), Term(signal, weight=share, temperature=temperature))
-    return tuple(term for term in terms if term.weight > 0)
-
-
-def is_regression(context: StageContext) -> bool:
-    return isinstance(context.job.data, LabelledConfig) and context.job.data.task == "regression"
+        counted = stage_cost(self.context, tokens=round(samples * length), samples=samples, flops=flops)
+        return Cost(round(samples * length), samples, flops, seconds, counted.peak_bytes)
 
 
 def mean_tokens(sequences: Sequences, most: int) -> float:
@@ -154,7 +156,6 @@ def mean_tokens(sequences: Sequences, most: int) -> float:
 
 
 def _teacher_model(context: StageContext) -> ConfigDict | None:
-    """Of a teacher that runs beside the student; one whose answers are known does not."""
     stage = context.config
     runs = isinstance(stage, DistillStage) or (isinstance(stage, CorrectStage) and context.labelled is None)
     return context.model_of(stage.teacher).manifest.origin.model if runs and stage.teacher else None
@@ -164,3 +165,13 @@ def _earlier_steps(context: StageContext) -> int:
     plan = json.loads((context.folder.path / "plan.json").read_text())
     names = [entry["name"] for entry in plan]
     return sum(entry["steps"] or 0 for entry in plan[: names.index(context.config.name)])
+
+
+def _kept_state(context: StageContext, student: StateReader) -> dict[str, Any]:
+    """What the student's optimizer leaves to go on from; nothing for a fresh one."""
+    if context.config.optimizer_state == "fresh":
+        return {}
+    if "exp_avg" not in student.slots:
+        allowed = f"fresh: the model of stage {context.config.student} comes without an optimizer's moments"
+        raise RefusedInput([Fault(f"stages.{context.config.name}.optimizer_state", "keep", allowed)])
+    return {"updates": student.manifest.state["updates"]}

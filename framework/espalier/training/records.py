@@ -63,5 +63,11 @@ class StepRecorder:
             step_seconds=seconds,
             tokens_per_second=self._step_tokens / seconds,
             peak_bytes=peak_bytes(self._context.world),
+            flops=self._prepared.ledger.flops(step),
+            depth=_mean(self._prepared.ledger.depths(step - 1)),
         )
         self._log.append(record)
+
+
+def _mean(depths: tuple[int, ...]) -> float | None:
+    return sum(depths) / len(depths) if depths else None

@@ -39,8 +39,14 @@ class Lineage:
         return Lineage(model or origin.model, origin.tokenizer or "", reader.folder)
 
 
-def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Lineage) -> str:
-    """Commit a model that rank zero alone makes, tensor by tensor; its checkpoint's folder. Collective."""
+def save_model(
+    context: StageContext, fragments: Iterable[Fragment], lineage: Lineage, *, state: Mapping[str, Any] | None = None
+) -> str:
+    """Commit a model that rank zero alone makes, tensor by tensor; its checkpoint's folder. Collective.
+
+    Args:
+        state: what goes with its optimizer's moments, where it has some.
+    """
     world, folder = context.world, step_folder(context.config.name, 0)
     if world.is_rank_zero:
         begin(context.storage, folder, attempt=context.attempt)
@@ -50,7 +56,7 @@ def save_model(context: StageContext, fragments: Iterable[Fragment], lineage: Li
         write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
     )
     if world.is_rank_zero:
-        commit_save(context, folder, lineage, step=0, zero_level="none", state={}, ranks=ranks)
+        commit_save(context, folder, lineage, step=0, zero_level="none", state=state or {}, ranks=ranks)
     world.barrier()
     return folder
 

@@ -41,6 +41,7 @@ def take_step(
     terms: tuple[Term, ...],
     lr: float,
     random: tuple[int, int],
+    orders: Sequence[Sequence[int]] = (),
     world: World,
     before_update: Callable[[], None] = lambda: None,
 ) -> StepReport:
@@ -51,6 +52,7 @@ def take_step(
 
     Args:
         random: (seed, step) of the draws inside modules.
+        orders: the layers that each microbatch runs; each layer once when left out.
         before_update: called when gradients are complete and nothing has changed yet.
     """
     count = _global_count(microbatches, world)
@@ -59,6 +61,8 @@ def take_step(
     for number, batch in enumerate(microbatches):
         # By the microbatch's place in the step, so that dropout does not depend on the number of workers either.
         seed_torch(random[0], "modules", random[1], number * world.size + world.rank)
+        if orders:
+            engine.run_layers(orders[number])
         on_device = batch.to(world.device)
         with _signal(teacher, on_device) as signal:
             sums = sums + engine.accumulate(on_device, signal, scales=scales)

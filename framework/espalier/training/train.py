@@ -102,6 +102,8 @@ def _take(work: _Work, step: int) -> None:
         rank=world.rank,
         num_ranks=world.size,
     )
+    if prepared.masking is not None:
+        microbatches = [prepared.masking.apply(batch, step) for batch in microbatches]
     lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
     with blamed_on(step + 1, microbatches):
         report = take_step(
@@ -111,6 +113,7 @@ def _take(work: _Work, step: int) -> None:
             terms=prepared.terms,
             lr=lr,
             random=(context.job.seed, step),
+            orders=prepared.layer_orders(step, world),
             world=world,
             before_update=work.saver.hold_update,
         )
@@ -137,7 +140,7 @@ def _models(context: StageContext, prepared: Prepared, course: Course) -> Iterat
     )
     with ExitStack() as opened:
         source = course.source
-        if prepared.teacher_model is not None:
+        if prepared.has_running_teacher:
             context.activity(f"loading the teacher, {stage.teacher}")
             reader = context.model_of(stage.teacher)
             source = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)

@@ -11,12 +11,13 @@ from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier.training import cross_fit, evaluate, export, load, prune, train
+from espalier.training import cross_fit, evaluate, export, grow, load, prune, train
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak
 
 _WORK: dict[str, Callable[[StageContext], StageResult]] = {
     "load": load.run,
+    "grow": grow.run,
     "prune": prune.run,
     "distill": train.run,
     "train": train.run,

@@ -9,6 +9,7 @@ from espalier.models.families.pieces import (
     hidden_axis,
     key_value_axis,
     labels_axis,
+    last_norm,
     linear,
     norm,
     query_axis,
@@ -25,6 +26,7 @@ SIZES = {
 ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForSequenceClassification")
 TIED_BY_DEFAULT = True
 CAUSAL = False
+POST_NORM = True
 FORBIDDEN = ("is_decoder", "add_cross_attention")
 
 
@@ -93,7 +95,7 @@ def probe(config: ConfigDict, index: int) -> Probe:
 def misfit(config: ConfigDict, shape: ModelShape) -> Fault | None:
     """Why stock transformers would not load this shape, or None."""
     if shape.hidden != shape.heads * shape.head_dim:
-        wanted = f"heads x {shape.head_dim}, as stock BERT has it: cut hidden and heads together"
+        wanted = f"heads x {shape.head_dim}, as stock BERT has it: change hidden and heads together"
         return Fault("hidden", shape.hidden, wanted)
     return None
 
@@ -122,7 +124,7 @@ def _masked_lm(shape: ModelShape) -> Table:
     return (
         {"cls.predictions.bias": ((vocabulary,),)}  # shared with the decoder's bias where that is tied
         | linear("cls.predictions.transform.dense", out=hidden, into=hidden, bias=True)
-        | norm("cls.predictions.transform.LayerNorm", hidden, bias=True)
+        | last_norm("cls.predictions.transform.LayerNorm", shape, bias=True, into_embedding=shape.tied)
         | decoder
     )
 

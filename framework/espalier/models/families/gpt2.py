@@ -10,8 +10,10 @@ from espalier.models.families.pieces import (
     embedding,
     hidden_axis,
     key_value_axis,
+    last_norm,
     norm,
     query_axis,
+    reads_embedding,
     vocabulary_axis,
 )
 from espalier.models.shape import Axis, ConfigDict, ModelShape, Probe
@@ -20,6 +22,7 @@ SIZES = {"layers": "n_layer", "hidden": "n_embd", "ffn": "n_inner", "heads": "n_
 ARCHITECTURES = ("GPT2LMHeadModel", "GPT2ForSequenceClassification")
 TIED_BY_DEFAULT = True
 CAUSAL = True
+POST_NORM = False
 FORBIDDEN = ("add_cross_attention",)
 
 
@@ -42,7 +45,9 @@ def outside(config: ConfigDict, shape: ModelShape) -> tuple[Table, Table]:
     tables = embedding("transformer.wte", vocabulary, hidden) | embedding(
         "transformer.wpe", Axis("positions", shape.positions), hidden
     )
-    return tables, norm("transformer.ln_f", hidden, bias=True) | decoder_head(config, shape, ARCHITECTURES[0])
+    into_embedding = reads_embedding(config, shape, ARCHITECTURES[0])
+    last = last_norm("transformer.ln_f", shape, bias=True, into_embedding=into_embedding)
+    return tables, last | decoder_head(config, shape, ARCHITECTURES[0])
 
 
 def layer(config: ConfigDict, shape: ModelShape) -> Table:
@@ -76,7 +81,7 @@ def probe(config: ConfigDict, index: int) -> Probe:
 def misfit(config: ConfigDict, shape: ModelShape) -> Fault | None:
     """Why stock transformers would not load this shape, or would compute something else; or None."""
     if shape.hidden != shape.heads * shape.head_dim:
-        wanted = f"heads x {shape.head_dim}, as stock GPT-2 has it: cut hidden and heads together"
+        wanted = f"heads x {shape.head_dim}, as stock GPT-2 has it: change hidden and heads together"
         return Fault("hidden", shape.hidden, wanted)
     if config.get("scale_attn_by_inverse_layer_idx") and shape.layers != config["n_layer"]:
         wanted = "all layers, since `scale_attn_by_inverse_layer_idx` scales each by its number"

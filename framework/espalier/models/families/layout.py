@@ -65,6 +65,11 @@ def is_causal(config: ConfigDict) -> bool:
     return FAMILIES[shape_of(config).family].CAUSAL
 
 
+def has_post_norm(config: ConfigDict) -> bool:
+    """Whether what passes a layer by goes through the layer's norms, as in BERT."""
+    return FAMILIES[shape_of(config).family].POST_NORM
+
+
 def _parameters(table: Table) -> dict[str, Parameter]:
     return {name: Parameter(dimensions) for name, dimensions in table.items()}
 

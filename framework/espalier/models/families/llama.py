@@ -9,9 +9,11 @@ from espalier.models.families.pieces import (
     embedding,
     hidden_axis,
     key_value_axis,
+    last_norm,
     linear,
     norm,
     query_axis,
+    reads_embedding,
     vocabulary_axis,
 )
 from espalier.models.shape import Axis, ConfigDict, ModelShape, Probe
@@ -26,6 +28,7 @@ _NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 ARCHITECTURES = tuple(f"{name}For{head}" for head in ("CausalLM", "SequenceClassification") for name in _NAMES)
 TIED_BY_DEFAULT = False
 CAUSAL = True
+POST_NORM = False
 FORBIDDEN: tuple[str, ...] = ()
 
 # What stock transformers takes where the config is silent. An explicit null: no sharing, or hidden / heads.
@@ -53,7 +56,8 @@ def outside(config: ConfigDict, shape: ModelShape) -> tuple[Table, Table]:
     """Parameters before and after the layers."""
     hidden, vocabulary = hidden_axis(shape), vocabulary_axis(shape)
     head = decoder_head(config, shape, ARCHITECTURES[0])
-    return embedding("model.embed_tokens", vocabulary, hidden), norm("model.norm", hidden, bias=False) | head
+    last = last_norm("model.norm", shape, bias=False, into_embedding=reads_embedding(config, shape, ARCHITECTURES[0]))
+    return embedding("model.embed_tokens", vocabulary, hidden), last | head
 
 
 def layer(config: ConfigDict, shape: ModelShape) -> Table:

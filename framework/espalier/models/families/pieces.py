@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from espalier.models.shape import Axis, ConfigDict, Dimension, ModelShape
 
 Table = dict[str, tuple[Dimension, ...]]
@@ -10,12 +12,12 @@ Table = dict[str, tuple[Dimension, ...]]
 
 def linear(name: str, *, out: Axis, into: Axis, bias: bool) -> Table:
     """`nn.Linear`: weight [out, in]."""
-    return {f"{name}.weight": ((out,), (into,))} | ({f"{name}.bias": ((out,),)} if bias else {})
+    return {f"{name}.weight": ((out,), (_read(into),))} | ({f"{name}.bias": ((out,),)} if bias else {})
 
 
 def conv1d(name: str, *, into: Axis, out: Dimension) -> Table:
     """GPT-2's `Conv1D`: a linear map whose weight lies transposed, [in, out]; `out` may be several parts."""
-    return {f"{name}.weight": ((into,), out), f"{name}.bias": (out,)}
+    return {f"{name}.weight": ((_read(into),), out), f"{name}.bias": (out,)}
 
 
 def embedding(name: str, rows: Axis, columns: Axis) -> Table:
@@ -26,6 +28,18 @@ def embedding(name: str, rows: Axis, columns: Axis) -> Table:
 def norm(name: str, axis: Axis, *, bias: bool) -> Table:
     """RMSNorm (no bias) or LayerNorm over one axis."""
     return {f"{name}.weight": ((axis,),)} | ({f"{name}.bias": ((axis,),)} if bias else {})
+
+
+def last_norm(name: str, shape: ModelShape, *, bias: bool, into_embedding: bool) -> Table:
+    """The norm before the head; it counts as read where the head is the embedding, whose columns are written too."""
+    axis = hidden_axis(shape)
+    return norm(name, _read(axis) if into_embedding else axis, bias=bias)
+
+
+def reads_embedding(config: ConfigDict, shape: ModelShape, default: str) -> bool:
+    """Whether a decoder's head is its embedding: tied, and no classifier."""
+    architecture = (config.get("architectures") or (default,))[0]
+    return shape.tied and not architecture.endswith("ForSequenceClassification")
 
 
 def hidden_axis(shape: ModelShape) -> Axis:
@@ -56,4 +70,10 @@ def decoder_head(config: ConfigDict, shape: ModelShape, default: str) -> Table:
     architecture = (config.get("architectures") or (default,))[0]
     if architecture.endswith("ForSequenceClassification"):
         return linear("score", out=labels_axis(config), into=hidden_axis(shape), bias=False)
-    return {} if shape.tied else embedding("lm_head", vocabulary_axis(shape), hidden_axis(shape))
+    if shape.tied:
+        return {}
+    return linear("lm_head", out=vocabulary_axis(shape), into=hidden_axis(shape), bias=False)
+
+
+def _read(axis: Axis) -> Axis:
+    return replace(axis, is_read=True)

@@ -42,7 +42,12 @@ def _family(config: ConfigDict) -> Family:
     given = config.get("model_type")
     if given not in FAMILIES:
         near = difflib.get_close_matches(str(given), FAMILIES, n=1)
-        fault = Fault(_at("model_type"), given, f"one of {', '.join(FAMILIES)}", near[0] if near else None)
+        fault = Fault(
+            _at("model_type"),
+            given,
+            f"one of {', '.join(FAMILIES)}; others need a table in models/families",
+            near[0] if near else None,
+        )
         raise RefusedInput([fault])
     return FAMILIES[given]
 

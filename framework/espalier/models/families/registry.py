@@ -18,6 +18,7 @@ class Family(Protocol):
         ARCHITECTURES: model classes whose parameters the table names; the first counts where none is given.
         TIED_BY_DEFAULT: `tie_word_embeddings` where the config is silent.
         CAUSAL: whether a token sees only what stands before it.
+        POST_NORM: whether each half of a layer ends in a norm, through which what passes the layer by goes too.
         FORBIDDEN: switches that add parameters the table does not know.
     """
 
@@ -25,6 +26,7 @@ class Family(Protocol):
     ARCHITECTURES: tuple[str, ...]
     TIED_BY_DEFAULT: bool
     CAUSAL: bool
+    POST_NORM: bool
     FORBIDDEN: tuple[str, ...]
 
     def kv_heads(self, config: ConfigDict) -> object: ...

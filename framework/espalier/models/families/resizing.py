@@ -1,4 +1,4 @@
-"""The config of a pruned model: one that stock transformers loads."""
+"""The config of a pruned or grown model: one that stock transformers loads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def resized(config: ConfigDict, shape: ModelShape, *, kept_layers: Sequence[int]
     Args:
         config: of the parent.
         shape: of the child, made by `ModelShape.cut` from the parent's.
-        kept_layers: which of the parent's layers the child has, so that lists with an entry per layer follow;
-            the first ones when left out (good enough to count parameters).
+        kept_layers: which of the parent's layers the child has (or copies), so that lists with an entry per layer
+            follow; the first ones when left out (good enough to count parameters).
 
     Raises:
         RefusedInput: stock code of this family cannot have the shape.

@@ -1,0 +1,118 @@
+"""Settings of growth: the stage `grow`, the lessons of a stage that trains, models from scratch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from espalier.config.base import Config, Count, Name
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.paths import ModelSource
+
+DepthOperator = Literal["interpolate", "stack", "copy_last", "identity", "random"]
+SharingMap = Literal["interpolate", "stack"]
+"""Maps in which every layer of the shallow model stands about equally often, so that layers can be shared by them."""
+NewMoments = Literal["copied", "averaged", "zero"]
+DepthSampler = Literal["lvps", "uniform", "edge", "constant"]
+FamilyName = Literal["llama", "gpt2", "bert"]
+
+
+class GrowTarget(Config):
+    """The sizes to reach; those left out stay."""
+
+    layers: Count | None = None
+    hidden: Count | None = None
+    ffn: Count | None = None
+    heads: Count | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> GrowTarget:
+        if all(size is None for size in (self.layers, self.hidden, self.ffn, self.heads)):
+            raise RefusedInput([Fault("layers", None, "at least one of layers, hidden, ffn, heads")])
+        return self
+
+
+class SeamConfig(Config):
+    """The comparison of both models on real text, in float32, before a growth counts as done."""
+
+    sequences: Count = 4
+    tolerance: Annotated[float, Field(gt=0.0)] = 1e-3
+    """The largest difference that the loss of one token may show, in nats, where the operator keeps the function."""
+
+
+class GrowStage(Config):
+    """Make a model larger, its optimizer's moments too: depth by an operator, width by function-preserving splits."""
+
+    name: Name
+    kind: Literal["grow"]
+    student: Name
+    target: GrowTarget
+    operator: DepthOperator = "stack"
+    """Where new layers come from."""
+    new_moments: NewMoments = "copied"
+    """Moments of layers and units that are new; those that were there keep theirs."""
+    noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """How far split units are set apart, as a share of a weight's standard deviation; the function stays."""
+    seam: SeamConfig = SeamConfig()
+
+    def inputs(self) -> dict[str, str]:
+        return {"student": self.student}
+
+
+class LessonsConfig(Config):
+    """Apollo's lessons: each microbatch runs a drawn number of layers, up to the depth that growth will reach."""
+
+    depth: Count
+    """Of the model that this one is to become."""
+    sampler: DepthSampler = "lvps"
+    order: SharingMap = "interpolate"
+    """The order in which the layers held are run again; the operator of the growth that follows."""
+
+
+class UnrolledConfig(Config):
+    """Measure a model as deeper than it is, its layers run in this order."""
+
+    depth: Count
+    order: SharingMap = "interpolate"
+
+
+class TrainTokenizer(Config):
+    """A byte-level BPE, made from the training text; the same text gives the same tokenizer."""
+
+    vocabulary: Annotated[Count, Field(ge=300, le=2**24)]
+
+
+class FromScratch(Config):
+    """A model of random weights, its shape, and where its tokenizer comes from: exactly one of the last two."""
+
+    family: FamilyName
+    layers: Count
+    hidden: Count
+    heads: Count
+    kv_heads: Count | None = None
+    """llama only; as many as heads when left out."""
+    ffn: Count | None = None
+    """Four times hidden when left out; of llama, whose MLP has a gate, 8/3 of it, a multiple of 64."""
+    positions: Count = 1024
+    tied: bool = True
+    """Whether the head is the embedding."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    tokenizer: ModelSource | None = None
+    """A folder or hub name to take the tokenizer of."""
+    train_tokenizer: TrainTokenizer | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> FromScratch:
+        faults = []
+        if (self.tokenizer is None) == (self.train_tokenizer is None):
+            faults.append(Fault("tokenizer", self.tokenizer, "either tokenizer or train_tokenizer"))
+        if self.hidden % self.heads:
+            faults.append(Fault("hidden", self.hidden, f"a multiple of the {self.heads} heads"))
+        if self.kv_heads is not None and (self.family != "llama" or self.heads % self.kv_heads):
+            faults.append(Fault("kv_heads", self.kv_heads, f"a divisor of the {self.heads} heads, and only of a llama"))
+        if self.family == "llama" and self.dropout:
+            faults.append(Fault("dropout", self.dropout, "0 in a llama, which has none; or family gpt2 or bert"))
+        if faults:
+            raise RefusedInput(faults)
+        return self

@@ -1,0 +1,107 @@
+"""Models that begin with random weights: their configuration, and a tokenizer made from the text they will read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.growth import FromScratch
+from espalier.models.shape import ConfigDict
+
+SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
+"""Of a tokenizer trained here; their ids are 0, 1 and 2."""
+
+
+def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None, pad_id: int | None) -> ConfigDict:
+    """The `config.json` of a stock model of this shape."""
+    common: ConfigDict = {
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": settings.tied,
+        "bos_token_id": None,
+        "eos_token_id": eos_id,
+        "pad_token_id": pad_id,
+    }
+    return common | {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[settings.family](settings)
+
+
+def tokenizer_figures(folder: Path, *, setting: str) -> tuple[int, int | None, int | None]:
+    """Vocabulary size, id of the end of text, id of padding, of a tokenizer folder; without loading transformers.
+
+    Raises:
+        RefusedInput: no tokenizer.json there.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise RefusedInput([Fault(setting, str(folder), "a folder with a tokenizer.json")])
+    tokenizer = Tokenizer.from_file(str(path))
+    named = folder / "tokenizer_config.json"
+    settings = json.loads(named.read_bytes()) if named.exists() else {}
+    eos, pad = (_content(settings.get(name)) for name in ("eos_token", "pad_token"))
+    ids = [tokenizer.token_to_id(token) if token else None for token in (eos, pad)]
+    return tokenizer.get_vocab_size(with_added_tokens=True), ids[0], ids[1]
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
+    """Make a byte-level BPE (as GPT-2's) of at most `vocabulary` tokens, as a folder; the same text makes the same."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS).save_pretrained(folder)
+
+
+def _llama(settings: FromScratch) -> ConfigDict:
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": settings.layers,
+        "hidden_size": settings.hidden,
+        "intermediate_size": settings.ffn or -(-8 * settings.hidden // 192) * 64,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads or settings.heads,
+        "max_position_embeddings": settings.positions,
+    }
+
+
+def _gpt2(settings: FromScratch) -> ConfigDict:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": settings.layers,
+        "n_embd": settings.hidden,
+        "n_inner": settings.ffn or 4 * settings.hidden,
+        "n_head": settings.heads,
+        "n_positions": settings.positions,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.dropout),
+    }
+
+
+def _bert(settings: FromScratch) -> ConfigDict:
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM"],
+        "num_hidden_layers": settings.layers,
+        "hidden_size": settings.hidden,
+        "intermediate_size": settings.ffn or 4 * settings.hidden,
+        "num_attention_heads": settings.heads,
+        "max_position_embeddings": settings.positions,
+        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout),
+    }
+
+
+def _content(token: object) -> str | None:
+    """Published folders write a token as text, or as an object with its text."""
+    return token.get("content") if isinstance(token, dict) else token if isinstance(token, str) else None

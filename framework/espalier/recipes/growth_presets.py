@@ -1,0 +1,72 @@
+"""Published ways to grow a model in depth, as depths, boundaries, sampling and operator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from espalier.config.growth import DepthOperator, DepthSampler, FromScratch
+from espalier.config.recipes import GrowthPreset
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """How a model of `depths[-1]` layers is grown.
+
+    Attributes:
+        depths: ascending.
+        boundaries: where each lesson but the last ends, as shares of the budget.
+        sampling: of the depths above a lesson's own; None draws none.
+    """
+
+    depths: tuple[int, ...]
+    boundaries: tuple[float, ...]
+    sampling: DepthSampler | None
+    operator: DepthOperator
+
+
+def preset_lessons(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: float) -> Lessons:
+    """The preset for a model of this shape; depths that fall together on shallow models become one.
+
+    * `apollo`: 1, 1/4, 1/2 and all layers, ending at 5, 10 and 25 % (arXiv 2401.09192, full-size scripts).
+    * `gradual_stack`: 1/4, 1/2 and all, ending at 15 and 35 % (the best of our own measurements).
+    * `g_stack`: a quarter, then all (arXiv 2405.15319), after the tokens of `g_stack_tokens`.
+    * `one_layer_to_full`: one layer until 80 % (arXiv 2511.04981, which asks for a rate that is constant there).
+    * `scratch`: all layers from the first step.
+    """
+    match preset:
+        case "apollo":
+            shares, boundaries, sampling, operator = (0, 1 / 4, 1 / 2, 1), (0.05, 0.10, 0.25), "lvps", "interpolate"
+        case "gradual_stack":
+            shares, boundaries, sampling, operator = (1 / 4, 1 / 2, 1), (0.15, 0.35), None, "stack"
+        case "g_stack":
+            shares, boundaries, sampling, operator = (1 / 4, 1), (_g_stack_share(shape, budget_tokens),), None, "stack"
+        case "one_layer_to_full":
+            shares, boundaries, sampling, operator = (0, 1), (0.8,), None, "interpolate"
+        case "scratch":
+            shares, boundaries, sampling, operator = (1,), (), None, "stack"
+    depths = [max(1, round(share * shape.layers)) for share in shares]
+    distinct = [place for place in range(len(depths)) if depths[place] not in depths[place + 1 :]]
+    return Lessons(
+        tuple(depths[place] for place in distinct),
+        tuple(boundaries[place] for place in distinct[:-1]),
+        sampling,
+        operator,
+    )
+
+
+def g_stack_tokens(parameters: float, flops: float) -> float:
+    """Tokens to train the small model for: log10 d = 0.88 log10 N + 163.27 / log10 C - 5.74 (arXiv 2405.15319).
+
+    Args:
+        parameters: N, of the model that is grown to.
+        flops: C, of the whole training.
+    """
+    return 10 ** (0.88 * math.log10(parameters) + 163.27 / math.log10(flops) - 5.74)
+
+
+def _g_stack_share(shape: FromScratch, budget_tokens: float) -> float:
+    """The formula was fitted on budgets of 1e18 FLOPs and more; where it asks for over half of one, a fifth."""
+    parameters = 12 * shape.layers * shape.hidden**2
+    share = g_stack_tokens(parameters, 6 * parameters * budget_tokens) / budget_tokens
+    return share if share <= 0.5 else 0.2

@@ -1,0 +1,116 @@
+"""Trainings as lines from the first step to the last, over every stage that the model grew through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espalier.report.run import PlannedStage, RunRecord, read_run
+from espalier.tracking.record import StepRecord
+
+_TRAINED = ("train", "distill")
+_WINDOW_SHARE, _FEWEST = 0.02, 5  # of the steps, for the mean that a loss is read from
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a training stood after a step; all but `loss` count from its first step.
+
+    Attributes:
+        whole: whether the step ran the model as deep as it is, so that its loss is the model's.
+    """
+
+    tokens: float
+    flops: float
+    seconds: float
+    loss: float
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """The training of one model.
+
+    Attributes:
+        label: what it is called beside others.
+        growths: where it grew, and to what.
+        final_loss: mean of its last steps. nll: on the validation text, where that was measured.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    growths: tuple[tuple[Point, str], ...]
+    nll: float | None
+
+    @property
+    def final_loss(self) -> float:
+        return self.smooth()[-1].loss
+
+    def smooth(self) -> list[Point]:
+        """The points of the last stage of this shape, each with the mean loss of the steps up to it."""
+        start = self.points.index(self.growths[-1][0]) + 1 if self.growths else 0
+        points = [point for point in self.points[start:] if point.whole] or list(self.points[-1:])
+        window = max(_FEWEST, round(_WINDOW_SHARE * len(self.points)))
+        means = (
+            sum(p.loss for p in points[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(points))
+        )
+        return [Point(p.tokens, p.flops, p.seconds, loss) for p, loss in zip(points, means, strict=True)]
+
+    def reaches(self, loss: float) -> Point | None:
+        """The first point of the whole model whose smoothed loss is no higher; None when it never is."""
+        return next((point for point in self.smooth() if point.loss <= loss), None)
+
+
+def read_lines(run_folders: Sequence[Path]) -> list[Line]:
+    """The lines of several runs; labels are unique."""
+    return [line for folder in run_folders for line in lines_of(read_run(folder), run_name=folder.name)]
+
+
+def lines_of(run: RunRecord, *, run_name: str = "") -> list[Line]:
+    """One line for each stage that trained and that no other trained stage goes on from."""
+    trained = [stage for stage in run.stages if stage.kind in _TRAINED and run.steps[stage.name]]
+    gone_on = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
+    last = [stage for stage in trained if stage.name not in gone_on]
+    labels = [run_name if run_name and len(last) == 1 else f"{run_name}:{stage.name}".lstrip(":") for stage in last]
+    return [_line(run, stage, label) for stage, label in zip(last, labels, strict=True)]
+
+
+def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
+    points: list[Point] = []
+    growths: list[tuple[Point, str]] = []
+    for stage in _lineage(run, last):
+        if stage.kind == "grow" and points:
+            growths.append((points[-1], _size(stage)))
+        points += _points(run, stage, points[-1] if points else Point(0, 0, 0, 0))
+    return Line(label, tuple(points), tuple(growths), _nll(run, last.name))
+
+
+def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Point]:
+    seconds = before.seconds
+    for step in run.steps[stage.name]:
+        seconds += step.step_seconds
+        flops = before.flops + (step.flops or _share(run, step))
+        yield Point(before.tokens + step.tokens, flops, seconds, step.loss, step.depth is None)
+
+
+def _share(run: RunRecord, step: StepRecord) -> float:
+    """For records of an espalier that did not count each step."""
+    result = run.results.get(step.stage)
+    return result.cost.flops * step.step / step.num_steps if result else 0.0
+
+
+def _lineage(run: RunRecord, stage: PlannedStage) -> list[PlannedStage]:
+    chain = [stage]
+    while chain[0].parent is not None and (parent := run.stage(chain[0].parent)) is not None:
+        chain.insert(0, parent)
+    return chain
+
+
+def _size(stage: PlannedStage) -> str:
+    return f"{stage.shape['layers']} layers" if "layers" in stage.shape else stage.name
+
+
+def _nll(run: RunRecord, stage: str) -> float | None:
+    measured = (r.metrics["models"].get(stage) for r in run.results.values() if r.metrics.get("models"))
+    return next((model["nll"] for model in measured if model and "nll" in model), None)

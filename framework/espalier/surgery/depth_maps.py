@@ -1,0 +1,43 @@
+"""Which layer of a shallow model each layer of a deeper one comes from. Torch-free."""
+
+from __future__ import annotations
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.growth import DepthOperator, SharingMap
+
+
+def depth_map(operator: DepthOperator, source: int, target: int) -> tuple[int | None, ...]:
+    """For each of `target` layers its source among `source` ones; None for a layer that has none.
+
+    * `interpolate` puts copies beside each other (Apollo, arXiv 2401.09192): 3 to 6 is 0 0 1 1 2 2.
+    * `stack` repeats the whole (StackBERT; G_stack, arXiv 2405.15319): 0 1 2 0 1 2.
+    * `copy_last` repeats the last layer: 0 1 2 2 2 2.
+    * `identity` has interpolation's places; copies begin as the identity (LLaMA Pro, arXiv 2401.02415).
+    * `random` puts fresh layers on top: 0 1 2 - - -.
+
+    Raises:
+        RefusedInput: no more layers than there are.
+    """
+    if target <= source:
+        raise RefusedInput([Fault("layers", target, f"more than the {source} layers that are there")])
+    match operator:
+        case "interpolate" | "identity":
+            return tuple(place * source // target for place in range(target))
+        case "stack":
+            return tuple(place % source for place in range(target))
+        case "copy_last":
+            return tuple(min(place, source - 1) for place in range(target))
+        case "random":
+            return tuple(place if place < source else None for place in range(target))
+
+
+def sharing_order(shared: SharingMap, held: int, depth: int) -> tuple[int, ...]:
+    """The layers that a pass of `depth` layers runs, by their numbers among the `held` ones; all of them run."""
+    if depth == held:
+        return tuple(range(held))
+    return tuple(layer for layer in depth_map(shared, held, depth) if layer is not None)
+
+
+def is_copy(sources: tuple[int | None, ...], place: int) -> bool:
+    """Whether an earlier place has the same source: the first is the layer itself."""
+    return sources[place] is not None and sources[place] in sources[:place]

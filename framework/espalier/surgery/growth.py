@@ -1,0 +1,125 @@
+"""From one model to a larger one: which layer and which unit each new one comes from. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.growth import DepthOperator, GrowStage, NewMoments
+from espalier.models.families import resized, shape_of
+from espalier.models.shape import AxisKind, ConfigDict, ModelShape
+from espalier.surgery.depth_maps import depth_map
+
+Places = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """For each axis that grows, the old unit that each new one copies; an axis that is not named stays."""
+
+    units: dict[AxisKind, Places]
+
+    @staticmethod
+    def between(parent: ModelShape, child: ModelShape) -> Split:
+        """How the parent's units become the child's.
+
+        Raises:
+            RefusedInput: an axis that shrinks, or a hidden size that is no multiple.
+        """
+        if faults := list(_width_faults(parent, child)):
+            raise RefusedInput(faults)
+        maps: dict[AxisKind, Places] = {
+            "hidden": _repeated(parent.hidden, child.hidden),
+            "ffn": _repeated(parent.ffn, child.ffn),
+            "heads": _repeated_heads(parent, child),
+        }
+        return Split({axis: places for axis, places in maps.items() if len(places) > getattr(parent, axis)})
+
+
+@dataclass(frozen=True)
+class Growth:
+    """From one model to a larger one.
+
+    Attributes:
+        parent: configuration of the smaller model.
+        child: its shape afterwards.
+        operator: where layers come from; read only when there are more of them.
+        new_moments: of layers and units that are new. `copied` from what they copy; `averaged` over all layers;
+            `zero`. Layers and units that were there keep theirs.
+        noise: see `widen`.
+    """
+
+    parent: ConfigDict
+    child: ModelShape
+    operator: DepthOperator = "interpolate"
+    new_moments: NewMoments = "copied"
+    noise: float = 0.0
+
+    @cached_property
+    def sources(self) -> tuple[int | None, ...]:
+        """The parent's layer for each of the child's; None for a fresh one."""
+        held = shape_of(self.parent).layers
+        if held == self.child.layers:
+            return tuple(range(held))
+        return depth_map(self.operator, held, self.child.layers)
+
+    @cached_property
+    def split(self) -> Split:
+        return Split.between(shape_of(self.parent), self.child)
+
+    @cached_property
+    def config(self) -> ConfigDict:
+        """Of the child. Raises RefusedInput where stock code cannot have its shape."""
+        kept = [shape_of(self.parent).layers - 1 if source is None else source for source in self.sources]
+        return resized(self.parent, self.child, kept_layers=kept)
+
+    @property
+    def keeps_function(self) -> bool:
+        """Whether the child computes what the parent does."""
+        return self.operator == "identity" or len(self.sources) == shape_of(self.parent).layers
+
+
+def _repeated(old: int, new: int) -> Places:
+    return tuple(place % old for place in range(new))
+
+
+def _repeated_heads(parent: ModelShape, child: ModelShape) -> Places:
+    """Query heads multiply inside the group that shares a KV head, where stock attention looks for them."""
+    groups = parent.head_groups
+    old, new = parent.heads // groups, child.heads // groups
+    return tuple(group * old + place for group in range(groups) for place in _repeated(old, new))
+
+
+def _width_faults(parent: ModelShape, child: ModelShape) -> Iterator[Fault]:
+    for axis in ("hidden", "ffn", "heads"):
+        old, new = getattr(parent, axis), getattr(child, axis)
+        if new < old:
+            yield Fault(axis, new, f"at least the {old} that are there; a `prune` stage makes models smaller")
+    if child.hidden > parent.hidden and child.hidden % parent.hidden:
+        reason = "norms keep their statistics only when every channel is copied equally often"
+        yield Fault("hidden", child.hidden, f"a multiple of {parent.hidden}: {reason}")
+    if child.heads > parent.heads and child.heads % parent.head_groups:
+        yield Fault("heads", child.heads, f"a multiple of the {parent.head_groups} KV heads")
+
+
+def planned_growth(stage: GrowStage, model: ConfigDict) -> Growth:
+    """The growth that a stage asks for.
+
+    Raises:
+        RefusedInput: sizes that cannot be reached from the model's, or that are its own; paths are those of the job.
+    """
+    parent = shape_of(model)
+    child = parent.cut(**stage.target.model_dump())
+    growth = Growth(model, child, stage.operator, stage.new_moments, stage.noise)
+    path = f"stages.{stage.name}.target"
+    try:
+        if child.layers < parent.layers:
+            raise RefusedInput([Fault("layers", child.layers, f"more than the {parent.layers} layers that are there")])
+        if not growth.split.units and child.layers == parent.layers:
+            raise RefusedInput([Fault("layers", child.layers, f"sizes above those there: {parent.layers} layers")])
+        assert growth.config
+    except RefusedInput as refused:
+        raise RefusedInput([replace(fault, path=f"{path}.{fault.path}") for fault in refused.faults]) from None
+    return growth

@@ -1,0 +1,75 @@
+"""Masked language modelling: which tokens a pass hides and is asked for (BERT, arXiv 1810.04805, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.data.batch import NO_LABEL, Batch
+from espalier.distributed.streams import stream_seed
+from espalier.models.architecture import is_masked_lm
+from espalier.models.pretrained import PretrainedTokenizer
+from espalier.models.shape import ConfigDict
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Hides a share of each row's tokens: 80 % of them become the mask, 10 % any other word, 10 % stay to be seen.
+
+    Which ones is a function of the seed, the step and the sample's id, so it does not depend on workers,
+    microbatches or resumes; and a row of n tokens always has the same number hidden.
+
+    Attributes:
+        share: of the tokens of documents, the end of a document not counted; at least one of each row.
+        mask_id: of the mask; eos_id: never hidden.
+        vocabulary: random words have ids below it.
+    """
+
+    share: float
+    mask_id: int
+    eos_id: int | None
+    vocabulary: int
+    seed: int
+
+    @staticmethod
+    def of(model: ConfigDict, tokenizer: PretrainedTokenizer, *, share: float, seed: int) -> Masking | None:
+        """For a masked language model; None for any other.
+
+        Raises:
+            RefusedInput: its tokenizer has no mask.
+        """
+        if not is_masked_lm(model):
+            return None
+        if tokenizer.mask_id is None:
+            raise RefusedInput(
+                [Fault("tokenizer", tokenizer.key, "one with a mask token, as the model fills in masks")]
+            )
+        return Masking(share, tokenizer.mask_id, tokenizer.eos_id, tokenizer.vocabulary, seed)
+
+    def apply(self, batch: Batch, step: int) -> Batch:
+        """The batch with tokens hidden, and as labels what they were; nothing else has a label.
+
+        Args:
+            step: counts passes over the same samples; 0 for an evaluation.
+        """
+        ids, labels = batch.input_ids.clone(), torch.full_like(batch.input_ids, NO_LABEL)
+        there = torch.ones_like(ids, dtype=torch.bool) if batch.documents is None else batch.documents >= 0
+        if self.eos_id is not None:
+            there &= ids != self.eos_id
+        for row, sample in enumerate(batch.sample_ids.tolist()):
+            places = there[row].nonzero().squeeze(-1).numpy()
+            if len(places) == 0:
+                continue
+            draw = np.random.Generator(np.random.Philox(stream_seed(self.seed, "masking", step, sample)))
+            hidden = draw.choice(places, max(1, round(self.share * len(places))), replace=False)
+            labels[row, hidden] = batch.input_ids[row, hidden]
+            ids[row, hidden] = self._shown(batch.input_ids[row, hidden], draw)
+        return replace(batch, input_ids=ids, labels=labels)
+
+    def _shown(self, words: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
+        kinds = torch.from_numpy(draw.random(len(words)))
+        others = torch.from_numpy(draw.integers(self.vocabulary, size=len(words)))
+        return torch.where(kinds < 0.8, self.mask_id, torch.where(kinds < 0.9, others, words))

@@ -1,0 +1,49 @@
+"""Stage `load` of a model from scratch: a tokenizer, and seeded random weights."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from espalier.config.growth import FromScratch
+from espalier.data.split import split_documents
+from espalier.distributed.streams import stream_seed
+from espalier.models.build import build_initialised
+from espalier.models.families import num_parameters
+from espalier.models.pretrained import copy_tokenizer, find_model, tokenizer_key
+from espalier.models.scratch import scratch_config, tokenizer_figures, train_tokenizer
+from espalier.stages.result import StageResult
+from espalier.training.context import StageContext
+from espalier.training.cost import stage_cost
+from espalier.training.state import Lineage, save_model, whole_fragments
+
+
+def run(context: StageContext, settings: FromScratch) -> StageResult:
+    """Rank zero makes both; the others wait."""
+    stage, setting = context.config, f"stages.{context.config.name}.from_scratch"
+    key = context.world.from_rank_zero(_tokenizer(context, settings) if context.world.is_rank_zero else None)
+    figures = tokenizer_figures(context.folder.tokenizer(key), setting=f"{setting}.tokenizer")
+    asked = settings.train_tokenizer.vocabulary if settings.train_tokenizer else figures[0]
+    config = scratch_config(settings, vocabulary=asked, eos_id=figures[1], pad_id=figures[2])
+    weights = []
+    if context.world.is_rank_zero:
+        model = build_initialised(config, seed=stream_seed(context.job.seed, "initial weights"))
+        weights = [(name, value.detach()) for name, value in model.named_parameters()]
+    folder = save_model(context, whole_fragments(weights), Lineage(config, key, None))
+    metrics = {"parameters": num_parameters(config), "tokenizer": key}
+    return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, stage_cost(context))
+
+
+def _tokenizer(context: StageContext, settings: FromScratch) -> str:
+    """Put the tokenizer into the run's folder; its key."""
+    with tempfile.TemporaryDirectory() as made:
+        source = Path(made)
+        if settings.train_tokenizer is not None:
+            context.activity("making a tokenizer from the training text")
+            train_tokenizer(split_documents(context.job.data, "train"), settings.train_tokenizer.vocabulary, source)
+        else:
+            assert settings.tokenizer is not None
+            source = find_model(settings.tokenizer, setting=f"stages.{context.config.name}.from_scratch.tokenizer")
+        key = tokenizer_key(source)
+        copy_tokenizer(source, context.folder.tokenizer(key))
+    return key

@@ -1,0 +1,126 @@
+"""The stages that the dials of progressive_growth become: published presets, boundaries, one schedule over all."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from espalier.config.faults import RefusedInput
+from espalier.config.growth import GrowStage
+from espalier.config.job import Job
+from espalier.config.stages import TrainStage
+from espalier.engine.schedule import learning_rate
+from espalier.recipes import stages_of
+from espalier.recipes.growth_presets import g_stack_tokens
+from espalier.stages.plan import build_plan
+
+_SHAPE = {"family": "llama", "layers": 12, "hidden": 36, "heads": 6, "train_tokenizer": {"vocabulary": 300}}
+
+
+def job(**dials: Any) -> Job:
+    recipe = {
+        "name": "progressive_growth",
+        "from_scratch": _SHAPE,
+        "budget": {"steps": 1000},
+        "batch": {"sequences": 6},
+        **dials,
+    }
+    data = {"train": {"source": "text", "files": ["/a"]}, "valid": {"fraction": 0.1}, "sequence_tokens": 64}
+    return Job.model_validate({"name": "grown", "storage": "/runs", "data": data, "recipe": recipe})
+
+
+def lessons(**dials: Any) -> list[TrainStage]:
+    return [stage for stage in stages_of(job(**dials)) if isinstance(stage, TrainStage) and stage.name != "baseline"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "names", "steps"),
+    [
+        ("apollo", ["layers_1", "layers_3", "layers_6", "layers_12"], [50, 50, 150, 750]),
+        ("gradual_stack", ["layers_3", "layers_6", "layers_12"], [150, 200, 650]),
+        ("g_stack", ["layers_3", "layers_12"], [200, 800]),
+        ("one_layer_to_full", ["layers_1", "layers_12"], [800, 200]),
+        ("scratch", ["layers_12"], [1000]),
+    ],
+)
+def test_presets_are_the_published_ones(preset: str, names: list[str], steps: list[int]) -> None:
+    trained = lessons(preset=preset)
+    assert [stage.name for stage in trained] == names
+    assert [stage.budget.steps for stage in trained] == steps
+    assert [stage.lessons is not None for stage in trained] == [preset == "apollo"] * (len(names) - 1) + [False]
+    assert [stage.optimizer_state for stage in trained] == ["fresh", *["keep"] * (len(names) - 1)]
+    plan = build_plan(stages_of(job(preset=preset)), context={})
+    assert plan["exported"].inputs == ("layers_12",) and plan.parent("exported").config.from_scratch.layers == int(
+        names[0].removeprefix("layers_")
+    )
+    grown = [stage for stage in stages_of(job(preset=preset)) if isinstance(stage, GrowStage)]
+    assert {stage.operator for stage in grown} <= {"stack" if "stack" in preset else "interpolate"}
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine", "linear"])
+def test_one_schedule_goes_over_all_lessons(schedule: str) -> None:
+    optimizer = {"lr": 0.01, "schedule": schedule}
+    whole = lessons(preset="scratch", optimizer=optimizer)[0].optimizer
+    assert whole.part is None
+    parts = lessons(preset="apollo", optimizer=optimizer)
+    rates = chain.from_iterable(
+        (learning_rate(p.optimizer, step=step, num_steps=p.budget.steps) for step in range(p.budget.steps))
+        for p in parts
+    )
+    assert list(rates) == [learning_rate(whole, step=step, num_steps=1000) for step in range(1000)]
+
+
+def test_a_lesson_can_warm_up_again() -> None:
+    first, second = lessons(preset="g_stack", rewarm=0.1, optimizer={"lr": 0.01, "schedule": "constant", "warmup": 0.0})
+    assert learning_rate(first.optimizer, step=0, num_steps=200) == 0.01
+    rates = [learning_rate(second.optimizer, step=step, num_steps=800) for step in (0, 39, 79, 80)]
+    assert rates == pytest.approx([0.01 / 80, 0.005, 0.01, 0.01])
+
+
+def test_every_part_can_be_set_by_itself() -> None:
+    trained = lessons(
+        depths=[2, 5, 12],
+        boundaries=[0.5, "288k"],
+        sampling="edge",
+        operator="interpolate",
+        new_moments="zero",
+        optimizer_state="fresh",
+    )
+    assert [stage.budget.steps for stage in trained] == [500, 250, 250]
+    assert [stage.lessons and stage.lessons.sampler for stage in trained] == ["edge", "edge", None]
+    assert {stage.optimizer_state for stage in trained} == {"fresh"}
+
+
+def test_a_baseline_stands_beside() -> None:
+    plan = build_plan(stages_of(job(baseline=True)), context={})
+    assert plan["scores"].inputs == ("layers_12", "baseline")
+    assert plan["baseline"].config.budget.steps == 1000
+
+
+def test_shallow_models_have_fewer_lessons() -> None:
+    assert [stage.name for stage in lessons(preset="apollo", from_scratch=_SHAPE | {"layers": 4})] == [
+        "layers_1", "layers_2", "layers_4",
+    ]  # fmt: skip
+
+
+def test_the_stacking_formula_gives_the_published_numbers() -> None:
+    assert g_stack_tokens(8e9, 6 * 8e9 * 15e12) == pytest.approx(6.58e9, rel=0.01)
+    assert g_stack_tokens(7e9, 6 * 7e9 * 2e12) == pytest.approx(11.11e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"depths": [6, 3, 12], "boundaries": [0.1, 0.2]}, "layers that increase"),
+        ({"depths": [3, 6], "boundaries": [0.1]}, "a last depth of from_scratch.layers 12"),
+        ({"depths": [3, 12], "boundaries": [0.1, 0.2]}, "1 places, one between each two of the 2 depths"),
+        ({"depths": [3, 12], "boundaries": ["400M"]}, "ascend inside the budget of 1000 steps"),
+        ({"preset": "gradual_stack", "boundaries": [0.5, 0.2]}, "ascend inside the budget of 1000 steps"),
+        ({"preset": "apollo", "operator": "random"}, "interpolate or stack"),
+    ],
+)
+def test_what_cannot_be_is_refused(dials: dict[str, Any], message: str) -> None:
+    with pytest.raises((RefusedInput, ValueError), match=message):
+        stages_of(job(**dials))

@@ -1,0 +1,107 @@
+"""Trainings beside each other: what counts up over stages, where a model grew, what the same loss took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from espalier.config.faults import RefusedInput
+from espalier.report.compare import baseline_of, compare, write_page
+from espalier.report.lines import Line, Point, lines_of
+from espalier.report.page import render
+from espalier.report.run import PlannedStage, RunRecord
+from espalier.stages.result import Cost, StageResult
+from espalier.tracking.record import StepRecord
+
+_STAGES = (
+    PlannedStage("start", "load", shape={"layers": 1}),
+    PlannedStage("small", "train", {"student": "start"}, {"layers": 1}),
+    PlannedStage("grow", "grow", {"student": "small"}, {"layers": 4}),
+    PlannedStage("large", "train", {"student": "grow"}, {"layers": 4}),
+    PlannedStage("whole", "load", shape={"layers": 4}),
+    PlannedStage("baseline", "train", {"student": "whole"}, {"layers": 4}),
+)
+
+
+def steps(stage: str, losses: list[float], flops: float, depth: float | None = None) -> tuple[StepRecord, ...]:
+    return tuple(
+        StepRecord(
+            stage=stage, kind="train", step=number, num_steps=len(losses), global_step=number, attempt=1,
+            time=float(number), loss=loss, terms={}, lr=1e-3, gradient_norm=1.0, tokens=100 * number,
+            step_seconds=flops / 2, tokens_per_second=1.0, peak_bytes=1, flops=flops * number, depth=depth,
+        )
+        for number, loss in enumerate(losses, 1)
+    )  # fmt: skip
+
+
+def run_of(large: list[float], baseline: list[float]) -> RunRecord:
+    measured = {"models": {"large": {"nll": 2.5}, "baseline": {"nll": 2.6}}}
+    result = StageResult("scores", "evaluate", "k", "done", None, measured, Cost())
+    taken = {
+        "small": steps("small", [9.0, 1.0, 8.0], flops=1, depth=2.5),
+        "large": steps("large", large, flops=4),
+        "baseline": steps("baseline", baseline, flops=4),
+    }
+    return RunRecord(
+        job={"name": "n"},
+        run={},
+        stages=_STAGES,
+        states={stage.name: "done" for stage in _STAGES},
+        messages={stage.name: "" for stage in _STAGES},
+        results={"scores": result},
+        steps={stage.name: taken.get(stage.name, ()) for stage in _STAGES},
+        ledger=None,
+    )
+
+
+RUN = run_of([5.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0], [6.0] * 5 + [3.0] * 5)
+
+
+def test_a_line_goes_on_through_growth_and_ends_where_nothing_goes_on() -> None:
+    grown, baseline = lines_of(RUN, run_name="r")
+    assert [grown.label, baseline.label] == ["r:large", "r:baseline"]
+    assert [point.tokens for point in grown.points] == [100, 200, 300, *range(400, 1100, 100)]
+    assert [point.flops for point in grown.points] == [1, 2, 3, *range(7, 32, 4)]
+    assert grown.points[-1].seconds == 1.5 + 14
+    assert [(point.tokens, word) for point, word in grown.growths] == [(300, "4 layers")]
+    assert (grown.nll, baseline.nll) == (2.5, 2.6)
+
+
+def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
+    grown, baseline = lines_of(RUN)
+    assert baseline.final_loss == 3.0
+    reached = grown.reaches(baseline.final_loss)
+    assert reached is not None and reached.flops == 3 + 6 * 4, "the lucky step of a lesson does not count"
+    assert grown.reaches(2.0) is None
+
+
+def test_a_step_of_a_drawn_depth_says_nothing_about_the_model() -> None:
+    points = [Point(n, n, n, loss, whole=loss > 2) for n, loss in enumerate([4.0, 1.0, 4.0, 1.0])]
+    line = Line("x", tuple(points), (), None)
+    assert [point.loss for point in line.smooth()] == [4.0, 4.0] and line.reaches(3.0) is None
+
+
+def test_the_table_tells_what_was_saved() -> None:
+    lines = lines_of(RUN)
+    comparison = compare(lines, baseline_of(lines))
+    rows = {row[0].text: [cell.note for cell in row] for row in comparison.grid.rows}
+    assert rows["large"][6] == "−32.5 %" and rows["baseline"][6] == ""  # noqa: RUF001
+    never = lines_of(run_of([5.0] * 7, [3.0] * 10))
+    assert compare(never, baseline_of(never)).grid.rows[0][6].text == "never"
+
+
+def test_the_baseline_is_the_one_asked_for_the_one_named_so_or_the_first() -> None:
+    lines = lines_of(RUN)
+    assert baseline_of(lines).label == "baseline"
+    assert baseline_of(lines, "large").label == "large"
+    assert baseline_of(lines[:1]).label == "large"
+    with pytest.raises(RefusedInput, match="one of large, baseline"):
+        baseline_of(lines, "largest")
+
+
+def test_pages_hold_charts_over_three_measures_with_the_growth_marked(tmp_path: Path) -> None:
+    lines = lines_of(RUN)
+    write_page(compare(lines, baseline_of(lines)), tmp_path / "page.html")
+    for page in (render(RUN), (tmp_path / "page.html").read_text()):
+        assert page.count("<figcaption>loss over") == 3 and "4 layers</text>" in page

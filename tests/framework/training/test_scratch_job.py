@@ -1,0 +1,76 @@
+"""Models from nothing: a tokenizer from the text, random weights; a BERT that fills in masks, grows and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from espalier.models.pretrained import PretrainedTokenizer, tokenizer_key
+from espalier.models.scratch import train_tokenizer
+from support.growing import trained
+from support.spawn import run_ranks
+from support.tiny import write_job
+from support.whole_run import recorded_steps, run_job
+
+RUN = Path("runs", "tiny")
+_SHAPE = {"layers": 2, "hidden": 36, "heads": 3, "positions": 40, "train_tokenizer": {"vocabulary": 300}}
+
+
+def scratch(name: str, **settings: Any) -> dict[str, Any]:
+    return {"name": name, "kind": "load", "from_scratch": _SHAPE | settings}
+
+
+def stages(root: Path) -> list[dict[str, Any]]:
+    return [
+        scratch("bert", family="bert", dropout=0.1),
+        trained("first", "bert", lessons={"depth": 4}, budget={"steps": 12}, optimizer={"lr": 0.01}),
+        {"name": "deep", "kind": "grow", "student": "first", "target": {"layers": 4}, "operator": "identity"},
+        trained("second", "deep", optimizer_state="keep"),
+        {"name": "score", "kind": "evaluate", "model": "second", "against": ["bert", "deep"], "masked_share": 0.3},
+        {"name": "out", "kind": "export", "model": "second", "dtype": "float32"},
+        scratch("gpt", family="gpt2"),
+        trained("gpt_trained", "gpt"),
+        scratch("llama", family="llama", tied=False, kv_heads=1),
+        trained("llama_trained", "llama"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("scratch")
+    return root, run_ranks(run_job, 1, str(write_job(root, stages=stages(root))))[0]
+
+
+def test_a_bert_learns_to_fill_in_and_grows_without_a_seam(done: tuple[Path, dict[str, Any]]) -> None:
+    results = done[1]
+    assert results["deep"]["metrics"]["seam"]["difference"] < 1e-4
+    models = results["score"]["metrics"]["models"]
+    assert models["second"]["nll"] < models["bert"]["nll"] - 0.2
+    assert 0.25 < models["bert"]["tokens"] / models["bert"]["passed_tokens"] < 0.35
+
+
+def test_each_family_learns_from_its_first_steps(done: tuple[Path, dict[str, Any]]) -> None:
+    for stage in ("first", "gpt_trained", "llama_trained"):
+        losses = [step["loss"] for step in recorded_steps(done[0] / RUN) if step["stage"] == stage]
+        assert losses[0] == pytest.approx(torch.tensor(300.0).log().item(), rel=0.1)
+        assert losses[-1] < losses[0]
+
+
+def test_stock_transformers_loads_model_and_tokenizer(done: tuple[Path, dict[str, Any]]) -> None:
+    export = done[0] / RUN / "exports" / "out"
+    tokenizer, model = AutoTokenizer.from_pretrained(export), AutoModelForMaskedLM.from_pretrained(export)
+    assert (tokenizer.eos_token, tokenizer.mask_token_id, model.config.num_hidden_layers) == ("<|end|>", 2, 4)
+
+
+def test_the_same_text_makes_the_same_tokenizer(tmp_path: Path) -> None:
+    texts = [f"the king number {n % 17} enters, and the lady {n % 5} speaks" for n in range(200)]
+    for name in ("a", "b"):
+        train_tokenizer(iter(texts), 320, tmp_path / name)
+    assert tokenizer_key(tmp_path / "a") == tokenizer_key(tmp_path / "b")
+    tokenizer = PretrainedTokenizer(tmp_path / "a")
+    assert tokenizer.decode(tokenizer.encode(["the lady enters ünd"])[0]) == "the lady enters ünd"
+    assert (tokenizer.eos_id, tokenizer.mask_id) == (0, 2) and tokenizer.vocabulary <= 320
