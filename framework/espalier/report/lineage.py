@@ -35,6 +35,7 @@ _VERBS = {
     "prune": "pruned",
     "distill": "distilled",
     "train": "trained",
+    "correct": "corrected",
     "export": "exported",
     "load": "loaded",
 }
