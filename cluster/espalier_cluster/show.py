@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -14,10 +15,13 @@ from espalier.models.families import shape_of
 from espalier.planning.memory import WorkerMemory
 from espalier.planning.prepare import PreparedJob
 from espalier.planning.preview import StagePreview
+from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text
 from espalier.tracking.ledger import Ledger
+
+_NO_BOUND = 10_000  # columns: wider than any table
 
 
 def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ()) -> None:
@@ -93,26 +97,57 @@ def _table(*headers: str) -> Table:
 def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
     """Models side by side, from the evaluations of a run."""
     for result in results:
-        models = result.metrics.get("models")
-        if not models:
+        if not result.metrics.get("models"):
             continue
-        table = _table("model")
-        for header in ("parameters", "perplexity", "tokens", "FLOPs/token", "tokens/s"):
-            table.add_column(header, justify="right")
-        for name in sorted(models, key=lambda name: name == result.metrics["model"]):
-            row = models[name]
-            table.add_row(
-                name,
-                f"{row['parameters']:,}",
-                f"{row['perplexity']:.3f}",
-                f"{row['tokens']:,}",
-                count_text(row["flops_per_token"]),
-                f"{row['tokens_per_second']:,.0f}",
-            )
-        console.print(table)
+        console.print(_on_labels(console, result) if "watched" in result.metrics else _on_text(result))
         closed = result.metrics.get("gap_closed")
         if closed is not None:
             console.print(f"healing closed {closed:.0%} of the gap that pruning opened (log-perplexity)")
+
+
+def _on_text(result: StageResult) -> Table:
+    rows = _models(result)
+    return _side_by_side(
+        rows,
+        {
+            "parameters": [f"{row['parameters']:,}" for row in rows.values()],
+            "perplexity": [f"{row['perplexity']:.3f}" for row in rows.values()],
+            "tokens": [f"{row['tokens']:,}" for row in rows.values()],
+            "FLOPs/token": [count_text(row["flops_per_token"]) for row in rows.values()],
+            "tokens/s": [f"{row['tokens_per_second']:,.0f}" for row in rows.values()],
+        },
+    )
+
+
+def _on_labels(console: Console, result: StageResult) -> Table:
+    """The watched metric, as many of the others as the terminal is wide, the size."""
+    rows = _models(result)
+    watched, *others = metric_names(next(iter(rows.values())), result.metrics["watched"])
+    last = {"parameters": [f"{row['parameters']:,}" for row in rows.values()]}
+    if all("tokens_per_second" in row for row in rows.values()):
+        last["tokens/s"] = [f"{row['tokens_per_second']:,.0f}" for row in rows.values()]
+    for num_others in range(len(others), -1, -1):
+        shown = (watched, *others[:num_others])
+        metrics = {METRIC_WORDS[name]: [metric_text(name, row[name]) for row in rows.values()] for name in shown}
+        table = _side_by_side(rows, metrics | last)
+        if console.measure(table, options=console.options.update(width=_NO_BOUND)).maximum <= console.width:
+            break
+    return table
+
+
+def _models(result: StageResult) -> dict[str, dict[str, Any]]:
+    """The evaluated model last, below what it is held against."""
+    models = result.metrics["models"]
+    return {name: models[name] for name in sorted(models, key=lambda name: name == result.metrics["model"])}
+
+
+def _side_by_side(names: Iterable[str], columns: Mapping[str, Sequence[str]]) -> Table:
+    table = _table("model")
+    for header in columns:
+        table.add_column(header, justify="right")
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def show_time(console: Console, ledger: Ledger) -> None:

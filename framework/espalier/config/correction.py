@@ -37,7 +37,7 @@ class WeightsConfig(Config):
     predictions: Literal["evaluation", "training"] = "evaluation"
     """A pass over the data at the end of each epoch, without dropout; or what was seen while training, for free."""
     alpha: Literal["samme", "adaboost_half", "fixed"] = "samme"
-    rate: Annotated[float, Field(ge=0.0)] = 0.5
+    rate: Annotated[float, Field(ge=0.0, le=10.0)] = 0.5
     """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight."""
     tolerance: _Positive | None = None
     """Of a regression: a distance to the label or teacher, in the label's units, that counts as disagreement."""
@@ -67,7 +67,7 @@ def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str 
     """Hold the parts against each other.
 
     Raises:
-        RefusedInput: a signal that nobody gives.
+        RefusedInput: a signal that nobody gives, or not from the start where it is all there is.
     """
     faults = []
     if teacher is None and signal.weight > 0 and max(signal.own_past) == 0:
@@ -75,5 +75,8 @@ def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str 
         faults.append(Fault("signal.own_past", list(signal.own_past), allowed))
     if teacher is None and weights.disagreement != "label" and max(signal.own_past) == 0:
         faults.append(Fault("weights.disagreement", weights.disagreement, "label, as there is no teacher"))
+    if teacher is None and signal.weight == 1.0:
+        allowed = "below 1, as without a `teacher` nothing but labels is there in the first epoch; or name one"
+        faults.append(Fault("signal.weight", signal.weight, allowed))
     if faults:
         raise RefusedInput(faults)

@@ -50,7 +50,7 @@ def _valid_kind(value: Any) -> str:
 
 
 class LabelledConfig(Config):
-    """The job's data when it has labels. The held-out part, if `valid` is one, keeps every class's share."""
+    """The job's data when it has labels. The held-out part, if `valid` is one, keeps every class's share of texts."""
 
     task: Literal["classification", "regression"]
     train: TableConfig
@@ -81,9 +81,12 @@ class LabelledConfig(Config):
             for name in ("labels", "names", "balance"):
                 if getattr(self, name):
                     faults.append(Fault(name, getattr(self, name), "leave it out; a regression has no classes"))
+        if isinstance(self.valid, TableConfig) and (self.valid.pair is None) != (self.train.pair is None):
+            allowed = "leave it out, as train.pair is" if self.valid.pair else "a column, as train.pair is one"
+            faults.append(Fault("valid.pair", self.valid.pair, allowed))
         if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:
             faults.append(Fault("labels", self.labels, "two or more different classes"))
-        if self.names and len(set(self.names)) != len(self.labels):
+        if self.names and (len(self.names) != len(self.labels) or len(set(self.names)) < len(self.names)):
             faults.append(Fault("names", self.names, f"as many different names as `labels` has: {len(self.labels)}"))
         if faults:
             raise RefusedInput(faults)

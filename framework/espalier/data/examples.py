@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ from espalier.config.labelled import LabelledConfig, TableConfig
 from espalier.data.order import positions_to_indices
 from espalier.data.rows import TableRow, Wanted, bad_row, read_rows
 
-_HASHES = 2**64
+_NUMERAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,16 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
         seed: of the draw that `data.limit` makes.
 
     Raises:
-        RefusedInput: unreadable tables, labels outside `labels`, ids that come twice, weights that are no positive
-            numbers, a class without a training sample, a single class, an empty side.
+        RefusedInput: unreadable tables, blank texts, labels that are none or outside `labels`, ids that come twice,
+            weights that are no positive numbers, a class without a training sample, a single class, an empty side.
     """
     rows = list(_rows(data.train, setting="data.train"))
-    classes = data.labels or (() if data.task == "regression" else _found_classes(rows, data))
+    if not rows:
+        raise RefusedInput([_empty("data.train")])
+    classes = data.labels or (() if data.task == "regression" else _found_classes(rows, setting="data.train"))
     whole = _examples(data.train, rows, classes, setting="data.train")
     if isinstance(data.valid, HeldOutConfig):
-        held = np.array([_hash(whole, i) < data.valid.fraction * _HASHES for i in range(len(whole))], dtype=bool)
+        held = _held_out(whole, data.valid.fraction)
         train, valid = whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held))
     else:
         valid = _examples(data.valid, list(_rows(data.valid, setting="data.valid")), classes, setting="data.valid")
@@ -105,31 +109,56 @@ def _rows(table: TableConfig, *, setting: str) -> Iterator[TableRow]:
     return read_rows(table, Wanted(setting, columns, table.columns))
 
 
-def _found_classes(rows: Sequence[TableRow], data: LabelledConfig) -> tuple[str, ...]:
-    found = {_class_of(row.values["label"]) for row in rows}
-    numeric = all(name.isdecimal() for name in found)
-    return tuple(sorted(found, key=int if numeric else None))
+def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
+    """[N] of each class the share of its texts whose hashes are smallest; a text has the class that it has first."""
+    hashes = np.array([_hash(whole, i) for i in range(len(whole))], dtype=np.uint64)
+    _, first, text = np.unique(hashes, return_index=True, return_inverse=True)
+    is_class = whole.targets.dtype == np.int64
+    kinds = whole.targets[first] if is_class else np.zeros(len(first), dtype=np.int64)
+    held = np.zeros(len(first), dtype=bool)
+    for kind in np.unique(kinds):
+        places = np.flatnonzero(kinds == kind)
+        held[places[: round(fraction * len(places))]] = True
+    return held[text]
 
 
-def _class_of(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+def _found_classes(rows: Sequence[TableRow], *, setting: str) -> tuple[str, ...]:
+    found = {_class_of(row, setting=setting) for row in rows}
+    numeric = all(_NUMERAL.fullmatch(name) for name in found)
+    return tuple(sorted(found, key=lambda name: (float(name) if numeric else 0.0, name)))
+
+
+def _class_of(row: TableRow, *, setting: str) -> str:
+    value = row.values["label"]
+    if isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str | int | float) or value == "" or value != value:
+        raise bad_row(row.path, row.number, f"a class in the label column, not {value!r}", setting=setting)
+    return str(value)
 
 
 def _examples(table: TableConfig, rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) -> Examples:
     targets = _classes(rows, classes, setting=setting) if classes else _numbers(rows, setting=setting)
     return Examples(
         names=_names(table, rows, setting=setting),
-        texts=tuple(row.text("text", setting=setting) for row in rows),
+        texts=tuple(_text(row, setting=setting) for row in rows),
         pairs=tuple(row.text("pair", setting=setting) for row in rows) if table.pair else None,
         targets=targets,
         weights=_weights(table, rows, setting=setting),
     )
 
 
+def _text(row: TableRow, *, setting: str) -> str:
+    text = row.text("text", setting=setting)
+    if not text.strip():  # a decoder's tokenizer may make no token of it, and none is left to be read
+        raise bad_row(row.path, row.number, "a text that is not blank; mend the row or take it out", setting=setting)
+    return text
+
+
 def _classes(rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) -> NDArray[np.int64]:
     numbers = {name: number for number, name in enumerate(classes)}
-    for row in rows:
-        given = _class_of(row.values["label"])
+    labels = [_class_of(row, setting=setting) for row in rows]
+    for row, given in zip(rows, labels, strict=True):
         if given not in numbers:
             near = nearest(given, classes)
             hint = f" (did you mean {near}?)" if near else ""
@@ -137,7 +166,7 @@ def _classes(rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) 
                 f"one of the classes {', '.join(classes)}, not {given!r}{hint}; extend data.labels or mend the row"
             )
             raise bad_row(row.path, row.number, allowed, setting=setting)
-    return np.array([numbers[_class_of(row.values["label"])] for row in rows], dtype=np.int64)
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
 
 
 def _numbers(rows: Sequence[TableRow], *, setting: str) -> NDArray[np.float64]:
@@ -148,7 +177,7 @@ def _number(row: TableRow, use: str, *, setting: str) -> float:
     value = row.values[use]
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of whole numbers that JSON can spell
         number = math.nan
     if not math.isfinite(number):
         raise bad_row(row.path, row.number, f"a finite number in the {use} column, not {value!r}", setting=setting)
@@ -162,13 +191,17 @@ def _weights(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> N
     for row, weight in zip(rows, weights, strict=True):
         if weight <= 0:
             raise bad_row(row.path, row.number, f"a weight above 0, not {weight:g}", setting=setting)
-    return weights / weights.mean() if len(weights) else weights
+    shares = weights / weights.max() if len(weights) else weights  # the sum of the largest floats is infinite
+    return shares / shares.mean() if len(weights) else weights
 
 
 def _names(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> tuple[str, ...]:
     if not table.id:
-        several = len({row.path for row in rows}) > 1
-        return tuple(f"{row.path.name}:{row.number}" if several else str(row.number) for row in rows)
+        paths = {row.path for row in rows}
+        if len(paths) < 2:
+            return tuple(str(row.number) for row in rows)
+        root = os.path.commonpath([path.parent for path in paths])
+        return tuple(f"{row.path.relative_to(root)}:{row.number}" for row in rows)
     names = tuple(str(row.values["id"]) for row in rows)
     counts = Counter(names)
     for row, name in zip(rows, names, strict=True):
@@ -179,10 +212,7 @@ def _names(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> tup
 
 
 def _check_sides(data: LabelledConfig, train: Examples, valid: Examples, classes: tuple[str, ...]) -> None:
-    faults = []
-    for setting, side in (("data.train", train), ("data.valid", valid)):
-        if not len(side):
-            faults.append(Fault(setting, None, "at least one sample; give more rows or another fraction"))
+    faults = [_empty(setting) for setting, side in (("data.train", train), ("data.valid", valid)) if not len(side)]
     if data.task == "classification" and len(train):
         counts = np.bincount(train.targets, minlength=len(classes))
         empty = [name for name, count in zip(classes, counts, strict=True) if not count]
@@ -198,6 +228,11 @@ def _check_sides(data: LabelledConfig, train: Examples, valid: Examples, classes
         faults.append(Fault("data.train.label", data.train.label, "numbers that differ", given=given))
     if faults:
         raise RefusedInput(faults)
+
+
+def _empty(setting: str) -> Fault:
+    allowed = "at least one sample on each side, none of them on both; give more rows or another valid.fraction"
+    return Fault(setting, None, allowed, given="has no sample")
 
 
 def _balanced(train: Examples, num_classes: int) -> NDArray[np.float64]:

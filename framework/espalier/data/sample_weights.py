@@ -1,7 +1,8 @@
-"""Weights per sample from a file: a run's own record of an epoch, or a table of one's own."""
+"""Weights per sample from a file, a run's own record of an epoch or a table; and samples that are not to count."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from espalier.config.faults import Fault, RefusedInput
+from espalier.config.faults import Fault, RefusedInput, nearest
 
 
 def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str) -> NDArray[np.float64]:
@@ -24,7 +25,7 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
     """
     try:
         table = pyarrow.parquet.read_table(Path(path), columns=["sample", "weight"])
-        numbers = table["sample"].to_numpy().astype(np.int64)
+        numbers = table["sample"].to_numpy().astype(np.float64)
         weights = table["weight"].to_numpy().astype(np.float64)
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
@@ -32,13 +33,33 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
         raise RefusedInput([Fault(setting, path, allowed)]) from error
     made_of = (table.schema.metadata or {}).get(b"espalier.data", data.encode()).decode()
     if made_of != data or not np.array_equal(np.sort(numbers), np.arange(num_samples)):
-        given = f"has {len(numbers)} rows of another data set"
+        given = f"names {path}, which has {len(numbers)} rows of another data set"
         allowed = f"one row for each of the {num_samples} training samples of this job; leave it out to begin alike"
         raise RefusedInput([Fault(setting, path, allowed, given=given)])
     bad = int((~np.isfinite(weights) | (weights < 0)).sum())
-    if bad or not weights.sum() > 0:
-        given = f"has {bad} weights that are NaN, infinite or below 0" if bad else "has no weight above 0"
-        raise RefusedInput([Fault(setting, path, "finite weights of at least 0, some above it", given=given)])
+    if bad or not weights.any():
+        what = f"{bad} weights that are NaN, infinite or below 0" if bad else "no weight above 0"
+        allowed = "finite weights of at least 0, some above it"
+        raise RefusedInput([Fault(setting, path, allowed, given=f"names {path}, which has {what}")])
     ordered = np.empty(num_samples)
-    ordered[numbers] = weights
+    ordered[numbers.astype(np.int64)] = weights / weights.max()  # the sum of the largest floats is infinite
     return ordered / ordered.mean()
+
+
+def read_excluded(path: str, names: Sequence[str], *, setting: str) -> NDArray[np.bool_]:
+    """[N] whether a text file has the sample's name on one of its lines.
+
+    Raises:
+        RefusedInput: a file that cannot be read, or a line that is no sample's name.
+    """
+    try:
+        lines = Path(path).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        allowed = f"a text file in UTF-8 with the name of a training sample a line ({error})"
+        raise RefusedInput([Fault(setting, path, allowed)]) from error
+    listed = {line.strip() for line in lines if line.strip()}
+    if unknown := sorted(listed - set(names)):
+        given = f"names {path}, where {unknown[0]!r} stands, which no training sample is called"
+        allowed = "names as the id column has them, or without one the numbers of rows; take the line out"
+        raise RefusedInput([Fault(setting, path, allowed, nearest(unknown[0], names), given=given)])
+    return np.array([name in listed for name in names])

@@ -24,7 +24,14 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         Of classes: accuracy, f1 (of class 1; two classes only), f1_macro, f1_weighted, matthews, loss (mean negative
         log-likelihood), confusion (rows: labels, columns: answers). Of values: pearson, spearman, r2, mse, mae, loss
         (the mse). What is not defined, such as a correlation with a constant, is 0.
+
+    Raises:
+        ValueError: answers that are no numbers, of a model that has diverged.
     """
+    if bad := int((~np.isfinite(answers)).any(1).sum()):
+        raise ValueError(
+            f"the model answers NaN or infinity to {bad} of {len(answers)} samples; try a smaller optimizer.lr"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
         found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)

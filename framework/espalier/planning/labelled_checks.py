@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from espalier.config.base import foreign
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
-from espalier.config.stages import CorrectStage, CrossFitStage, DistillStage, EvaluateStage, PruneStage, TrainedStage
+from espalier.config.stages import (
+    CorrectStage,
+    CrossFitStage,
+    DistillStage,
+    EvaluateStage,
+    LoadStage,
+    PruneStage,
+    TrainedStage,
+)
 from espalier.data.examples import Labelled
 from espalier.data.fingerprint import fingerprint
-from espalier.data.sample_weights import read_sample_weights
+from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.stages.plan import Plan
 
 _OF_CLASSES = ("forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "cross_entropy")
 _OF_VALUES = ("squared_error", "squared_distance")
+_OF_LABELLED = (
+    ("signal", "momentum"),
+    ("weights", "measure"),
+    ("weights", "predictions"),
+    ("weights", "tolerance"),
+    ("weights", "initial"),
+    ("distrust", "exclude"),
+)
 
 
 def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator[Fault]:
     """Every stage that does not fit the kind of data."""
     kinds = {stage.name: stage.config.kind for stage in plan.stages}
+    if isinstance(job.data, LabelledConfig) and labelled is not None:
+        yield from _metric(job.data, labelled)
     for stage in plan.stages:
         path, config = f"stages.{stage.name}", stage.config
         if isinstance(config, DistillStage):
             yield from _losses(job, config, path=path)
-        if isinstance(config, CorrectStage):
-            yield from _correction(job, config, labelled, kinds, path=path)
+        if isinstance(config, CorrectStage) and labelled is None:
+            yield from _over_text(config, kinds, path=path)
+        elif isinstance(config, CorrectStage):
+            yield from _correction(job, config, labelled, path=path)
+        if isinstance(config, CrossFitStage) and labelled is not None and config.folds > len(labelled.train):
+            yield Fault(f"{path}.folds", config.folds, f"at most the {len(labelled.train)} training samples there are")
         if isinstance(job.data, LabelledConfig):
             if isinstance(config, PruneStage):
                 allowed = "a job over text: importance is measured on text, so prune before the job that fine-tunes"
                 yield Fault(f"{path}.kind", config.kind, allowed)
+            if isinstance(config, LoadStage) and config.from_scratch is not None:
+                allowed = "a pretrained `model`: no samples with labels teach a language from nothing"
+                yield Fault(f"{path}.from_scratch", config.from_scratch.family, allowed)
             if isinstance(config, EvaluateStage):
                 yield from _evaluation(job.data, config, path=path)
         else:
@@ -61,23 +88,28 @@ def _losses(job: Job, config: DistillStage, *, path: str) -> Iterator[Fault]:
             yield Fault(f"{path}.losses[{place}].function", loss.function, f"one of {', '.join(allowed)} here")
 
 
-def _correction(
-    job: Job, config: CorrectStage, labelled: Labelled | None, kinds: dict[str, str], *, path: str
-) -> Iterator[Fault]:
-    if labelled is None:
-        if config.teacher is None or kinds.get(config.teacher) == "cross_fit":
-            yield Fault(
-                f"{path}.teacher", config.teacher, "a stage that makes a model, as sequences of text are its words"
-            )
-        if max(config.signal.own_past) > 0:
-            yield Fault(
-                f"{path}.signal.own_past", list(config.signal.own_past), "[0, 0] over text; nothing keeps its words"
-            )
-        if config.weights.disagreement != "teacher":
-            yield Fault(f"{path}.weights.disagreement", config.weights.disagreement, "teacher over text")
-        if config.weights.initial is not None:
-            yield Fault(f"{path}.weights.initial", config.weights.initial, "leave it out over text")
-        return
+def _metric(data: LabelledConfig, labelled: Labelled) -> Iterator[Fault]:
+    num_classes = len(labelled.classes)
+    if data.watched == "f1" and num_classes != 2:
+        allowed = f"f1_macro or f1_weighted, as there are {num_classes} classes and f1 is that of the second of two"
+        yield Fault("data.metric", data.metric, allowed)
+
+
+def _over_text(config: CorrectStage, kinds: dict[str, str], *, path: str) -> Iterator[Fault]:
+    signal, weights = config.signal, config.weights
+    if config.teacher is None or kinds.get(config.teacher) == "cross_fit":
+        allowed = "a stage that makes a model, as sequences of text are its words"
+        yield Fault(f"{path}.teacher", config.teacher, allowed)
+    if max(signal.own_past) > 0:
+        yield Fault(f"{path}.signal.own_past", list(signal.own_past), "[0, 0] over text; nothing keeps its words")
+    if weights.disagreement != "teacher":
+        yield Fault(f"{path}.weights.disagreement", weights.disagreement, "teacher over text")
+    for part, setting in _OF_LABELLED:
+        for fault in foreign(getattr(config, part), setting, owner="a job with labelled data"):
+            yield replace(fault, path=f"{path}.{part}.{fault.path}")
+
+
+def _correction(job: Job, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
     assert isinstance(job.data, LabelledConfig)
     alike = config.weights.measure == "class" and config.weights.tolerance is None
     if job.data.task == "regression" and alike:
@@ -85,9 +117,23 @@ def _correction(
         yield Fault(f"{path}.weights.measure", config.weights.measure, allowed)
     if job.data.task == "classification" and config.weights.tolerance is not None:
         yield Fault(f"{path}.weights.tolerance", config.weights.tolerance, "leave it out; classes have no distance")
+    try:
+        if config.distrust.exclude is not None:
+            read_excluded(config.distrust.exclude, labelled.train.names, setting=f"{path}.distrust.exclude")
+    except RefusedInput as refused:
+        yield from refused.faults
     if config.weights.initial is not None:
-        setting, data = f"{path}.weights.initial", fingerprint(job.data)
-        try:
-            read_sample_weights(config.weights.initial, num_samples=len(labelled.train), data=data, setting=setting)
-        except RefusedInput as refused:
-            yield from refused.faults
+        yield from _initial(job, config, labelled, path=path)
+
+
+def _initial(job: Job, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
+    file, data, num_samples = config.weights.initial, fingerprint(job.data), len(labelled.train)
+    try:
+        weights = read_sample_weights(file, num_samples=num_samples, data=data, setting=f"{path}.weights.initial")
+    except RefusedInput as refused:
+        yield from refused.faults
+        return
+    above = int((weights > 0).sum())
+    if config.weights.ceiling * above + config.weights.floor * (num_samples - above) < num_samples:
+        allowed = f"at least {num_samples / above:g}, as {above} of {num_samples} weights in {file} are above 0"
+        yield Fault(f"{path}.weights.ceiling", config.weights.ceiling, allowed)

@@ -11,6 +11,8 @@ from markupsafe import Markup
 from espalier.report.scale import Scale, fit_scale
 
 _MAX_POINTS = 240
+_LONE_WIDTH = 12  # of a band that has one place only
+_SPARK = (110, 24)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 
 
@@ -23,11 +25,24 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Band:
+    """An area behind the curves: places (x, least, most), in order of x."""
+
+    points: Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
 class Axis:
-    """What an axis measures, and how its ticks are written."""
+    """What an axis measures, how its ticks are written, and whether only whole numbers have one.
+
+    Attributes:
+        start: where a horizontal axis begins, unless no value lies beyond.
+    """
 
     label: str
     text: Callable[[float], str]
+    whole: bool = False
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,18 +55,25 @@ class Look:
     marks: tuple[tuple[float, str], ...] = ()
 
 
-def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, look: Look = Look()) -> Markup:
+def line_chart(
+    series: Sequence[Series], x: Axis, y: Axis, *, bands: Sequence[Band] = (), look: Look = Look()
+) -> Markup:
     """Curves over one pair of axes. Long ones are drawn as means over a band from least to most.
 
     Args:
         series: at least one, each with at least one point.
-        x: the horizontal axis; starts at zero.
+        x: the horizontal axis.
         y: the vertical axis; holds every finite value.
+        bands: areas in the first curve's colour; where they overlap it is deeper.
     """
     furthest = max(px for one in series for px, _ in one.points)
-    xs = Scale(0.0, furthest or 1.0, _LEFT, look.width - _RIGHT)
+    first = x.start if furthest > x.start else 0.0
+    xs = Scale(first, furthest or 1.0, _LEFT, look.width - _RIGHT)
     ys = fit_scale(
-        [py for one in series for _, py in one.points],
+        [
+            *(py for one in series for _, py in one.points),
+            *(edge for band in bands for _, *edges in band.points for edge in edges),
+        ],
         start=look.height - _BOTTOM,
         end=_TOP,
         from_zero=look.from_zero,
@@ -61,6 +83,7 @@ def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, look: Look = Look(
             _y_axis(ys, y, look),
             _x_axis(xs, x, look),
             *(_mark(xs.place(place), word, look) for place, word in look.marks),
+            *(_band(_placed(band.points, xs, ys), 1) for band in bands),
             *(_curve(one, xs, ys, number) for number, one in enumerate(series, 1)),
         ]
     )
@@ -70,12 +93,24 @@ def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, look: Look = Look(
     )
 
 
+def sparkline(values: Sequence[float], *, top: float) -> Markup:
+    """A curve the size of a word, without axes: at least one value, evenly spaced, between 0 and `top`."""
+    width, height = _SPARK
+    xs, ys = Scale(0.0, max(len(values) - 1, 1), 2.0, width - 2.0), Scale(0.0, top or 1.0, height - 2.0, 2.0)
+    line = _path([(xs.place(x), ys.place(mean)) for x, mean, _, _ in _buckets(list(enumerate(values)))])
+    label = f"from {values[0]:.3g} to {values[-1]:.3g}"
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
+        '<path class="curve c1" d="{}"/></svg>'
+    ).format(width, height, width, height, label, line)
+
+
 def _curve(series: Series, xs: Scale, ys: Scale, number: int) -> Markup:
     buckets = _buckets(series.points)
     line = _path([(xs.place(x), ys.place(mean)) for x, mean, _, _ in buckets])
     band = Markup("")
     if len(buckets) < len(series.points):
-        band = _band([(xs.place(x), ys.place(low), ys.place(high)) for x, _, low, high in buckets], number)
+        band = _band(_placed([(x, low, high) for x, _, low, high in buckets], xs, ys), number)
     drawn = Markup('<path class="curve c{}" d="{}"><title>{}</title></path>').format(number, line, series.name)
     return band + drawn
 
@@ -103,8 +138,15 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return " ".join(parts) + ("h0.1" if len(parts) == 1 else "")  # a lone point shows through its round cap
 
 
+def _placed(points: Sequence[tuple[float, float, float]], xs: Scale, ys: Scale) -> list[tuple[float, float, float]]:
+    return [(xs.place(x), ys.place(low), ys.place(high)) for x, low, high in points]
+
+
 def _band(places: Sequence[tuple[float, float, float]], number: int) -> Markup:
     there = [place for place in places if math.isfinite(place[1])]
+    if len(there) == 1:
+        x, low, high = there[0]
+        there = [(x - _LONE_WIDTH, low, high), (x, low, high)]
     outline = [(x, high) for x, _, high in there] + [(x, low) for x, low, _ in reversed(there)]
     return Markup('<path class="band c{}" d="{}Z"/>').format(number, _path(outline))
 
@@ -128,6 +170,7 @@ def _x_axis(scale: Scale, axis: Axis, look: Look) -> Markup:
             scale.place(tick), base, scale.place(tick), base + 17, axis.text(tick)
         )
         for tick in scale.ticks(max(2, look.width // 75))
+        if not axis.whole or abs(tick - round(tick)) < 1e-9
     ]
     line = Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, base, look.width - _RIGHT)
     label = Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>').format(

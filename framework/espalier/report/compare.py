@@ -11,12 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.report.changes import signed_percent
 from espalier.report.charts import Axis, Look, Series, line_chart
 from espalier.report.curves import tick_text
 from espalier.report.lines import Line, Point, lines_of
 from espalier.report.run import RunRecord
 from espalier.report.tables import NOTHING, Cell, Grid
-from espalier.report.verdict import signed_percent
 from espalier.tracking.figures import count_text, duration_text, flops_text, number_text
 
 _ROOM = Path(__file__).parent

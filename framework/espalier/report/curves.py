@@ -33,8 +33,8 @@ class Curves:
     notes: tuple[str, ...]
 
 
-def stage_curves(steps: Sequence[StepRecord]) -> Curves:
-    """Draw the steps of one stage; at least one."""
+def stage_curves(steps: Sequence[StepRecord], *, loss: str = "loss, nats per token") -> Curves:
+    """Draw the steps of one stage; at least one. `loss` says what the loss is measured in."""
     last = steps[-1]
     series = _loss_series(steps)
     marks = tuple((before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt)
@@ -49,9 +49,9 @@ def stage_curves(steps: Sequence[StepRecord]) -> Curves:
     seconds = sum(step.step_seconds for step in steps)
     taken = f"{count_text(last.tokens)} tokens, {duration_text(seconds)}"
     caption = f"{last.kind}, step {last.step} of {last.num_steps}, {taken}"
-    loss = line_chart(series, Axis("tokens", tick_text), Axis("loss, nats per token", number_text), look=wide)
+    drawn = line_chart(series, Axis("tokens", tick_text), Axis(loss, number_text), look=wide)
     legend = tuple(one.name for one in series) if len(series) > 1 else ()
-    return Curves(last.stage, caption, loss, legend, others, _notes(steps))
+    return Curves(last.stage, caption, drawn, legend, others, _notes(steps))
 
 
 def tick_text(value: float) -> str:

@@ -36,6 +36,7 @@ _VERBS = {
     "prune": "pruned",
     "distill": "distilled",
     "train": "trained",
+    "correct": "corrected",
     "export": "exported",
     "load": "loaded",
 }

@@ -9,16 +9,18 @@ from typing import Any, Literal
 
 from espalier.stages.result import StageResult
 from espalier.tracking.board import Board
+from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
 from espalier.tracking.ledger import Ledger, account
 from espalier.tracking.marks import TIME, Mark, read_marks
+from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.results import read_results
 
 State = Literal["pending", "running", "done", "failed", "gate failed"]
 
-MODEL_KINDS = ("load", "grow", "prune", "distill", "train", "export")
+MODEL_KINDS = ("load", "grow", "prune", "distill", "train", "correct", "export")
 """Kinds of stage that have a model to show in the lineage."""
 
 
@@ -56,9 +58,12 @@ class RunRecord:
     """A run as its folder shows it. Whatever is not there yet is empty.
 
     Attributes:
+        folder: where it lies; files with a row for each sample are read when they are shown.
+        epochs: of each stage, each epoch once.
         ledger: where the time went up to the last thing told; None when no time was marked.
     """
 
+    folder: Path
     job: dict[str, Any]
     run: dict[str, Any]
     stages: tuple[PlannedStage, ...]
@@ -66,7 +71,20 @@ class RunRecord:
     messages: dict[str, str]
     results: dict[str, StageResult]
     steps: dict[str, tuple[StepRecord, ...]]
+    epochs: dict[str, tuple[EpochRecord, ...]]
     ledger: Ledger | None
+
+    @property
+    def watched(self) -> str | None:
+        """The metric that decides about labelled data, if that is what the run is about."""
+        data = self.job.get("data") or {}
+        by_task = {"classification": "accuracy", "regression": "pearson"}
+        return data.get("metric") or by_task.get(data.get("task"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, in order; empty where the job leaves that to the data."""
+        return class_names(self.job.get("data") or {})
 
     def stage(self, name: str) -> PlannedStage | None:
         return next((stage for stage in self.stages if stage.name == name), None)
@@ -94,6 +112,7 @@ def read_run(run_folder: Path) -> RunRecord:
     board = Board(names)
     board.take(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
+        folder=run_folder,
         job=_read_json(run_folder / "job.json", {}),
         run=_read_json(run_folder / "run.json", {}),
         stages=stages,
@@ -101,6 +120,7 @@ def read_run(run_folder: Path) -> RunRecord:
         messages={name: board.rows[name].message for name in names},
         results=results,
         steps={name: tuple(step for step in steps if step.stage == name) for name in names},
+        epochs={name: tuple(final_epochs(run_folder / EPOCHS, name)) for name in names},
         ledger=_ledger(read_marks(run_folder / TIME), [*events, *steps]),
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from espalier.report.changes import signed_percent
+from espalier.report.metrics import METRIC_WORDS, change_text, metric_names, metric_text
 from espalier.report.run import PlannedStage, RunRecord
-from espalier.report.verdict import signed_percent
 from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text
 
 NOTHING = "–"  # noqa: RUF001
@@ -36,14 +38,28 @@ class Sample:
     texts: tuple[tuple[str, str], ...]
 
 
-_MEASURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("parameters", "parameters", count_text),
-    ("perplexity", "perplexity", lambda value: f"{value:.2f}"),
-    ("nll", "nats per token", lambda value: f"{value:.4f}"),
-    ("flops_per_token", "compute per token", flops_text),
-    ("tokens_per_second", "tokens/s", count_text),
-    ("seconds", "time", duration_text),
-    ("peak_bytes", "peak memory", bytes_text),
+def _ratio(value: float, base: float) -> str:
+    return signed_percent(value / base) if base else ""
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A column of the table of models."""
+
+    key: str
+    title: str
+    text: Callable[[float], str]
+    change: Callable[[float, float], str] = _ratio
+
+
+_MEASURES = (
+    _Measure("parameters", "parameters", count_text),
+    _Measure("perplexity", "perplexity", lambda value: f"{value:.2f}"),
+    _Measure("nll", "nats per token", lambda value: f"{value:.4f}"),
+    _Measure("flops_per_token", "compute per token", flops_text),
+    _Measure("tokens_per_second", "tokens/s", count_text),
+    _Measure("seconds", "time", duration_text),
+    _Measure("peak_bytes", "peak memory", bytes_text),
 )
 
 
@@ -52,13 +68,19 @@ def model_grid(run: RunRecord) -> Grid | None:
     models = measured_models(run)
     if not models:
         return None
-    measures = [one for one in _MEASURES if any(one[0] in model for _, model in models)]
     base = models[0][1]
-    rows = tuple(
-        (Cell(name), *(_measure(model.get(key), base.get(key), text) for key, _, text in measures))
-        for name, model in models
-    )
-    return Grid(("model", *(title for _, title, _ in measures)), rows)
+    measures = [one for one in (*_metrics(run, base), *_MEASURES) if any(one.key in model for _, model in models)]
+    rows = tuple((Cell(name), *(_cell(one, model, base) for one in measures)) for name, model in models)
+    return Grid(("model", *(one.title for one in measures)), rows)
+
+
+def _metrics(run: RunRecord, model: dict[str, Any]) -> list[_Measure]:
+    """Of labelled data, the watched one first."""
+    evaluation = run.evaluation()
+    if evaluation is None or "watched" not in evaluation.metrics:
+        return []
+    names = metric_names(model, evaluation.metrics["watched"])
+    return [_Measure(n, METRIC_WORDS[n], partial(metric_text, n), partial(change_text, n)) for n in names]
 
 
 def measured_models(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
@@ -94,11 +116,12 @@ def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _measure(value: float | None, base: float | None, text: Callable[[float], str]) -> Cell:
+def _cell(measure: _Measure, model: dict[str, Any], base: dict[str, Any]) -> Cell:
+    value, reference = model.get(measure.key), base.get(measure.key)
     if value is None:
         return Cell(NOTHING)
-    note = signed_percent(value / base) if base and value != base else ""
-    return Cell(text(value), note)
+    differs = reference is not None and value != reference
+    return Cell(measure.text(value), measure.change(value, reference) if differs else "")
 
 
 def _cost_row(run: RunRecord, stage: PlannedStage, total_seconds: float) -> tuple[Cell, ...]:

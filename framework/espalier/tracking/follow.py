@@ -8,6 +8,7 @@ from typing import BinaryIO
 from zlib import crc32
 
 from espalier.tracking import lines
+from espalier.tracking.epochs import EPOCHS, EpochRecord
 from espalier.tracking.events import EVENTS, Event
 from espalier.tracking.record import STEPS, StepRecord
 
@@ -19,30 +20,38 @@ class News:
     Attributes:
         steps: new steps, in order.
         events: new events, in order.
+        epochs: new ends of epochs, in order. None is told later than the step that comes after it.
         num_forgotten_steps: how many steps told of earlier the record no longer has, because a resume took
             them back. They were the latest ones; `steps` comes after them.
+        num_forgotten_epochs: the same of epochs.
     """
 
     steps: tuple[StepRecord, ...] = ()
     events: tuple[Event, ...] = ()
+    epochs: tuple[EpochRecord, ...] = ()
     num_forgotten_steps: int = 0
+    num_forgotten_epochs: int = 0
 
 
 class Follower:
-    """Tells each step and each event of a run once. Starts no thread: whoever wants news calls `poll`."""
+    """Tells each step, each epoch and each event of a run once. Starts no thread: whoever wants news calls `poll`."""
 
     def __init__(self, run_folder: Path) -> None:
         self._steps = _Tail(run_folder / STEPS)
         self._events = _Tail(run_folder / EVENTS)
+        self._epochs = _Tail(run_folder / EPOCHS)
 
     def poll(self) -> News:
         """Read on from the last poll; the first one tells all there is."""
         events = _values(self._events.read()[1])  # first: a stage's start is known before its first step
-        num_forgotten, steps = self._steps.read()
+        num_forgotten_steps, steps = self._steps.read()
+        num_forgotten_epochs, epochs = self._epochs.read()  # last: an epoch is written before the step after it
         return News(
             steps=tuple(StepRecord.from_json(value) for value in _values(steps)),
             events=tuple(Event.from_json(value) for value in events),
-            num_forgotten_steps=num_forgotten,
+            epochs=tuple(EpochRecord(**value) for value in _values(epochs)),
+            num_forgotten_steps=num_forgotten_steps,
+            num_forgotten_epochs=num_forgotten_epochs,
         )
 
 

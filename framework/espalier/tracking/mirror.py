@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espalier.config.job import Job
 from espalier.tracking import payload
+from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
 from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
-from espalier.tracking.record import STEPS, read_steps
+from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.results import read_results
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ class Mirror:
         self._job = job
         self._events = events
         self._run: wandb.Run | None = None
+        self._class_names = payload.class_names(job.data.model_dump())
         self._sent_step = 0
+        self._sent_epochs: dict[str, int] = {}
+        self._waiting: dict[tuple[str, int], EpochRecord] = {}
         self._stages: dict[str, None] = {}
 
     @staticmethod
@@ -50,7 +54,7 @@ class Mirror:
         return mirror
 
     def receive(self, news: News) -> None:
-        """Send the steps that W&B does not have yet, and the results of stages that finished."""
+        """Send the steps and epochs that W&B does not have yet, and the results of stages that finished."""
         self._guarded(lambda: self._send(news))
 
     def close(self) -> None:
@@ -79,6 +83,7 @@ class Mirror:
             self._report(f"W&B cannot be reached, mirrored offline: {type(fault).__name__}: {fault}")
             self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=False)
         self._sent_step = int(self._run.summary.get(payload.AXIS, 0)) if self._run.resumed else 0
+        self._sent_epochs, self._waiting = {}, {}
         self._run.define_metric(payload.AXIS)
         self._run.define_metric("*", step_metric=payload.AXIS)
 
@@ -93,28 +98,70 @@ class Mirror:
     def _send(self, news: News) -> None:
         if self._run is None:
             return
-        if news.num_forgotten_steps and self._run.offline:
+        if (news.num_forgotten_steps or news.num_forgotten_epochs) and self._run.offline:
             self._send_all_again(self._run)
-        for record in news.steps:
-            if record.global_step > self._sent_step:  # online, a step taken again keeps the value that was sent
-                self._run.log(payload.step_values(record))
-                self._sent_step = record.global_step
+        else:
+            self._send_rows(news.steps, news.epochs)
         finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
         self._stages |= dict.fromkeys(finished)
-        for result in read_results(self._run_folder, finished).values():
+        self._send_results(finished)
+
+    def _send_results(self, stages: Iterable[str]) -> None:
+        for result in read_results(self._run_folder, stages).values():
             self._run.summary.update(payload.result_values(result))
 
     def _send_all_again(self, run: wandb.Run) -> None:
         """After steps were taken back: an offline run is a file, and is written anew with what survived."""
         run.finish()
         self._start(self._job)
-        for record in read_steps(self._run_folder / STEPS):
-            self._run.log(payload.step_values(record))
-            self._sent_step = record.global_step
+        self._send_rows(read_steps(self._run_folder / STEPS), read_epochs(self._run_folder / EPOCHS))
+        self._send_results(self._stages)
+
+    def _send_rows(self, steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> None:
+        """In the order in which they happened: an epoch waits for the step that it ended with."""
+        self._waiting |= {(epoch.stage, epoch.epoch): epoch for epoch in epochs}
+        reached = max([self._sent_step, *(step.global_step for step in steps)])
+        due = [epoch for epoch in self._waiting.values() if epoch.global_step <= reached]
+        for record in sorted([*steps, *due], key=lambda record: record.global_step):
+            if isinstance(record, EpochRecord):
+                self._send_epoch(record)
+            elif record.global_step > self._sent_step:  # online, a step taken again keeps the value that was sent
+                self._run.log(payload.step_values(record))
+                self._sent_step = record.global_step
+
+    def _send_epoch(self, record: EpochRecord) -> None:
+        del self._waiting[record.stage, record.epoch]
+        if record.epoch <= self._last_epoch(record.stage):
+            return
+        values = payload.epoch_values(record)
+        if record.samples and (self._run_folder / record.samples).exists():
+            values |= self._sample_values(record)
+            artifact = _samples_artifact(self._run.id, self._run_folder, record)
+            self._run.log_artifact(artifact, aliases=["latest", f"epoch-{record.epoch}"])
+        self._run.log(values)  # last: it says that W&B has the epoch
+        self._sent_epochs[record.stage] = record.epoch
+
+    def _last_epoch(self, stage: str) -> int:
+        """Of a stage, the last one that W&B has."""
+        if stage not in self._sent_epochs:
+            known = self._run.summary.get(f"stage/{stage}/epoch", 0) if self._run.resumed else 0
+            self._sent_epochs[stage] = int(known)
+        return self._sent_epochs[stage]
+
+    def _sample_values(self, record: EpochRecord) -> dict[str, Any]:
+        """The weights' histogram and the samples that count most."""
+        import wandb
+
+        weights = payload.sample_column(self._run_folder / record.samples, "weight")
+        table = payload.heaviest_table(self._run_folder, record, weights, self._class_names)
+        histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
+        return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}
 
     def _finish(self) -> None:
         if self._run is None:
             return
+        for record in list(self._waiting.values()):  # of steps that were left out, so that nothing told of them
+            self._send_epoch(record)
         results = read_results(self._run_folder, self._stages)
         if results:
             self._run.log({"stages": _table(payload.stage_table(results.values()))})
@@ -179,3 +226,13 @@ def _table(values: payload.Table) -> wandb.Table:
 
     columns, rows = values
     return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+
+def _samples_artifact(run_id: str, run_folder: Path, record: EpochRecord) -> wandb.Artifact:
+    """The record of every sample: one version an epoch. The file is sent from where it lies; it never changes."""
+    import wandb
+
+    figures = {"epoch": record.epoch, "step": record.step, **record.correction}
+    artifact = wandb.Artifact(f"{run_id}-{record.stage}-samples", type="samples", metadata=figures)
+    artifact.add_file(str(run_folder / record.samples), name="samples.parquet", policy="immutable")
+    return artifact

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import CorrectStage
 from espalier.data.batch import Batch
 from espalier.data.fingerprint import fingerprint
 from espalier.data.labelled_sequences import LabelledSequences, Reweighted
-from espalier.data.sample_weights import read_sample_weights
+from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
 from espalier.engine.precision import compute_dtype
@@ -49,14 +47,13 @@ class CorrectedLabels:
         width = num_outputs(prepared.lineage.model)
         seen = Seen(len(samples), width, context.world, tables) if stage.weights.predictions == "training" else None
         teacher = probabilities(_teacher_answers(context, samples)) if stage.teacher and not tables else None
-        setting = f"stages.{stage.name}.distrust.exclude"
         correction = Correction(
             stage,
             samples,
             num_epochs=prepared.num_steps * stage.batch.sequences / len(samples),
             weights=_first_weights(context, stage, len(samples)),
             teacher=teacher,
-            excluded=_excluded(stage.distrust.exclude, samples.examples.names, setting=setting),
+            excluded=_excluded(stage, samples),
         )
         if tables:
             correction.restore(tables)
@@ -118,11 +115,8 @@ def _first_weights(context: StageContext, stage: CorrectStage, num_samples: int)
     return bounded_weights(weights, floor=stage.weights.floor, ceiling=stage.weights.ceiling)
 
 
-def _excluded(path: str | None, names: tuple[str, ...], *, setting: str) -> NDArray[np.bool_]:
-    if path is None:
-        return np.zeros(len(names), dtype=bool)
-    listed = {line.strip() for line in Path(path).read_text().splitlines() if line.strip()}
-    if unknown := sorted(listed - set(names)):
-        allowed = "names of training samples, one a line, as the id column has them"
-        raise RefusedInput([Fault(setting, unknown[0], allowed, nearest(unknown[0], names))])
-    return np.array([name in listed for name in names])
+def _excluded(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.bool_]:
+    if stage.distrust.exclude is None:
+        return np.zeros(len(samples), dtype=bool)
+    setting = f"stages.{stage.name}.distrust.exclude"
+    return read_excluded(stage.distrust.exclude, samples.examples.names, setting=setting)

@@ -40,10 +40,15 @@ def as_answers(targets: NDArray[np.generic], width: int) -> Array:
 
 
 def agreement(student: Array, other: Array, *, tolerance: float | None) -> NDArray[np.bool_]:
-    """[N] whether both answer the same class, or values that are at most `tolerance` apart."""
-    if student.shape[1] == 1:
-        return np.abs(student - other)[:, 0] <= (tolerance or 0.0)
-    return student.argmax(1) == other.argmax(1)
+    """[N] whether both answer the same class, or values that are at most `tolerance` apart.
+
+    Without a tolerance values agree up to twice the root of their mean squared distance: no two floats are equal, and
+    what always disagrees says nothing of a sample.
+    """
+    if student.shape[1] > 1:
+        return student.argmax(1) == other.argmax(1)
+    distance = np.abs(student - other)[:, 0]
+    return distance <= (2.0 * np.sqrt((distance**2).mean()) if tolerance is None else tolerance)
 
 
 def _apart(student: Array, other: Array, config: WeightsConfig) -> Array:

@@ -42,7 +42,7 @@ def revise(
     """Raise what is disagreed about.
 
     Args:
-        weights: [N] above 0, mean 1.
+        weights: [N] above 0, mean 1, within floor and ceiling.
         disagreement: [N] 0 to 1.
         num_classes: K; 2 for a regression.
         held: [N] samples that are not to be raised.
@@ -51,7 +51,7 @@ def revise(
     alpha = _alpha(error, num_classes, config)
     raised = weights * np.exp(alpha * np.where(held, 0.0, disagreement))
     bounded = bounded_weights(raised, floor=config.floor, ceiling=config.ceiling)
-    softened = softened_weights(bounded, min_effective_share=config.min_effective_share)
+    softened = softened_weights(bounded, min_effective_share=config.min_effective_share, held=held)
     return Update(softened, error, alpha, effective_share(softened))
 
 
@@ -63,22 +63,45 @@ def effective_share(weights: Array) -> float:
 def bounded_weights(weights: Array, *, floor: float, ceiling: float) -> Array:
     """[N] mean 1, in proportion to `weights` but where floor or ceiling is reached.
 
-    The factor is found by bisection: the mean of the clipped weights rises with it.
+    What a common factor would carry past a bound is fixed there, until nothing is (Bitran and Hax 1981,
+    "Disaggregation and Resource Allocation Using Convex Knapsack Problems with Bounded Variables"). Weights of 0 share
+    what the others may not take.
     """
-    low, high = 0.0, ceiling / weights[weights > 0].min()
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if np.clip(middle * weights, floor, ceiling).mean() < 1.0 else (low, middle)
-    return np.clip(high * weights, floor, ceiling)
+    found = np.empty(len(weights))
+    free, mass = np.arange(len(weights)), float(len(weights))
+    while len(free):
+        largest = weights[free].max()  # as shares of it no sum over- or underflows
+        shares = weights[free] / largest if largest > 0 else np.ones(len(free))
+        scaled = shares * (mass / shares.sum())
+        found[free] = np.clip(scaled, floor, ceiling)
+        low, high = scaled < floor, scaled > ceiling
+        added, taken = float((floor - scaled[low]).sum()), float((scaled[high] - ceiling).sum())
+        fixed = low if added > taken else high
+        if not fixed.any():
+            break
+        mass -= float(found[free[fixed]].sum())
+        free = free[~fixed]
+    return found
 
 
-def softened_weights(weights: Array, *, min_effective_share: float) -> Array:
-    """Weights of mean 1 drawn towards 1, just so far that their effective share is not too small."""
-    variance = float(weights.var())
-    if min_effective_share <= 0.0 or variance == 0.0:
+def softened_weights(weights: Array, *, min_effective_share: float, held: NDArray[np.bool_]) -> Array:
+    """Weights of mean 1 drawn towards one another, just so far that their effective share is not too small.
+
+    Held ones are drawn down but not up; the share is missed where that leaves too little to draw.
+    """
+    squares = len(weights) / min_effective_share if min_effective_share > 0.0 else math.inf
+    if weights @ weights <= squares:
         return weights
-    factor = math.sqrt((1.0 / min_effective_share - 1.0) / variance)
-    return weights if factor >= 1.0 else 1.0 + factor * (weights - 1.0)
+    drawn = np.ones(len(weights), dtype=bool)
+    while (low := drawn & held & (weights < weights[drawn].mean())).any():
+        drawn &= ~low
+    kept, centre = weights[~drawn], float(weights[drawn].mean())
+    apart = weights[drawn] - centre
+    room = squares - float(kept @ kept) - len(apart) * centre**2
+    spread = float(apart @ apart)
+    softened = weights.copy()
+    softened[drawn] = centre + (math.sqrt(max(0.0, room) / spread) if spread > 0 else 0.0) * apart
+    return softened
 
 
 def _alpha(error: float, num_classes: int, config: WeightsConfig) -> float:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espalier.report.charts import Axis, Look, Series, line_chart
+from espalier.report.charts import Axis, Band, Look, Series, line_chart, sparkline
 from espalier.report.scale import Scale, fit_scale
 
 AXES = Axis("tokens", str), Axis("loss", str)
@@ -27,8 +27,8 @@ def test_ticks_are_evenly_spaced_and_on_the_axis(low, span, about):
     scale = Scale(low, low + span, 0.0, 100.0)
     ticks = scale.ticks(about)
     assert about / 3 <= len(ticks) + 1 <= about + 2
-    steps = {round((b - a) / span, 6) for a, b in pairwise(ticks)}
-    assert len(steps) <= 1
+    steps = [(b - a) / span for a, b in pairwise(ticks)]
+    assert not steps or max(steps) - min(steps) < 1e-6
     assert all(-1e-3 <= scale.place(tick) <= 100.001 for tick in ticks)
 
 
@@ -72,3 +72,35 @@ def test_words_are_escaped():
     )
     assert evil not in svg
     assert evil in "".join(ElementTree.fromstring(svg).itertext())
+
+
+def test_a_band_lies_behind_the_curves_and_is_wholly_on_the_paper():
+    band = Band([(1.0, -7.0, 2.0), (2.0, 0.0, 11.0)])
+    svg = ElementTree.fromstring(line_chart([Series("loss", [(1, 1.0), (2, 1.5)])], *AXES, bands=[band]))
+    kinds = [
+        one.get("class").split()[0] for one in svg.iter("path") if one.get("class").split()[0] in ("band", "curve")
+    ]
+    assert kinds == ["band", "curve"]
+    (area,) = [one.get("d") for one in svg.iter("path") if one.get("class").startswith("band")]
+    heights = [float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", area)]
+    assert len(heights) == 4 and min(heights) == heights[1] and max(heights) == heights[3]
+    assert 12 < min(heights) < max(heights) < 260
+
+
+def test_an_axis_of_whole_numbers_has_no_others_and_begins_where_it_is_told():
+    epochs = Axis("epochs", "{:g}".format, whole=True, start=1.0)
+    svg = ElementTree.fromstring(line_chart([Series("", [(1, 1.0), (2, 2.0), (3, 1.0)])], epochs, AXES[1]))
+    ticks = [one.text for one in svg.iter("text") if one.get("text-anchor") == "middle" and one.get("class") is None]
+    assert ticks == ["1", "2", "3"]
+    assert places(svg)[0][0] == 58.0  # the left edge
+    assert places(ElementTree.fromstring(line_chart([Series("", [(1, 1.0)])], epochs, AXES[1])))[0][0] > 58.0
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [0.25, 4.0, 1.0], list(range(999))])
+def test_a_sparkline_is_small_and_within_its_edges(values):
+    svg = ElementTree.fromstring(sparkline(values, top=max(values)))
+    found = places(svg)
+    assert len(found) == min(len(values), 200)
+    width, height = float(svg.get("width")), float(svg.get("height"))
+    assert all(0 < x < width and 0 < y < height for x, y in found)
+    assert [y for _, y in found] == sorted((y for _, y in found), reverse=True) or values == [0.25, 4.0, 1.0]

@@ -44,6 +44,7 @@ def run_of(large: list[float], baseline: list[float]) -> RunRecord:
         "baseline": steps("baseline", baseline, flops=4),
     }
     return RunRecord(
+        folder=Path(),
         job={"name": "n"},
         run={},
         stages=_STAGES,
@@ -51,6 +52,7 @@ def run_of(large: list[float], baseline: list[float]) -> RunRecord:
         messages={stage.name: "" for stage in _STAGES},
         results={"scores": result},
         steps={stage.name: taken.get(stage.name, ()) for stage in _STAGES},
+        epochs={stage.name: () for stage in _STAGES},
         ledger=None,
     )
 

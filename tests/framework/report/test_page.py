@@ -4,11 +4,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from espalier.report.changes import signed_percent
 from espalier.report.lineage import lineage_drawing
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.report.tables import cost_grid, model_grid, samples
-from espalier.report.verdict import judge, signed_percent
+from espalier.report.verdict import judge
 from framework.report.runs import EVIL, NUM_STEPS, write_run
 
 

@@ -2,9 +2,11 @@ import os
 
 import pytest
 
+from espalier.tracking.epochs import EPOCHS, EpochLog
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower, News
 from espalier.tracking.record import STEPS, StepLog
+from framework.tracking.epochs import epoch
 from framework.tracking.samples import step
 
 
@@ -98,3 +100,30 @@ def test_tells_events_too(tmp_path, follower):
     assert [event.stage for event in follower.poll().events] == ["slim"]
     events.add("finished", "slim")
     assert [event.kind for event in follower.poll().events] == ["finished"]
+
+
+def test_tells_every_epoch_once_and_how_many_a_resume_took_back(tmp_path, follower):
+    log = EpochLog(tmp_path / EPOCHS)
+    told = []
+    for number in range(1, 4):
+        log.append(epoch(number))
+        told += follower.poll().epochs
+    assert told == [epoch(1), epoch(2), epoch(3)]
+    log.rewind("heal", epoch(1).step)
+    log.append(epoch(2, attempt=2))
+    assert follower.poll() == News(epochs=(epoch(2, attempt=2),), num_forgotten_epochs=2)
+    assert follower.poll() == News()
+
+
+def test_an_epoch_is_never_told_later_than_the_step_after_it(tmp_path, follower, log, monkeypatch):
+    """Both are written while the follower is about to read the steps."""
+    real = follower._steps.read
+
+    def read():
+        EpochLog(tmp_path / EPOCHS).append(epoch(1))
+        log.append(step(epoch(1).step + 1))
+        return real()
+
+    monkeypatch.setattr(follower._steps, "read", read)
+    news = follower.poll()
+    assert (len(news.steps), news.epochs) == (1, (epoch(1),))

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from espalier.stages.result import Cost, StageResult
@@ -17,17 +16,9 @@ from espalier.tracking.events import EVENTS, Event, EventLog, read_events
 from espalier.tracking.follow import Follower, News
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.record import STEPS, StepLog
-from framework.tracking.samples import job, run_folder, step
+from framework.tracking.samples import job, step
 
 CANARY = "canary" * 7
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    return run_folder(tmp_path)
 
 
 def opened(folder: Path, mode: str = "offline") -> Mirror:

@@ -1,0 +1,111 @@
+"""What the last evaluation of a run says, in a headline, a few sentences and a few figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from espalier.report.changes import signed_percent
+from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
+from espalier.report.run import RunRecord
+from espalier.stages.result import StageResult
+from espalier.tracking.figures import count_text, flops_text
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure: what it is, its value, and what that is beside."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The outcome so far."""
+
+    headline: str
+    sentences: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+
+
+def measured(run: RunRecord) -> Measured | None:
+    """None while no evaluation tells anything."""
+    evaluation = run.evaluation()
+    if evaluation is None:
+        return None
+    return _of_labels(evaluation) if "watched" in evaluation.metrics else _of_text(run, evaluation)
+
+
+def _of_labels(evaluation: StageResult) -> Measured:
+    """The evaluated model, beside the first one that it was held against if there is one."""
+    name, watched, models = (evaluation.metrics[key] for key in ("model", "watched", "models"))
+    word, value, size = METRIC_WORDS[watched], models[name][watched], models[name]["parameters"]
+    text, samples = metric_text(watched, value), evaluation.cost.samples // len(models)
+    title = word[:1].upper() + word[1:]
+    other = next((one for one in models if one != name), None)
+    if other is None:
+        sentence = f"{name}, on {samples} validation samples" + _uncertainty(watched, value, samples)
+        return Measured(f"{title} {text}", (sentence,), (Tile(word, text),))
+    base, old_size = models[other][watched], models[other]["parameters"]
+    old = metric_text(watched, base)
+    sentence = f"From {other} to {name}, on {samples} validation samples" + _uncertainty(watched, value, samples)
+    tiles = [Tile(word, text, f"{other} {old}"), Tile("change", change_text(watched, value, base), f"against {other}")]
+    if size != old_size:
+        tiles.append(Tile("parameters", signed_percent(size / old_size), _sizes(old_size, size)))
+    return Measured(f"{title} {old} → {text}", (sentence,), tuple(tiles))
+
+
+def _uncertainty(watched: str, value: float, samples: int) -> str:
+    """The rest of a sentence: a share of few samples says little."""
+    if watched != "accuracy" or not samples:
+        return "."
+    points = 100 * math.sqrt(value * (1 - value) / samples)
+    return f", where an accuracy has a standard error of {points:.1f} points." if points else "."
+
+
+def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
+    pair = _before_and_after(run, evaluation)
+    if pair is None:
+        return None
+    before, after = pair
+    old, new = (evaluation.metrics["models"][name] for name in (before, after))
+    sizes = _sizes(old["parameters"], new["parameters"])
+    scores = f"{old['perplexity']:.1f} → {new['perplexity']:.1f}"
+    tiles = [
+        Tile("parameters", signed_percent(new["parameters"] / old["parameters"]), sizes),
+        Tile("perplexity", f"×{new['perplexity'] / old['perplexity']:.2f}", scores),  # noqa: RUF001
+    ]
+    if old.get("flops_per_token") and new.get("flops_per_token"):
+        ratio = signed_percent(new["flops_per_token"] / old["flops_per_token"])
+        per_token = f"{flops_text(old['flops_per_token'])} → {flops_text(new['flops_per_token'])}"
+        tiles.append(Tile("compute per token", ratio, per_token))
+    sentences = []
+    gap = evaluation.metrics.get("gap_closed")
+    if _is_number(gap):
+        sentences.append(f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened.")
+        tiles.append(Tile("gap closed", f"{100 * gap:.0f} %", "in log-perplexity"))
+    return Measured(f"{sizes} parameters, perplexity {scores}", tuple(sentences), tuple(tiles))
+
+
+def _before_and_after(run: RunRecord, evaluation: StageResult) -> tuple[str, str] | None:
+    """The names of the loaded model and of the one that was measured against it."""
+    planned = run.stage(evaluation.stage)
+    if planned is None:
+        return None
+    after = planned.inputs.get("model", "")
+    root = run.root(after)
+    models = evaluation.metrics["models"]
+    if root is None or root.name == after or not {root.name, after} <= models.keys():
+        return None
+    return root.name, after
+
+
+def _sizes(old: int, new: int) -> str:
+    return f"{count_text(old)} → {count_text(new)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,157 @@
+"""What a `correct` stage made of its samples: weights over epochs, who counts most, whose label is doubted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from espalier.report.charts import Axis, Band, Look, Series, line_chart, sparkline
+from espalier.report.run import RunRecord
+from espalier.report.validation import EPOCHS_AXIS, SMALL
+from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.figures import count_text, number_text
+from espalier.tracking.payload import (
+    Row,
+    heaviest,
+    listed_samples,
+    read_list,
+    sample_answers,
+    sample_column,
+    sample_names,
+)
+
+_SHOWN = 20
+_LONGEST_TEXT = 500
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_FIGURES = (
+    ("effective_share", "effective share of the samples"),
+    ("agreement", "agreement with the signal"),
+    ("alpha", "alpha, the step that raises"),
+    ("distance", "distance from the teacher"),
+)
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """One row; what is not known is empty. `weights`: over the epochs, drawn."""
+
+    name: str
+    text: str
+    pair: str
+    label: str
+    teacher: str
+    student: str
+    doubt: str
+    weight: str
+    weights: Markup
+
+
+@dataclass(frozen=True)
+class SampleWeights:
+    """One stage's part of the page.
+
+    Attributes:
+        others: (title, chart) beside the weights.
+        suspects: the labels that were believed least.
+        has_classes: whether an answer is right or wrong; of a regression it is only near or far.
+    """
+
+    stage: str
+    caption: str
+    chart: Markup
+    others: tuple[tuple[str, Markup], ...]
+    heaviest: tuple[ShownSample, ...]
+    suspects: tuple[ShownSample, ...]
+    has_classes: bool
+
+
+def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
+    """None before the stage's first epoch has ended. Of a million samples one column is in memory at a time."""
+    records = [one for one in run.epochs[stage] if one.samples and (run.folder / one.samples).exists()]
+    if not records:
+        return None
+    listed = [int(row["sample"]) for row in read_list(run.folder, stage, "suspects", _SHOWN)]
+    first = heaviest(_weights(run, records[-1]), _SHOWN)
+    samples = np.array([*first, *listed], dtype=np.int64)
+    looks = [_look_at(_weights(run, record), samples) for record in records]
+    rows = _rows(run, records[-1], samples, np.array([look.weights for look in looks]))
+    figures = [(title, _figure(records, name)) for name, title in _FIGURES if name in records[-1].correction]
+    caption = f"{len(records)} epoch{'s' * (len(records) > 1)}, {count_text(looks[-1].num_samples)} samples"
+    chart = _picture(records, [look.quantiles for look in looks])
+    has_classes = (run.job.get("data") or {}).get("task") == "classification"
+    return SampleWeights(stage, caption, chart, tuple(figures), rows[: len(first)], rows[len(first) :], has_classes)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of the weights of one epoch: their quantiles, and those of a few samples."""
+
+    num_samples: int
+    quantiles: NDArray[np.float64]
+    weights: NDArray[np.float32]
+
+
+def _weights(run: RunRecord, record: EpochRecord) -> NDArray[np.float32]:
+    weights = sample_column(run.folder / str(record.samples), "weight")
+    assert weights is not None
+    return weights
+
+
+def _look_at(weights: NDArray[np.float32], samples: NDArray[np.int64]) -> _Look:
+    return _Look(len(weights), np.quantile(weights, _QUANTILES), weights[samples])
+
+
+def _picture(records: Sequence[EpochRecord], quantiles: Sequence[NDArray[np.float64]]) -> Markup:
+    """The median over the epochs, and bands to the outermost samples."""
+    epochs = [record.epoch for record in records]
+    columns = np.array(quantiles).T.tolist()
+    bands = [Band(list(zip(epochs, columns[i], columns[-1 - i], strict=True))) for i in range(len(_QUANTILES) // 2)]
+    median = Series("median", list(zip(epochs, columns[len(_QUANTILES) // 2], strict=True)))
+    look = Look(660, 420, from_zero=True)
+    return line_chart([median], EPOCHS_AXIS, Axis("weight", number_text), bands=bands, look=look)
+
+
+def _figure(records: Sequence[EpochRecord], name: str) -> Markup:
+    points = [(record.epoch, record.correction[name]) for record in records if name in record.correction]
+    look = Look(SMALL.width, 140, from_zero=True)
+    return line_chart([Series(name, points)], EPOCHS_AXIS, Axis("", number_text), look=look)
+
+
+def _rows(
+    run: RunRecord, record: EpochRecord, samples: NDArray[np.int64], weights: NDArray[np.float32]
+) -> tuple[ShownSample, ...]:
+    """Chosen samples as `record`, the last epoch's, and the lists tell of them; weights: [epochs, samples]."""
+    path, top = run.folder / str(record.samples), float(weights.max(initial=0.0))
+    listed = listed_samples(run.folder, record.stage)
+    names = sample_names(run.folder, record.stage, samples)
+    teacher, student = (sample_answers(path, side, samples, run.class_names) for side in ("teacher", "student"))
+    return tuple(
+        _row(
+            {"name": name, "teacher": taught or "", "student": answered or ""} | listed.get(int(sample), {}),
+            over_epochs.tolist(),
+            top,
+        )
+        for sample, name, taught, answered, over_epochs in zip(samples, names, teacher, student, weights.T, strict=True)
+    )
+
+
+def _row(values: Row, weights: Sequence[float], top: float) -> ShownSample:
+    return ShownSample(
+        name=values["name"],
+        text=_cut(values.get("text", "")),
+        pair=_cut(values.get("pair", "")),
+        label=values.get("label", ""),
+        teacher=values["teacher"],
+        student=values["student"],
+        doubt=values.get("doubt", ""),
+        weight=f"{weights[-1]:.3g}",
+        weights=sparkline(weights, top=top),
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " …"

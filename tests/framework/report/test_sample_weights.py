@@ -1,0 +1,158 @@
+import json
+import re
+import weakref
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from espalier.report import weights as module
+from espalier.report.page import write_report
+from espalier.report.run import read_run
+from espalier.report.weights import sample_weights
+from espalier.tracking.epochs import EPOCHS, EpochLog, list_path
+from framework.report.labelled_runs import NUM_EPOCHS, write_labelled_run
+from framework.report.runs import EVIL
+from framework.report.test_page import Page
+from framework.tracking.epochs import epoch, weights, write_list
+
+
+def shown(folder):
+    return sample_weights(read_run(folder), "heal")
+
+
+def heights(path: str) -> list[float]:
+    return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+
+
+def test_only_stages_that_weigh_samples_are_shown(tmp_path):
+    run = read_run(write_labelled_run(tmp_path))
+    assert [stage for stage in run.steps if sample_weights(run, stage)] == ["heal"]
+    assert shown(tmp_path).caption == "5 epochs, 97 samples"
+
+
+def test_the_picture_has_the_quantiles_of_every_epoch(tmp_path):
+    svg = ElementTree.fromstring(shown(write_labelled_run(tmp_path)).chart)
+    drawn = {name: [one.get("d") for one in svg.iter("path") if name in one.get("class")] for name in ("band", "curve")}
+    outlines = [heights(path) for path in drawn["band"]]
+    (median,) = [heights(path) for path in drawn["curve"]]
+    assert [len(outline) for outline in outlines] == [2 * NUM_EPOCHS] * 3
+    found = np.array([(outline[2 * NUM_EPOCHS - 1 - i], outline[i]) for outline in outlines for i in range(NUM_EPOCHS)])
+    expected = np.array(
+        [
+            np.quantile(weights(number), sides)
+            for sides in ((0.0, 1.0), (0.05, 0.95), (0.25, 0.75))
+            for number in range(1, NUM_EPOCHS + 1)
+        ]
+    )
+    medians = [np.quantile(weights(number), 0.5) for number in range(1, NUM_EPOCHS + 1)]
+    slope, offset = np.polyfit(expected.ravel(), found.ravel(), 1)  # values to pixels
+    assert slope < 0
+    assert np.abs(slope * expected + offset - found).max() < 0.1
+    assert np.abs(slope * np.array(medians) + offset - median).max() < 0.1
+
+
+def test_figures_of_the_correction_stand_beside_it(tmp_path):
+    titles = [title for title, _ in shown(write_labelled_run(tmp_path)).others]
+    assert [title.split(",")[0].split(" of ")[0] for title in titles] == [
+        "effective share",
+        "agreement with the signal",
+        "alpha",
+    ]
+
+
+def test_the_samples_that_count_most_come_first_with_their_texts(tmp_path):
+    rows = shown(write_labelled_run(tmp_path)).heaviest
+    assert [row.name for row in rows] == [f"s{sample:03d}" for sample in range(96, 76, -1)]
+    assert (rows[0].text, rows[0].label, rows[0].teacher, rows[0].student) == ("text 96", "good", "bad", "good")
+    assert rows[0].weight == f"{weights(NUM_EPOCHS)[96]:.3g}"
+    sparks = [heights(ElementTree.fromstring(row.weights).find("path").get("d")) for row in rows]
+    assert all(len(spark) == NUM_EPOCHS for spark in sparks)
+    assert sparks[0] == sorted(sparks[0], reverse=True)  # it rises
+    assert min(sparks[0]) < min(sparks[-1])  # all are drawn to one scale
+
+
+def test_the_most_suspect_labels_stand_in_their_lists_order(tmp_path):
+    rows = shown(write_labelled_run(tmp_path)).suspects
+    assert [row.name for row in rows] == [f"s{sample:03d}" for sample in range(40, 60)]
+    assert (rows[0].doubt, rows[0].label, rows[0].teacher, rows[0].student) == ("0.9", "good", "bad", "bad")
+
+
+def test_texts_stay_texts_on_the_page(tmp_path):
+    html = write_report(write_labelled_run(tmp_path)).read_text()
+    assert EVIL not in html
+    assert sum(EVIL in text for text in Page(html).texts) >= 2 * 20  # text and pair of each suspect
+
+
+def test_a_long_text_is_cut(tmp_path):
+    write_labelled_run(tmp_path)
+    write_list(tmp_path, "heal", "suspects", [1], text="x" * 100_000)
+    (row,) = shown(tmp_path).suspects
+    assert len(row.text) < 600 and row.text.endswith("…")
+
+
+def test_answers_against_the_label_are_marked_where_there_are_classes(tmp_path):
+    html = write_report(write_labelled_run(tmp_path)).read_text()
+    assert html.count('<td class="other">') == sum(
+        (s % 2 == 0) + (s % 3 != 0) for s in [*range(40, 60), *range(77, 97)]
+    )
+    job = json.loads((tmp_path / "job.json").read_text())
+    job["data"]["task"] = "regression"
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    assert '<td class="other">' not in write_report(tmp_path).read_text()
+
+
+def test_without_lists_samples_have_names_and_answers_still(tmp_path):
+    found = shown(write_labelled_run(tmp_path, lists=False))
+    assert found.suspects == ()
+    row = found.heaviest[0]
+    assert (row.name, row.text, row.label, row.teacher, row.student) == ("s096", "", "", "bad", "good")
+    assert "The most suspect labels" not in write_report(tmp_path).read_text()
+
+
+def test_samples_of_text_go_by_their_numbers(tmp_path):
+    row = shown(write_labelled_run(tmp_path, lists=False, bare=True)).heaviest[0]
+    assert (row.name, row.text, row.teacher) == ("96", "", "")
+    write_report(tmp_path)
+
+
+def test_epochs_that_were_taken_back_or_lost_their_file_are_left_out(tmp_path):
+    write_labelled_run(tmp_path)
+    EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(3).step)
+    (tmp_path / epoch(2).samples).unlink()
+    found = shown(tmp_path)
+    assert found.caption.startswith("2 epochs")
+    assert found.heaviest[0].weight == f"{weights(3)[96]:.3g}"
+
+
+def test_one_epoch_can_be_drawn(tmp_path):
+    write_labelled_run(tmp_path)
+    EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(1).step)
+    svg = ElementTree.fromstring(shown(tmp_path).chart)
+    bands = [one.get("d") for one in svg.iter("path") if "band" in one.get("class")]
+    assert all(len({x for x in re.findall(r"[ML]([\d.]+) ", path)}) == 2 for path in bands)  # none has no width
+
+
+def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch):
+    read, alive, columns = module.sample_column, [], []
+
+    def counted(path, name):
+        assert [one for one in alive if one() is not None] == []
+        column = read(path, name)
+        alive.append(weakref.ref(column))
+        columns.append(name)
+        return column
+
+    monkeypatch.setattr(module, "sample_column", counted)
+    monkeypatch.setattr("espalier.tracking.payload.sample_column", counted)
+    shown(write_labelled_run(tmp_path))
+    assert columns == ["weight"] * (NUM_EPOCHS + 1) + ["teacher", "student"]
+
+
+@pytest.mark.parametrize("name", ["suspects", "heaviest"])
+def test_a_list_that_is_missing_leaves_the_other(tmp_path, name):
+    write_labelled_run(tmp_path)
+    (tmp_path / list_path("heal", name)).unlink()
+    found = shown(tmp_path)
+    assert (len(found.heaviest), len(found.suspects)) == (20, 0 if name == "suspects" else 20)
+    write_report(tmp_path)

@@ -1,0 +1,304 @@
+"""What a `correct` stage knows of its samples, epoch by epoch, and that it can go on from what it saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from espalier.config.stages import CorrectStage
+from espalier.data.batches import make_batch
+from espalier.data.examples import Examples
+from espalier.data.labelled_sequences import LabelledSequences
+from espalier.data.tokenizer import Encoded
+from espalier.evaluation.answers import as_logits, probabilities
+from espalier.training.correction import Correction, Revision
+from espalier.weighting.update import effective_share
+
+COUNT, CLASSES = 13, 3
+TARGETS = np.arange(COUNT) % CLASSES
+NUMBERS = np.linspace(-1.0, 2.0, COUNT)
+
+
+def stage(**settings: Any) -> CorrectStage:
+    needed = {
+        "name": "heal",
+        "kind": "correct",
+        "student": "parent",
+        "teacher": "twins",
+        "budget": {"epochs": 5},
+        "batch": {"sequences": 1},
+        "optimizer": {"lr": 0.1},
+    }
+    return CorrectStage.model_validate(needed | settings)
+
+
+def samples(targets: np.ndarray = TARGETS) -> LabelledSequences:
+    names = tuple(map(str, range(COUNT)))
+    examples = Examples(names, names, None, targets, np.ones(COUNT))
+    return LabelledSequences(examples, [Encoded([1, 2], None)] * COUNT, "first")
+
+
+def answers(seed: int, *, width: int = CLASSES) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return draw.dirichlet(np.ones(width), COUNT) if width > 1 else NUMBERS[:, None] + draw.normal(size=(COUNT, 1))
+
+
+def correction(
+    config: CorrectStage,
+    *,
+    targets: np.ndarray = TARGETS,
+    teacher: np.ndarray | None = None,
+    excluded: list[int] | None = None,
+    num_epochs: float = 5.0,
+) -> Correction:
+    return Correction(
+        config,
+        samples(targets),
+        num_epochs=num_epochs,
+        weights=np.ones(COUNT),
+        teacher=teacher,
+        excluded=np.isin(np.arange(COUNT), excluded or []),
+    )
+
+
+def revise(correction: Correction, seed: int, *, width: int = CLASSES) -> Revision:
+    return correction.revise(as_logits(answers(seed, width=width)))
+
+
+def heard(correction: Correction) -> np.ndarray:
+    return probabilities(correction.source.logits)
+
+
+def state(correction: Correction) -> list[Any]:
+    """Everything the next steps see."""
+    sequences = correction.sequences
+    return [sequences.label_weights, sequences.signal_weights, correction.source.logits.numpy(), correction.doubt]
+
+
+ALONE = {"teacher": None, "signal": {"own_past": [0.5, 1.0], "momentum": 0.25}}
+PAST = {"signal": {"own_past": [0.25, 0.75], "momentum": 0.5}, "distrust": {"epochs": 1, "rule": "persistent"}}
+ROUND_TRIPS: dict[str, tuple[dict[str, Any], bool, int]] = {
+    "teacher": ({}, True, CLASSES),
+    "teacher and past": (PAST, True, CLASSES),
+    "past alone": (ALONE, False, CLASSES),
+    "labels alone": (
+        {"teacher": None, "signal": {"weight": 0.0}, "weights": {"disagreement": "label"}},
+        False,
+        CLASSES,
+    ),
+    "regression": ({**PAST, "weights": {"measure": "probability"}}, True, 1),
+}
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+@pytest.mark.parametrize("case", ROUND_TRIPS)
+def test_what_was_saved_goes_on_with_the_same_bits(case: str, epochs: int) -> None:
+    settings, has_teacher, width = ROUND_TRIPS[case]
+    targets = TARGETS if width > 1 else NUMBERS
+    config, teacher = stage(**settings), answers(99, width=width) if has_teacher else None
+    whole = correction(config, targets=targets, teacher=teacher, excluded=[4])
+    for epoch in range(epochs):
+        revise(whole, epoch, width=width)
+    kept = {name: table.clone() for name, table in whole.tables().items()}
+    resumed = correction(config, targets=targets, excluded=[4])
+    resumed.restore({name: table.clone() for name, table in kept.items()})
+    for mine, theirs in zip(state(resumed), state(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for epoch in range(epochs, epochs + 2):
+        here, there = (revise(one, epoch, width=width) for one in (whole, resumed))
+        assert here.figures == there.figures
+        for name, column in vars(here.table).items():
+            np.testing.assert_array_equal(column, vars(there.table)[name], err_msg=name)
+        for mine, theirs in zip(state(resumed), state(whole), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert resumed.tables().keys() == whole.tables().keys()
+    for name, table in kept.items():
+        assert table.dtype in (torch.float64, torch.float32), name
+
+
+def test_saved_tables_are_those_of_their_moment() -> None:
+    found = correction(stage(), teacher=answers(99))
+    revise(found, 1)
+    tables = found.tables()
+    kept = {name: table.clone() for name, table in tables.items()}
+    revise(found, 2)
+    assert all(torch.equal(tables[name], kept[name]) for name in tables)
+    assert not torch.equal(found.tables()["weights"], kept["weights"])
+
+
+def test_the_teacher_gives_way_to_the_student_s_own_past() -> None:
+    teacher = answers(99)
+    found = correction(stage(signal={"own_past": [0.2, 0.8]}), teacher=teacher)
+    np.testing.assert_allclose(heard(found), teacher, rtol=1e-6)  # nothing is past yet
+    for epoch, share in enumerate([0.35, 0.5, 0.65, 0.8, 0.8], start=1):
+        revise(found, epoch)
+        np.testing.assert_allclose(heard(found), (1 - share) * teacher + share * answers(epoch), rtol=1e-5)
+
+
+def test_a_stage_of_one_epoch_and_one_of_half() -> None:
+    for num_epochs in (1.0, 0.5):
+        found = correction(stage(signal={"own_past": [0.0, 1.0]}), teacher=answers(99), num_epochs=num_epochs)
+        revise(found, 1)
+        np.testing.assert_allclose(heard(found), answers(1), rtol=1e-5)
+
+
+def test_the_teacher_alone_is_heard_without_a_past() -> None:
+    found, teacher = correction(stage(), teacher=answers(99)), answers(99)
+    for epoch in range(3):
+        np.testing.assert_allclose(heard(found), teacher, rtol=1e-6)
+        revise(found, epoch)
+
+
+def test_the_past_keeps_its_momentum() -> None:
+    found = correction(stage(teacher=None, signal={"own_past": [1.0, 1.0], "momentum": 0.75}))
+    revise(found, 1)
+    np.testing.assert_allclose(heard(found), answers(1), rtol=1e-5)
+    revise(found, 2)
+    past = 0.75 * answers(1) + 0.25 * answers(2)
+    np.testing.assert_allclose(heard(found), past, rtol=1e-5)
+    revise(found, 3)
+    np.testing.assert_allclose(heard(found), 0.75 * past + 0.25 * answers(3), rtol=1e-5)
+
+
+def test_without_a_teacher_the_first_epoch_hears_labels_only() -> None:
+    found = correction(stage(teacher=None, signal={"own_past": [0.5, 0.5]}, distrust={"rule": "none"}))
+    assert found.sequences.signal_weights.tolist() == [0.0] * COUNT
+    assert found.sequences.label_weights.tolist() == [1.0] * COUNT
+    assert found.source.logits.shape == (COUNT, CLASSES) and torch.isfinite(found.source.logits).all()
+    first = revise(found, 1)
+    assert (first.figures["alpha"], first.figures["error"]) == (0.0, 0.0)
+    assert first.table.weight.tolist() == [1.0] * COUNT, "nobody is there to disagree with"
+    assert found.sequences.signal_weights.tolist() == [1.0] * COUNT
+    second = revise(found, 2)
+    apart = answers(1).argmax(1) != answers(2).argmax(1)
+    assert second.figures["error"] == pytest.approx(apart.mean()) and second.figures["alpha"] > 0
+    assert (second.table.weight[apart] > 1).all() and (second.table.weight[~apart] < 1).all()
+
+
+def test_disagreement_with_labels_needs_nobody() -> None:
+    found = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}))
+    wrong = answers(1).argmax(1) != TARGETS
+    revision = revise(found, 1)
+    assert revision.figures["error"] == pytest.approx(wrong.mean()) and 0 < wrong.sum() < COUNT
+    assert found.sequences.signal_weights.tolist() == [0.0] * COUNT
+
+
+@pytest.mark.parametrize("counts_in", ["label", "signal", "both"])
+def test_weights_count_where_they_are_to_count(counts_in: str) -> None:
+    found = correction(stage(weights={"counts_in": counts_in}, distrust={"rule": "none"}), teacher=answers(99))
+    revise(found, 1)
+    weights = found.tables()["weights"].numpy()
+    assert weights.std() > 0.01
+    label, signal = found.sequences.label_weights, found.sequences.signal_weights
+    assert label.tolist() == (np.ones(COUNT) if counts_in == "signal" else weights).tolist()
+    assert signal.tolist() == (np.ones(COUNT) if counts_in == "label" else weights).tolist()
+
+
+@pytest.mark.parametrize("counts_in", ["signal", "both"])
+def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> None:
+    found = correction(
+        stage(weights={"counts_in": counts_in}, distrust={"believed": 0.8}), teacher=answers(99), excluded=[2, 5]
+    )
+    revision = revise(found, 1)
+    weights = found.tables()["weights"].numpy()
+    ours, theirs = answers(1), answers(99)
+    believed = 0.5 * (ours + theirs)[np.arange(COUNT), TARGETS]
+    trust = np.minimum(1.0, believed / 0.8) * ~np.isin(np.arange(COUNT), [2, 5])
+    counted = np.ones(COUNT) if counts_in == "signal" else weights
+    np.testing.assert_allclose(found.sequences.label_weights, trust * counted, rtol=1e-5)
+    assert found.sequences.signal_weights.tolist() == weights.tolist(), "the teacher is heard on them all the same"
+    np.testing.assert_allclose(found.doubt, 1 - believed, rtol=1e-4)
+    np.testing.assert_allclose(revision.table.belief, believed, rtol=1e-4)
+    assert revision.figures["trust"] == pytest.approx(np.minimum(1.0, believed / 0.8).mean(), rel=1e-4)
+    assert revision.figures["effective_share"] == pytest.approx(effective_share(trust * counted), rel=1e-4)
+
+
+def test_all_excluded_is_a_figure_too() -> None:
+    found = correction(stage(), teacher=answers(99), excluded=list(range(COUNT)))
+    assert revise(found, 1).figures["effective_share"] == 0.0
+
+
+def test_new_weights_reach_batches_and_come_beside_the_samples_own() -> None:
+    found = correction(stage(distrust={"rule": "none"}), teacher=answers(99))
+    revise(found, 1)
+    batch = make_batch(found.sequences, np.array([7, 2]))
+    weights = found.tables()["weights"][[7, 2]].float()
+    assert torch.equal(batch.sample_weights, weights) and torch.equal(batch.signal_weights, weights)
+    with found.source.signal(batch) as signal:
+        there = signal.hidden[batch.token_mask] @ signal.head_weight.t()
+        np.testing.assert_allclose(probabilities(there), answers(99)[[7, 2]], rtol=1e-5)
+
+
+def wrong_answers() -> np.ndarray:
+    """Every label is contradicted."""
+    return np.eye(CLASSES)[(TARGETS + 1) % CLASSES] * 0.8 + 0.2 / CLASSES
+
+
+def test_labels_that_all_contradict_for_long_are_raised_no_more() -> None:
+    """Sample 0 is contradicted by teacher and student, sample 1 by the student alone; both disagree with the label."""
+    right = np.eye(CLASSES)[TARGETS] * 0.8 + 0.2 / CLASSES
+    teacher, student = right.copy(), right.copy()
+    teacher[0], student[:2] = wrong_answers()[0], wrong_answers()[:2]
+    config = stage(weights={"disagreement": "label"}, distrust={"rule": "persistent", "epochs": 2})
+    found = correction(config, teacher=teacher)
+    history = np.stack([found.revise(as_logits(student)).table.weight for _ in range(4)])
+    assert history[0, 0] == history[0, 1] > 1.0
+    assert (np.diff(history[:, 0]) <= 1e-6).all() and history[-1, 0] < history[-1, 1]
+    assert [found.revise(as_logits(student)).figures["held"] for _ in range(2)] == [1.0, 1.0]
+
+
+def test_a_regression_goes_on_raising() -> None:
+    """Hardly ever are two numbers the same: that alone must not count as a contradiction of every label."""
+    config = stage(weights={"measure": "probability"}, distrust={"rule": "persistent", "epochs": 2})
+    found = correction(config, targets=NUMBERS, teacher=answers(99, width=1))
+    for epoch in range(6):
+        revision = revise(found, epoch, width=1)
+        assert revision.figures["held"] < COUNT / 2 and revision.figures["agreement"] > 0.5
+        assert revision.figures["alpha"] > 0
+
+
+def test_the_table_says_what_was_answered() -> None:
+    found = correction(stage(), teacher=answers(99))
+    table = revise(found, 1).table
+    ours, theirs = answers(1), answers(99)
+    assert table.student.tolist() == ours.argmax(1).tolist() and table.student.dtype == np.int16
+    assert table.teacher.tolist() == theirs.argmax(1).tolist()
+    assert table.agrees.tolist() == (ours.argmax(1) == theirs.argmax(1)).tolist()
+    np.testing.assert_allclose(table.loss, -np.log(ours[np.arange(COUNT), TARGETS]), rtol=1e-4)
+    assert table.weight.tolist() == found.sequences.label_weights.astype(np.float32).tolist()
+
+
+def test_the_table_of_a_regression() -> None:
+    config = stage(weights={"tolerance": 0.3})
+    found = correction(config, targets=NUMBERS, teacher=answers(99, width=1))
+    table = revise(found, 1, width=1).table
+    ours, theirs = answers(1, width=1)[:, 0], answers(99, width=1)[:, 0]
+    np.testing.assert_allclose(table.student, ours, rtol=1e-6)
+    np.testing.assert_allclose(table.loss, (ours - NUMBERS) ** 2, rtol=1e-4)
+    assert table.agrees.tolist() == (np.abs(ours - theirs) <= 0.3).tolist()
+    assert table.student.dtype == table.teacher.dtype == np.float32
+
+
+def test_agreement_is_with_what_is_heard() -> None:
+    found = correction(stage(teacher=None, signal={"own_past": [1.0, 1.0]}))
+    with_labels = revise(found, 1).figures["agreement"]
+    assert with_labels == pytest.approx((answers(1).argmax(1) == TARGETS).mean())
+    with_past = revise(found, 2).figures["agreement"]
+    assert with_past == pytest.approx((answers(2).argmax(1) == answers(1).argmax(1)).mean())
+
+
+def test_the_samples_first_weights_hold_from_the_start() -> None:
+    first = np.linspace(0.5, 1.5, COUNT)
+    found = Correction(
+        stage(distrust={"rule": "none"}),
+        samples(),
+        num_epochs=2.0,
+        weights=first,
+        teacher=answers(99),
+        excluded=np.zeros(COUNT, dtype=bool),
+    )
+    assert found.sequences.label_weights.tolist() == first.tolist()
+    assert found.tables()["weights"].tolist() == first.tolist()

@@ -1,0 +1,32 @@
+"""Where epochs end among steps."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espalier.training.epochs import Epochs
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 40))
+def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int, sequences: int, steps: int) -> None:
+    epochs = Epochs(num_samples, sequences)
+    stream = [position // num_samples for position in range(steps * sequences)]  # each sample's epoch, from 0
+    for step in range(1, steps + 1):
+        taken = stream[: step * sequences]
+        over = sum(taken.count(epoch) == num_samples for epoch in set(taken))
+        assert epochs.ended(step) == over
+    ends = [step for step in range(1, steps + 1) if epochs.ends_at(step)]
+    last_of_each = {(epoch + 1) * num_samples - 1 for epoch in set(stream) if stream.count(epoch) == num_samples}
+    assert ends == sorted({place // sequences + 1 for place in last_of_each})
+
+
+def test_a_step_across_the_end_is_the_end() -> None:
+    epochs = Epochs(num_samples=10, sequences=4)
+    assert [epochs.ends_at(step) for step in range(1, 7)] == [False, False, True, False, True, False]
+    assert epochs.ended(0) == 0
+
+
+def test_a_step_of_several_epochs_ends_them_at_once() -> None:
+    epochs = Epochs(num_samples=3, sequences=7)
+    assert [epochs.ended(step) for step in (1, 2, 3)] == [2, 4, 7] and epochs.ends_at(1)

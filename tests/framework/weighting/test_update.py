@@ -1,0 +1,238 @@
+"""Weights of the next epoch: steps by hand, and what holds for any input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from espalier.config.correction import WeightsConfig
+from espalier.weighting.update import Update, bounded_weights, effective_share, revise, softened_weights
+
+Array = NDArray[np.float64]
+FREE: dict[str, Any] = {"ceiling": 1e6, "min_effective_share": 0.0}
+WEIGHTS = st.floats(1e-300, 1e300)
+
+
+def step(
+    weights: list[float], apart: list[float], *, num_classes: int = 2, held: list[int] | None = None, **config: Any
+) -> Update:
+    stopped = np.isin(np.arange(len(weights)), held or [])
+    settings = WeightsConfig(**FREE | config)
+    return revise(np.array(weights), np.array(apart), num_classes=num_classes, held=stopped, config=settings)
+
+
+def test_samme_of_two_classes_by_hand() -> None:
+    found = step([1, 1, 1, 1], [1, 0, 0, 0], rate=1.0)
+    assert found.error == 0.25 and found.alpha == pytest.approx(math.log(3))
+    np.testing.assert_allclose(found.weights, [2, 2 / 3, 2 / 3, 2 / 3])  # 3, 1, 1, 1 with a mean of 1
+    assert found.effective_share == pytest.approx(16 / (4 * (4 + 3 * 4 / 9)))
+
+
+def test_samme_of_five_classes_by_hand() -> None:
+    found = step([1, 1, 1, 1], [1, 1, 0, 0], num_classes=5, rate=1.0)
+    assert found.alpha == pytest.approx(math.log(4))  # log-odds 0, and log(5 - 1)
+    np.testing.assert_allclose(found.weights, [1.6, 1.6, 0.4, 0.4])
+
+
+def test_the_error_is_weighed() -> None:
+    found = step([2.5, 0.5, 0.5, 0.5], [0, 1, 1, 0], rate=1.0)
+    assert found.error == 0.25 and found.alpha == pytest.approx(math.log(3))
+    np.testing.assert_allclose(found.weights, np.array([2.5, 1.5, 1.5, 0.5]) / 1.5)
+
+
+def test_the_rate_is_a_part_of_the_step() -> None:
+    found = step([1, 1, 1, 1], [1, 0, 0, 0], rate=0.5)
+    assert found.alpha == pytest.approx(0.5 * math.log(3))
+    np.testing.assert_allclose(found.weights[0] / found.weights[1], math.sqrt(3))
+
+
+def test_half_a_step_is_adaboost_s_own() -> None:
+    found = step([1, 1, 1, 1], [1, 0, 0, 0], num_classes=5, alpha="adaboost_half", rate=1.0)
+    assert found.alpha == pytest.approx(0.5 * math.log(3)), "the number of classes has no part in it"
+
+
+def test_a_fixed_step_asks_for_no_error() -> None:
+    for apart in ([1, 0, 0, 0], [1, 1, 1, 0], [0.5, 0, 0, 0]):
+        found = step([1, 1, 1, 1], apart, alpha="fixed", rate=0.7)
+        assert found.alpha == 0.7
+        np.testing.assert_allclose(found.weights / found.weights[3], np.exp(0.7 * np.array(apart)))
+
+
+def test_half_a_disagreement_is_half_a_step() -> None:
+    found = step([1, 1, 1], [0.5, 1, 0], rate=1.0, num_classes=3)
+    np.testing.assert_allclose(found.weights[0] / found.weights[2], math.exp(0.5 * found.alpha))
+    np.testing.assert_allclose(found.weights[1] / found.weights[2], math.exp(found.alpha))
+
+
+@pytest.mark.parametrize("alpha", ["samme", "adaboost_half", "fixed"])
+@pytest.mark.parametrize("apart", [[0, 0, 0], [1, 1, 1]])
+def test_what_is_alike_for_all_changes_nothing(alpha: Any, apart: list[float]) -> None:
+    found = step([1.5, 1.0, 0.5], apart, alpha=alpha)
+    np.testing.assert_allclose(found.weights, [1.5, 1.0, 0.5])
+    assert found.error == apart[0]
+
+
+def test_a_rate_of_zero_never_changes_a_weight() -> None:
+    for alpha in ("samme", "adaboost_half", "fixed"):
+        np.testing.assert_allclose(step([1.5, 0.5], [1, 0], alpha=alpha, rate=0.0).weights, [1.5, 0.5])
+
+
+def test_no_error_is_a_bounded_step() -> None:
+    assert step([1, 1], [0, 0], rate=1.0).alpha == pytest.approx(math.log(999))
+    assert step([1, 1], [0, 0], rate=1.0, num_classes=5).alpha == pytest.approx(math.log(999 * 4))
+
+
+@pytest.mark.parametrize("alpha", ["samme", "adaboost_half"])
+@given(error=st.floats(0.0, 1.0), num_classes=st.integers(2, 1000), rate=st.floats(0.0, 10.0))
+def test_alpha_is_never_negative_and_never_without_bound(
+    alpha: Any, error: float, num_classes: int, rate: float
+) -> None:
+    found = step([1.0], [error], alpha=alpha, num_classes=num_classes, rate=rate)
+    assert 0.0 <= found.alpha <= rate * (math.log(999) + math.log(num_classes - 1)) + 1e-9
+
+
+def test_worse_than_chance_is_hardly_a_step() -> None:
+    for num_classes, apart in ((2, [1, 1, 1, 0]), (5, [1] * 9 + [0])):
+        found = step([1.0] * len(apart), apart, num_classes=num_classes, rate=1.0)
+        assert found.error > 1 - 1 / num_classes and 0.0 <= found.alpha < 0.01
+    assert step([1.0] * 5, [1, 1, 1, 0, 0], num_classes=5, alpha="adaboost_half", rate=1.0).alpha == 0.0
+
+
+@given(st.lists(WEIGHTS, min_size=1, max_size=30), st.floats(0.0, 1.0), st.floats(1.0, 50.0))
+def test_bounded_weights_are_one_factor_between_floor_and_ceiling(
+    weights: list[float], floor: float, ceiling: float
+) -> None:
+    given_, found = np.array(weights), bounded_weights(np.array(weights), floor=floor, ceiling=ceiling)
+    assert found.mean() == pytest.approx(1.0, rel=1e-9)
+    assert found.min() >= floor and found.max() <= ceiling
+    factors = np.log(np.maximum(found, 1e-320)) - np.log(given_)  # the factor, where no bound is reached
+    inside = (found > floor) & (found < ceiling) & (found > 1e-290)
+    least = np.where(found >= ceiling, factors, -np.inf).max(initial=-np.inf)
+    most = np.where(found <= floor, factors, np.inf).min(initial=np.inf)
+    if floor < ceiling:
+        assert least <= most + 1e-9
+        for factor in factors[inside]:
+            assert max(least, factors[inside].max()) - 1e-9 <= factor <= most + 1e-9
+
+
+def test_bounds_by_hand() -> None:
+    np.testing.assert_allclose(bounded_weights(np.array([8.0, 1, 1]), floor=0.0, ceiling=2.0), [2, 0.5, 0.5])
+    np.testing.assert_allclose(bounded_weights(np.array([2.0, 2, 2, 0.002]), floor=0.4, ceiling=9.0), [1.2] * 3 + [0.4])
+    np.testing.assert_allclose(
+        bounded_weights(np.array([100.0, 1, 1, 1e-9]), floor=0.5, ceiling=2.0), [2, 0.75, 0.75, 0.5]
+    )
+    np.testing.assert_allclose(bounded_weights(np.array([5.0, 0.1]), floor=0.0, ceiling=1.0), [1, 1])
+
+
+@pytest.mark.parametrize("tiny", [1e-60, 1e-200, 1e-308, 0.0])
+def test_weights_far_apart_have_a_mean_of_one(tiny: float) -> None:
+    found = bounded_weights(np.array([tiny, 1.0, 1.0, 2.0]), floor=0.0, ceiling=10.0)
+    np.testing.assert_allclose(found, [4 * tiny / 4, 1.0, 1.0, 2.0])
+
+
+def test_weights_of_zero_share_what_others_may_not_take() -> None:
+    np.testing.assert_allclose(bounded_weights(np.array([3.0, 0, 0, 0]), floor=0.0, ceiling=2.5), [2.5, 0.5, 0.5, 0.5])
+
+
+def test_many_steps_of_the_largest_size_stay_numbers() -> None:
+    weights = np.ones(6)
+    for _ in range(200):
+        config = WeightsConfig(alpha="fixed", rate=10.0, min_effective_share=0.0)
+        update = revise(
+            weights, np.array([1.0, 1, 0.5, 0, 0, 0]), num_classes=2, held=np.zeros(6, dtype=bool), config=config
+        )
+        weights = update.weights
+    np.testing.assert_allclose(weights, [3, 3, 0, 0, 0, 0], atol=1e-12)
+
+
+def nobody(count: int) -> NDArray[np.bool_]:
+    return np.zeros(count, dtype=bool)
+
+
+@given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=30), st.floats(0.05, 1.0))
+def test_softening_reaches_the_effective_share_exactly(weights: list[float], share: float) -> None:
+    given_ = np.array(weights) + 1e-3
+    given_ /= given_.mean()
+    found = softened_weights(given_, min_effective_share=share, held=nobody(len(given_)))
+    if effective_share(given_) >= share:
+        np.testing.assert_allclose(found, given_)
+    else:
+        assert effective_share(found) == pytest.approx(share, rel=1e-9)
+    assert found.mean() == pytest.approx(1.0)
+    assert (np.diff(found[np.argsort(given_)]) >= -1e-9).all(), "softening keeps the order"
+    assert found.min() >= given_.min() - 1e-9 and found.max() <= given_.max() + 1e-9
+
+
+def test_softening_by_hand() -> None:
+    weights = np.array([3.4, 0.4, 0.4, 0.4, 0.4])  # mean 1, variance 1.44
+    found = softened_weights(weights, min_effective_share=1 / 1.36, held=nobody(5))  # variance 0.36: half the way
+    np.testing.assert_allclose(found, [2.2, 0.7, 0.7, 0.7, 0.7])
+    assert softened_weights(weights, min_effective_share=0.0, held=nobody(5)) is weights
+    np.testing.assert_allclose(softened_weights(weights, min_effective_share=1.0, held=nobody(5)), np.ones(5))
+
+
+def test_softening_raises_none_that_is_held() -> None:
+    weights, held = np.array([3.4, 0.4, 0.4, 0.4, 0.4]), np.array([0, 1, 0, 0, 0], dtype=bool)
+    found = softened_weights(weights, min_effective_share=0.6, held=held)
+    assert found[1] == 0.4 and found.mean() == pytest.approx(1.0)
+    assert effective_share(found) == pytest.approx(0.6)
+    assert len(set(found[2:].round(12))) == 1 and 0.4 < found[2] < 1.0
+    lowered = softened_weights(weights, min_effective_share=0.6, held=np.array([1, 0, 0, 0, 0], dtype=bool))
+    np.testing.assert_allclose(lowered, softened_weights(weights, min_effective_share=0.6, held=nobody(5)))
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig]:
+    """What `revise` may be given: weights that hold the bounds, disagreement, held samples, settings."""
+    count, numbers = draw(st.integers(2, 25)), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    floor, ceiling = draw(st.floats(0.0, 1.0)), draw(st.floats(1.0, 20.0))
+    spread = draw(st.floats(0.0, 5.0))
+    weights = bounded_weights(np.exp(spread * numbers.normal(size=count)), floor=floor, ceiling=ceiling)
+    apart = numbers.random(count).round(draw(st.sampled_from([0, 9])))
+    held = numbers.random(count) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+    config = WeightsConfig(
+        alpha=draw(st.sampled_from(["samme", "adaboost_half", "fixed"])),
+        rate=draw(st.floats(0.0, 5.0)),
+        floor=floor,
+        ceiling=ceiling,
+        min_effective_share=draw(st.floats(0.0, 1.0)),
+    )
+    return weights, apart, held, draw(st.integers(2, 7)), config
+
+
+@given(revisions())
+def test_what_holds_after_every_revision(
+    drawn: tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig],
+) -> None:
+    weights, apart, held, num_classes, config = drawn
+    found = revise(weights, apart, num_classes=num_classes, held=held, config=config)
+    assert found.weights.mean() == pytest.approx(1.0, rel=1e-9)
+    assert found.weights.min() >= config.floor - 1e-9 and found.weights.max() <= config.ceiling + 1e-9
+    assert found.alpha >= 0.0 and found.effective_share == pytest.approx(effective_share(found.weights))
+    assert (found.weights[held] <= weights[held] * (1 + 1e-9)).all(), "nothing raises a held sample"
+    if not held.any():
+        assert found.effective_share >= config.min_effective_share * (1 - 1e-9)
+
+
+@given(revisions(), st.randoms(use_true_random=False))
+def test_weights_go_with_their_samples(
+    drawn: tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig], random: Any
+) -> None:
+    weights, apart, held, num_classes, config = drawn
+    order = np.array(random.sample(range(len(weights)), len(weights)))
+    here = revise(weights, apart, num_classes=num_classes, held=held, config=config)
+    there = revise(weights[order], apart[order], num_classes=num_classes, held=held[order], config=config)
+    np.testing.assert_allclose(there.weights, here.weights[order], rtol=1e-7, atol=1e-9)
+    assert there.alpha == pytest.approx(here.alpha, rel=1e-9, abs=1e-9)
+
+
+def test_revising_writes_over_nothing() -> None:
+    weights, apart = np.array([1.5, 0.5, 1.0]), np.array([1.0, 0.0, 0.0])
+    revise(weights, apart, num_classes=2, held=nobody(3), config=WeightsConfig(rate=5.0))
+    assert weights.tolist() == [1.5, 0.5, 1.0] and apart.tolist() == [1.0, 0.0, 0.0]
