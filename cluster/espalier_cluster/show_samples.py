@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from rich import box
@@ -12,17 +11,16 @@ from rich.text import Text
 
 from espalier.tracking.epochs import list_path
 from espalier.tracking.figures import plain_text
+from espalier.tracking.notable import read_list
 
 _SHOWN = 10
 
 
 def show_suspects(console: Console, run_folder: Path, stage: str) -> None:
     """The first of the list that a `correct` stage leaves; nothing where it has left none."""
-    path = run_folder / list_path(stage, "suspects")
-    if not path.exists():
+    rows, path = read_list(run_folder, stage, "suspects", _SHOWN), run_folder / list_path(stage, "suspects")
+    if not rows:
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for _, row in zip(range(_SHOWN), csv.DictReader(file), strict=False)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"labels that {stage} doubts most", title_justify="left")
     for header in ("sample", "doubt", "label", "teacher", "student", "text"):
         table.add_column(header, no_wrap=header != "text", overflow="fold")

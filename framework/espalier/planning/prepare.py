@@ -8,7 +8,7 @@ from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
-from espalier.data.examples import read_labelled
+from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import fingerprint
 from espalier.planning.checks import plan_faults
 from espalier.planning.labelled_checks import labelled_faults
@@ -39,6 +39,7 @@ def prepare(job: Job) -> PreparedJob:
     stages = stages_of(job)
     build_plan(stages, context={})  # names and cycles first: looking at models may take a download
     labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
+    job = job if labelled is None else _with_classes(job, labelled)
     sources = find_sources(stages, outputs=None if labelled is None else labelled.names)
     context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
     plan = build_plan(stages, context=context, identities={name: s.identity for name, s in sources.items()})
@@ -48,6 +49,11 @@ def prepare(job: Job) -> PreparedJob:
     if faults:
         raise RefusedInput(faults)
     return PreparedJob(job, plan, previews, sources)
+
+
+def _with_classes(job: Job, labelled: Labelled) -> Job:
+    """The job as it is written down: classes that it left to the data have their names."""
+    return job.model_copy(update={"data": job.data.model_copy(update={"labels": labelled.classes})})
 
 
 def value_bytes(job: Job) -> int:

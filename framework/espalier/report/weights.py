@@ -14,7 +14,7 @@ from espalier.report.run import RunRecord
 from espalier.report.validation import EPOCHS_AXIS, SMALL
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.figures import count_text, number_text
-from espalier.tracking.payload import (
+from espalier.tracking.notable import (
     Row,
     heaviest,
     listed_samples,

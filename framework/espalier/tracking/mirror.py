@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espalier.config.job import Job
-from espalier.tracking import payload
+from espalier.tracking import notable, payload
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
 from espalier.tracking.figures import plain_text
@@ -152,7 +152,7 @@ class Mirror:
         """The weights' histogram and the samples that count most."""
         import wandb
 
-        weights = payload.sample_column(self._run_folder / record.samples, "weight")
+        weights = notable.sample_column(self._run_folder / record.samples, "weight")
         table = payload.heaviest_table(self._run_folder, record, weights, self._class_names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
         return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}

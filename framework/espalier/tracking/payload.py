@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from espalier.stages.result import StageResult
-from espalier.tracking.epochs import EpochRecord, list_path, names_path
+from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.notable import heaviest, listed_samples, sample_answers, sample_names
 from espalier.tracking.record import StepRecord
 
 AXIS = "trainer/step"
@@ -22,11 +20,7 @@ AXIS = "trainer/step"
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 """Columns and rows."""
 
-Row = dict[str, str]
-"""A sample in a list: name, sample, doubt, label, teacher, student, loss, weights, text, pair."""
-
 _TEXT_COLUMNS = ("parameters", "perplexity", "nll", "tokens", "flops_per_token", "tokens_per_second", "peak_bytes")
-_LONGEST_FIELD = 2**31 - 1  # of a csv file; Python's own bound of 128 KiB is less than some texts have
 _GIB = 2**30
 
 
@@ -134,60 +128,3 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
 def class_names(data: Mapping[str, Any]) -> tuple[str, ...]:
     """What the job's data calls its classes, in order; empty where it leaves that to the tables."""
     return tuple(data.get("names") or data.get("labels") or ())
-
-
-def sample_column(path: Path, name: str) -> NDArray[Any] | None:
-    """[N] one column of an epoch's file, and nothing else of it; None where it has no such column."""
-    if name not in pyarrow.parquet.read_schema(path).names:
-        return None
-    return pyarrow.parquet.read_table(path, columns=[name])[name].to_numpy()
-
-
-def heaviest(weights: NDArray[np.float32], most: int) -> NDArray[np.int64]:
-    """The samples that weigh most, at most so many, heaviest first; of equals the one that comes first."""
-    return np.argsort(-weights, kind="stable")[:most]
-
-
-def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> list[str]:
-    """What the user calls `samples`; their numbers where nobody named them."""
-    path = run_folder / names_path(stage)
-    names = pyarrow.parquet.read_table(path)["name"].take(samples).to_pylist() if path.exists() else samples
-    return [str(name) for name in names]
-
-
-def sample_answers(
-    path: Path, side: Literal["teacher", "student"], samples: NDArray[np.int64], class_names: Sequence[str]
-) -> list[str | None]:
-    """What teacher or student answers on `samples`, in words; None without an answer.
-
-    Args:
-        path: file of an epoch.
-        class_names: empty where they are not known; classes then go by their numbers.
-    """
-    answers = sample_column(path, side)
-    if answers is None:
-        return [None] * len(samples)
-    chosen = answers[samples].tolist()
-    is_known = [isinstance(one, int) and one < len(class_names) for one in chosen]
-    return [class_names[one] if known else f"{one:g}" for one, known in zip(chosen, is_known, strict=True)]
-
-
-def listed_samples(run_folder: Path, stage: str) -> dict[int, Row]:
-    """What the lists say of a sample, by its number: its text, its label, and how it stood at the newest epoch."""
-    rows = [*read_list(run_folder, stage, "suspects"), *read_list(run_folder, stage, "heaviest")]
-    return {int(row["sample"]): row for row in rows}
-
-
-def read_list(
-    run_folder: Path, stage: str, name: Literal["suspects", "heaviest"], most: int | None = None
-) -> list[Row]:
-    """The first rows of a list of samples as the end of the newest epoch left it; none where there is no list."""
-    path = run_folder / list_path(stage, name)
-    if not path.exists():
-        return []
-    usual = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(islice(csv.DictReader(file), most))
-    finally:
-        csv.field_size_limit(usual)

@@ -15,7 +15,6 @@ from espalier.tracking.samples import SampleTable, read_samples, write_names, wr
 from espalier.training.context import StageContext
 from espalier.training.correction import Correction
 
-COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
 SUSPECTS = 1000
 HEAVIEST = 50
 """Rows of the lists, at most: of labels believed least, and of samples that count most."""

@@ -1,0 +1,80 @@
+"""Reading what a run says of its samples: columns of an epoch's file, names, lists with texts."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from espalier.tracking.epochs import list_path, names_path
+
+COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
+"""Of the lists of samples."""
+
+Row = dict[str, str]
+"""A sample in a list, by column."""
+
+_LONGEST_FIELD = 2**31 - 1  # of a csv file; Python's own bound of 128 KiB is less than some texts have
+
+
+def sample_column(path: Path, name: str) -> NDArray[Any] | None:
+    """[N] one column of an epoch's file, and nothing else of it; None where it has no such column."""
+    if name not in pyarrow.parquet.read_schema(path).names:
+        return None
+    return pyarrow.parquet.read_table(path, columns=[name])[name].to_numpy()
+
+
+def heaviest(weights: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+    """The samples that weigh most, at most so many, heaviest first; of equals the one that comes first."""
+    return np.argsort(-weights, kind="stable")[:most]
+
+
+def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> list[str]:
+    """What the user calls `samples`; their numbers where nobody named them."""
+    path = run_folder / names_path(stage)
+    names = pyarrow.parquet.read_table(path)["name"].take(samples).to_pylist() if path.exists() else samples
+    return [str(name) for name in names]
+
+
+def sample_answers(
+    path: Path, side: Literal["teacher", "student"], samples: NDArray[np.int64], class_names: Sequence[str]
+) -> list[str | None]:
+    """What teacher or student answers on `samples`, in words; None without an answer.
+
+    Args:
+        path: file of an epoch.
+        class_names: empty where they are not known; classes then go by their numbers.
+    """
+    answers = sample_column(path, side)
+    if answers is None:
+        return [None] * len(samples)
+    chosen = answers[samples].tolist()
+    is_known = [isinstance(one, int) and one < len(class_names) for one in chosen]
+    return [class_names[one] if known else f"{one:g}" for one, known in zip(chosen, is_known, strict=True)]
+
+
+def listed_samples(run_folder: Path, stage: str) -> dict[int, Row]:
+    """What the lists say of a sample, by its number: its text, its label, and how it stood at the newest epoch."""
+    rows = [*read_list(run_folder, stage, "suspects"), *read_list(run_folder, stage, "heaviest")]
+    return {int(row["sample"]): row for row in rows}
+
+
+def read_list(
+    run_folder: Path, stage: str, name: Literal["suspects", "heaviest"], most: int | None = None
+) -> list[Row]:
+    """The first rows of a list of samples as the end of the newest epoch left it; none where there is no list."""
+    path = run_folder / list_path(stage, name)
+    if not path.exists():
+        return []
+    usual = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(islice(csv.DictReader(file), most))
+    finally:
+        csv.field_size_limit(usual)
