@@ -55,6 +55,7 @@ def test_in_process(tmp_path: Path) -> None:
     assert recorded(rough) == recorded(calm)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_workers_through_ray_and_zero(tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from espalier.config.faults import Fault, RefusedInput, nearest
@@ -23,6 +21,9 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
     Raises:
         RefusedInput: a file that cannot be read, of other samples, or with weights that are no numbers or below 0.
     """
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         table = pyarrow.parquet.read_table(Path(path), columns=["sample", "weight"])
         numbers = table["sample"].to_numpy().astype(np.float64)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from espalier.tracking.epochs import list_path, names_path
@@ -25,6 +24,8 @@ _LONGEST_FIELD = 2**31 - 1  # of a csv file; Python's own bound of 128 KiB is le
 
 def sample_column(path: Path, name: str) -> NDArray[Any] | None:
     """[N] one column of an epoch's file, and nothing else of it; None where it has no such column."""
+    import pyarrow.parquet
+
     if name not in pyarrow.parquet.read_schema(path).names:
         return None
     return pyarrow.parquet.read_table(path, columns=[name])[name].to_numpy()
@@ -37,6 +38,8 @@ def heaviest(weights: NDArray[np.float32], most: int) -> NDArray[np.int64]:
 
 def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> list[str]:
     """What the user calls `samples`; their numbers where nobody named them."""
+    import pyarrow.parquet
+
     path = run_folder / names_path(stage)
     names = pyarrow.parquet.read_table(path)["name"].take(samples).to_pylist() if path.exists() else samples
     return [str(name) for name in names]

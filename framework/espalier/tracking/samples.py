@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # it starts threads when it is imported; only runs that weigh samples need it
+    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
     Args:
         data: fingerprint of the data set; a later run that takes these weights is held to it.
     """
+    import pyarrow
+
     columns = {name: values for name, values in vars(table).items() if values is not None}
     columns = {"sample": np.arange(len(table.weight), dtype=np.int32), **columns}
     _write(path, pyarrow.table(columns).replace_schema_metadata({"espalier.data": data}))
@@ -46,6 +50,8 @@ def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
 
 def read_samples(path: Path) -> SampleTable:
     """What `write_samples` wrote."""
+    import pyarrow.parquet
+
     table = pyarrow.parquet.read_table(path)
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "sample"}
     return SampleTable(**columns)
@@ -53,10 +59,14 @@ def read_samples(path: Path) -> SampleTable:
 
 def write_names(path: Path, names: Sequence[str]) -> None:
     """What the user calls each sample."""
+    import pyarrow
+
     _write(path, pyarrow.table({"name": pyarrow.array(names, pyarrow.string())}))
 
 
 def _write(path: Path, table: pyarrow.Table) -> None:
+    import pyarrow.parquet
+
     encodings = {"sample": "DELTA_BINARY_PACKED"} if "sample" in table.column_names else {}
     encodings |= {field.name: "BYTE_STREAM_SPLIT" for field in table.schema if field.type == pyarrow.float32()}
     few = [field.name for field in table.schema if field.type == pyarrow.int16()]

@@ -45,6 +45,8 @@ def _log_entries(data: bytes) -> Iterator[bytes]:
             place += 32768 - place % 32768
             continue
         _, length, part = struct.unpack_from("<IHB", data, place)
+        if place + 7 + length > len(data):  # still being written
+            return
         entry += data[place + 7 : place + 7 + length]
         place += 7 + length
         if part in (1, 4):  # whole, or the last part

@@ -48,6 +48,7 @@ def _together(ranks: list[Part]) -> dict[int, list[int]]:
     return {step: sorted(chain.from_iterable(samples[step] for _, samples in ranks)) for step in ranks[0][1]}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_two_one_two_workers_and_three_levels_within_one_run(tmp_path: Path) -> None:
     still, moved = str(tmp_path / "still"), str(tmp_path / "moved")

@@ -63,7 +63,7 @@ def test_the_label_needs_no_teacher_and_the_teacher_does() -> None:
 def test_labels_as_answers() -> None:
     assert as_answers(LABELS, 3).tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert as_answers(NUMBERS.astype(np.float32), 1).tolist() == [[1.0], [8.0], [2.0]]
-    assert as_answers(NUMBERS, 1).dtype == np.float64
+    assert as_answers(NUMBERS.astype(np.float32), 1).dtype == np.float64
 
 
 def test_agreement_of_classes_and_values() -> None:

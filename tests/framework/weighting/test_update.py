@@ -173,6 +173,7 @@ def test_softening_by_hand() -> None:
     weights = np.array([3.4, 0.4, 0.4, 0.4, 0.4])  # mean 1, variance 1.44
     found = softened_weights(weights, min_effective_share=1 / 1.36, held=nobody(5))  # variance 0.36: half the way
     np.testing.assert_allclose(found, [2.2, 0.7, 0.7, 0.7, 0.7])
+    assert weights.tolist() == [3.4, 0.4, 0.4, 0.4, 0.4]
     assert softened_weights(weights, min_effective_share=0.0, held=nobody(5)) is weights
     np.testing.assert_allclose(softened_weights(weights, min_effective_share=1.0, held=nobody(5)), np.ones(5))
 
