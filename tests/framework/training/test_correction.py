@@ -138,6 +138,15 @@ def test_the_teacher_gives_way_to_the_student_s_own_past() -> None:
         np.testing.assert_allclose(heard(found), (1 - share) * teacher + share * answers(epoch), rtol=1e-5)
 
 
+def test_before_there_is_a_past_the_teacher_alone_is_heard() -> None:
+    """Values show it where probabilities, which always sum to one, would hide a share that is missing."""
+    settings = {"signal": {"own_past": [0.5, 0.5]}, "weights": {"measure": "probability"}}
+    found = correction(stage(**settings), targets=NUMBERS, teacher=answers(99, width=1))
+    np.testing.assert_allclose(heard(found), answers(99, width=1), rtol=1e-6)
+    revise(found, 1, width=1)
+    np.testing.assert_allclose(heard(found), 0.5 * (answers(99, width=1) + answers(1, width=1)), rtol=1e-5)
+
+
 def test_a_stage_of_one_epoch_and_one_of_half() -> None:
     for num_epochs in (1.0, 0.5):
         found = correction(stage(signal={"own_past": [0.0, 1.0]}), teacher=answers(99), num_epochs=num_epochs)
