@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.training.epochs import Epochs
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 40))
 def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int, sequences: int, steps: int) -> None:
     epochs = Epochs(num_samples, sequences)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.config.correction import WeightsConfig
@@ -79,6 +79,7 @@ def test_without_a_tolerance_only_values_that_are_unusually_far_apart_disagree()
     assert agreement(student, student, tolerance=None).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 20), st.integers(0, 99), st.sampled_from(["class", "probability"]))
 def test_disagreement_is_a_share_and_symmetric(width: int, count: int, seed: int, measure: Any) -> None:
     draw = np.random.default_rng(seed)

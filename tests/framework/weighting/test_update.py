@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -89,6 +89,7 @@ def test_no_error_is_a_bounded_step() -> None:
 
 
 @pytest.mark.parametrize("alpha", ["samme", "adaboost_half"])
+@settings(deadline=None)
 @given(error=st.floats(0.0, 1.0), num_classes=st.integers(2, 1000), rate=st.floats(0.0, 10.0))
 def test_alpha_is_never_negative_and_never_without_bound(
     alpha: Any, error: float, num_classes: int, rate: float
@@ -104,6 +105,7 @@ def test_worse_than_chance_is_hardly_a_step() -> None:
     assert step([1.0] * 5, [1, 1, 1, 0, 0], num_classes=5, alpha="adaboost_half", rate=1.0).alpha == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(WEIGHTS, min_size=1, max_size=30), st.floats(0.0, 1.0), st.floats(1.0, 50.0))
 def test_bounded_weights_are_one_factor_between_floor_and_ceiling(
     weights: list[float], floor: float, ceiling: float
@@ -155,6 +157,7 @@ def nobody(count: int) -> NDArray[np.bool_]:
     return np.zeros(count, dtype=bool)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=30), st.floats(0.05, 1.0))
 def test_softening_reaches_the_effective_share_exactly(weights: list[float], share: float) -> None:
     given_ = np.array(weights) + 1e-3
@@ -207,6 +210,7 @@ def revisions(draw: st.DrawFn) -> tuple[Array, Array, NDArray[np.bool_], int, We
     return weights, apart, held, draw(st.integers(2, 7)), config
 
 
+@settings(deadline=None)
 @given(revisions())
 def test_what_holds_after_every_revision(
     drawn: tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig],
@@ -221,6 +225,7 @@ def test_what_holds_after_every_revision(
         assert found.effective_share >= config.min_effective_share * (1 - 1e-9)
 
 
+@settings(deadline=None)
 @given(revisions(), st.randoms(use_true_random=False))
 def test_weights_go_with_their_samples(
     drawn: tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig], random: Any
