@@ -85,7 +85,8 @@ def download(requirement: str, folder: Path, *options: str) -> Path:
         str(folder),
         requirement,
     ]
-    subprocess.run(command, check=True)
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"{requirement} could not be fetched; look at pip's words above, mend the network, try again")
     return next(path for path in folder.iterdir() if path.suffix in (".whl", ".gz"))
 
 

@@ -43,6 +43,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def key(self) -> str:
+        """Hash of which samples these are, in order; their labels do not count."""
+        digest = xxhash.xxh3_128()
+        for place in range(len(self)):
+            digest.update(f"{_hash(self, place)} ".encode())
+        return digest.hexdigest()
+
     def take(self, places: Sequence[int] | NDArray[np.int64]) -> Examples:
         """Some of them, in this order; weights keep their mean of 1."""
         weights = self.weights[places]

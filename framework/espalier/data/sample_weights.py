@@ -16,7 +16,7 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
 
     Args:
         path: of a parquet file with the columns `sample` (0 to N - 1) and `weight`.
-        data: fingerprint of the data set; a file that says which it is of is held to it.
+        data: key of the samples; a file that says which it is of is held to it.
 
     Raises:
         RefusedInput: a file that cannot be read, of other samples, or with weights that are no numbers or below 0.

@@ -29,17 +29,28 @@ def classifier_config(
         RefusedInput: a published classifier whose outputs are others than the data's.
     """
     stock = architecture(config)
-    if stock.endswith(_HEADS[0]) and head == "auto":
+    if keeps_head(config, head):
         _require_same_outputs(config, names, setting=setting)
-        return config
+        return config | (_named(names) if names else {})
     family = next(stock.removesuffix(suffix) for suffix in _HEADS if stock.endswith(suffix))
     outputs = list(names) or ["value"]
     kept = {key: value for key, value in config.items() if key not in ("num_labels", "problem_type")}
     return kept | {
         "architectures": [family + _HEADS[0]],
+        **_named(outputs),
+        "problem_type": "single_label_classification" if names else "regression",
+    }
+
+
+def keeps_head(config: ConfigDict, head: HeadChoice) -> bool:
+    """Whether a published model is a classifier already, and is to stay the one it is."""
+    return architecture(config).endswith(_HEADS[0]) and head == "auto"
+
+
+def _named(outputs: Sequence[str]) -> ConfigDict:
+    return {
         "id2label": {str(number): name for number, name in enumerate(outputs)},
         "label2id": {name: number for number, name in enumerate(outputs)},
-        "problem_type": "single_label_classification" if names else "regression",
     }
 
 

@@ -19,7 +19,6 @@ from espalier.config.stages import (
     TrainedStage,
 )
 from espalier.data.examples import Labelled
-from espalier.data.fingerprint import fingerprint
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.stages.plan import Plan
 
@@ -123,13 +122,13 @@ def _correction(job: Job, config: CorrectStage, labelled: Labelled, *, path: str
     except RefusedInput as refused:
         yield from refused.faults
     if config.weights.initial is not None:
-        yield from _initial(job, config, labelled, path=path)
+        yield from _initial(config, labelled, path=path)
 
 
-def _initial(job: Job, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
-    file, data, num_samples = config.weights.initial, fingerprint(job.data), len(labelled.train)
+def _initial(config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
+    file, key, num_samples = config.weights.initial, labelled.train.key, len(labelled.train)
     try:
-        weights = read_sample_weights(file, num_samples=num_samples, data=data, setting=f"{path}.weights.initial")
+        weights = read_sample_weights(file, num_samples=num_samples, data=key, setting=f"{path}.weights.initial")
     except RefusedInput as refused:
         yield from refused.faults
         return

@@ -19,7 +19,7 @@ class SampleTable:
     """Columns of one epoch; row i is sample i.
 
     Attributes:
-        weight: [N] float32, what the loss on the label is multiplied by from now on.
+        weight: [N] float32, what the loss on the label (on the signal where only that is weighed) is multiplied by.
         loss: [N] float32 of the student on the label; of text its divergence from the teacher.
         teacher: [N] int16 classes, or float32 values, that the teacher answers; None without one.
         student: [N] the same of the student; None of text, like what follows.
@@ -39,7 +39,7 @@ def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
     """Write whole or not at all.
 
     Args:
-        data: fingerprint of the data set; a later run that takes these weights is held to it.
+        data: key of the samples; a later run that takes these weights is held to it.
     """
     import pyarrow
 

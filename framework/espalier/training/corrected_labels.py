@@ -11,7 +11,6 @@ from torch import Tensor
 
 from espalier.config.stages import CorrectStage
 from espalier.data.batch import Batch
-from espalier.data.fingerprint import fingerprint
 from espalier.data.labelled_sequences import LabelledSequences, Reweighted
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.engine.contract import Engine
@@ -23,6 +22,7 @@ from espalier.teachers.answers import Answers
 from espalier.teachers.source import SignalSource
 from espalier.training.context import StageContext
 from espalier.training.correction import Correction
+from espalier.training.epochs import Epochs
 from espalier.training.prepared import Prepared
 from espalier.training.sample_files import SampleFiles
 from espalier.training.seen import Seen
@@ -50,8 +50,8 @@ class CorrectedLabels:
         correction = Correction(
             stage,
             samples,
-            num_epochs=prepared.num_steps * stage.batch.sequences / len(samples),
-            weights=_first_weights(context, stage, len(samples)),
+            num_epochs=Epochs(len(samples), stage.batch.sequences).ended(prepared.num_steps),
+            weights=_first_weights(stage, samples),
             teacher=teacher,
             excluded=_excluded(stage, samples),
         )
@@ -106,12 +106,11 @@ def _teacher_answers(context: StageContext, samples: LabelledSequences) -> Tenso
         )
 
 
-def _first_weights(context: StageContext, stage: CorrectStage, num_samples: int) -> NDArray[np.float64]:
+def _first_weights(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.float64]:
     if stage.weights.initial is None:
-        return np.ones(num_samples)
-    setting = f"stages.{stage.name}.weights.initial"
-    data = fingerprint(context.job.data)
-    weights = read_sample_weights(stage.weights.initial, num_samples=num_samples, data=data, setting=setting)
+        return np.ones(len(samples))
+    setting, key = f"stages.{stage.name}.weights.initial", samples.examples.key
+    weights = read_sample_weights(stage.weights.initial, num_samples=len(samples), data=key, setting=setting)
     return bounded_weights(weights, floor=stage.weights.floor, ceiling=stage.weights.ceiling)
 
 

@@ -48,7 +48,7 @@ class Correction:
         config: CorrectStage,
         samples: LabelledSequences,
         *,
-        num_epochs: float,
+        num_epochs: int,
         weights: Array,
         teacher: Array | None,
         excluded: NDArray[np.bool_],
@@ -124,8 +124,14 @@ class Correction:
         """[N, C] the teacher's own answers."""
         return self._teacher
 
+    @property
+    def _counted(self) -> Array:
+        """[N] the weights that are learnt: of the labels, or of the signal where only that is weighed."""
+        of_signal = self._config.weights.counts_in == "signal"
+        return self.sequences.signal_weights if of_signal else self.sequences.label_weights
+
     def _figures(self) -> dict[str, float]:
-        counted = self.sequences.label_weights
+        counted = self._counted
         return {
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
@@ -159,7 +165,7 @@ class Correction:
 
     def _table(self, student: Array, agrees: NDArray[np.bool_]) -> SampleTable:
         return SampleTable(
-            weight=self.sequences.label_weights.astype(np.float32),
+            weight=self._counted.astype(np.float32),
             teacher=None if self._teacher is None else _answer(self._teacher),
             student=_answer(student),
             loss=_losses(student, self._targets).astype(np.float32),

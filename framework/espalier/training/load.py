@@ -13,7 +13,7 @@ from torch import Tensor
 from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
 from espalier.config.stages import LoadStage
 from espalier.distributed.streams import stream_seed
-from espalier.models.classifier import classifier_config, fresh_parameters
+from espalier.models.classifier import classifier_config, fresh_parameters, keeps_head
 from espalier.models.families import body_prefix, is_causal, layout, num_parameters, shape_of
 from espalier.models.families.naming import published_names
 from espalier.models.pretrained import PretrainedTokenizer, copy_tokenizer, find_model, read_config, tokenizer_key
@@ -36,7 +36,8 @@ def run(context: StageContext) -> StageResult:
     source = find_model(stage.model, setting=setting, revision=stage.revision)
     published, key = read_config(source, setting=setting), tokenizer_key(source)
     config = published if context.labelled is None else _classifier(context, source, published, setting=setting)
-    folder, fresh = _opened(source, config, other_outputs=config is not published, setting=setting)
+    new_head = context.labelled is not None and not keeps_head(published, stage.head)
+    folder, fresh = _opened(source, config, new_head=new_head, setting=setting)
     if context.world.is_rank_zero:
         copy_tokenizer(source, context.folder.tokenizer(key))
     read = ((name, folder.read(name)) for name in folder.shapes)
@@ -64,11 +65,11 @@ def open_published(model: ModelFolder, config: ConfigDict, *, setting: str, fres
     return named
 
 
-def _opened(source: Path, config: ConfigDict, *, other_outputs: bool, setting: str) -> tuple[ModelFolder, list[str]]:
+def _opened(source: Path, config: ConfigDict, *, new_head: bool, setting: str) -> tuple[ModelFolder, list[str]]:
     """The folder, and the parameters that are to be drawn instead."""
     model, expected = tensors_of(source, setting=setting), layout(config)
     found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=shape_of(config).tied)
-    fresh = sorted(fresh_parameters(found.values(), expected, all_of_head=other_outputs))
+    fresh = sorted(fresh_parameters(found.values(), expected, all_of_head=new_head))
     return open_published(model, config, setting=setting, fresh=fresh), fresh
 
 
@@ -76,7 +77,7 @@ def _classifier(context: StageContext, source: Path, published: ConfigDict, *, s
     assert context.labelled is not None
     config = classifier_config(published, names=context.labelled.names, head=context.config.head, setting=setting)
     if is_causal(config) and config.get("pad_token_id") is None:
-        config["pad_token_id"] = PretrainedTokenizer(source).padding_id  # stock code finds a row's last token by it
+        config |= {"pad_token_id": PretrainedTokenizer(source).padding_id}  # stock code finds a row's last token by it
     return config
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.data.examples import Labelled
-from espalier.data.fingerprint import fingerprint
 from espalier.tracking.epochs import list_path, names_path, table_path
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
@@ -23,19 +22,19 @@ HEAVIEST = 50
 class SampleFiles:
     """Rank zero's files of one `correct` stage."""
 
-    def __init__(self, root: Path, stage: str, labelled: Labelled, data: str) -> None:
-        self._root, self._stage, self._labelled, self._data = root, stage, labelled, data
+    def __init__(self, root: Path, stage: str, labelled: Labelled) -> None:
+        self._root, self._stage, self._labelled = root, stage, labelled
         write_names(root / names_path(stage), labelled.train.names)
 
     @staticmethod
     def of(context: StageContext) -> SampleFiles:
         assert context.labelled is not None
-        return SampleFiles(context.folder.path, context.config.name, context.labelled, fingerprint(context.job.data))
+        return SampleFiles(context.folder.path, context.config.name, context.labelled)
 
     def write(self, epoch: int, table: SampleTable, correction: Correction) -> str:
         """The epoch's rows, and the list of suspects as it stands; the file's path in the run's folder."""
         path = table_path(self._stage, epoch)
-        write_samples(self._root / path, table, data=self._data)
+        write_samples(self._root / path, table, data=self._labelled.train.key)
         doubt = correction.doubt
         suspects = np.argsort(-doubt, kind="stable")[:SUSPECTS]
         heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]

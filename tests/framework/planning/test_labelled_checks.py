@@ -12,7 +12,6 @@ import pytest
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
-from espalier.data.fingerprint import fingerprint
 from espalier.planning.labelled_checks import labelled_faults
 from espalier.stages.plan import build_plan
 from espalier.tracking.samples import SampleTable, write_samples
@@ -55,7 +54,7 @@ def said(data: dict[str, Any], *stages: dict[str, Any]) -> list[str]:
 
 def weights(data: dict[str, Any], path: Path, values: list[float], *, key: str | None = None) -> str:
     table = SampleTable(*(np.array(values, dtype=np.float32),) * 2)
-    write_samples(path, table, data=key or fingerprint(job_of(data, HEAL).data))
+    write_samples(path, table, data=key or read_labelled(job_of(data, HEAL).data, seed=0).train.key)
     return str(path)
 
 

@@ -222,7 +222,8 @@ def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> 
     np.testing.assert_allclose(found.doubt, 1 - believed, rtol=1e-4)
     np.testing.assert_allclose(revision.table.belief, believed, rtol=1e-4)
     assert revision.figures["trust"] == pytest.approx(np.minimum(1.0, believed / 0.8).mean(), rel=1e-4)
-    assert revision.figures["effective_share"] == pytest.approx(effective_share(trust * counted), rel=1e-4)
+    learnt = weights if counts_in == "signal" else trust * counted
+    assert revision.figures["effective_share"] == pytest.approx(effective_share(learnt), rel=1e-4)
 
 
 def test_all_excluded_is_a_figure_too() -> None:

@@ -1,0 +1,32 @@
+"""Two models over the same seeds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from espalier.evaluation.paired import compare
+
+
+def test_the_test_is_student_s_paired_one() -> None:
+    ours, theirs = [0.81, 0.84, 0.80, 0.86], [0.79, 0.83, 0.80, 0.81]
+    found = compare(ours, theirs)
+    expected = stats.ttest_rel(ours, theirs)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.mean == pytest.approx(0.8275) and found.difference == pytest.approx(0.02)
+    assert found.spread == pytest.approx(stats.tstd(ours))
+
+
+def test_one_seed_says_nothing_of_chance() -> None:
+    found = compare([0.8], [0.7])
+    assert found.difference == pytest.approx(0.1) and found.spread == 0.0
+    assert all(math.isnan(value) for value in (found.low, found.high, found.p))
+
+
+def test_equal_models_differ_by_nothing() -> None:
+    found = compare([0.8, 0.7], [0.8, 0.7])
+    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
