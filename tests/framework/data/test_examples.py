@@ -13,6 +13,9 @@ import pyarrow.parquet
 import pytest
 from labelled_tables import origin, read, refusal, write_csv
 
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Examples, read_labelled
+
 LETTERS = [(f"text {number}", "ab"[number % 2]) for number in range(20)]
 VALID = [("valid one", "a"), ("valid two", "b")]
 
@@ -275,3 +278,18 @@ def test_parquet_without_text_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None], "label": [0, 1]}), tmp_path / "t.parquet")
     (said,) = refusal(origin(tmp_path / "t.parquet", source="parquet"))
     assert "row 2; allowed: text in the text column, not NoneType" in said
+
+
+def test_the_key_of_samples_is_of_these_very_samples(tmp_path: Path) -> None:
+    rows = [(f"text number {number}", "ab"[number % 2]) for number in range(40)]
+    path = tmp_path / "samples.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+
+    def key(file: Path, seed: int) -> str:
+        settings = {"task": "classification", "train": {"source": "csv", "files": [str(file)]}}
+        settings |= {"valid": {"fraction": 0.25}, "limit": 10, "labels": ["a", "b"]}
+        return read_labelled(LabelledConfig.model_validate(settings, strict=False), seed=seed).train.key
+
+    assert key(path, 1) == key(path, 1) != key(path, 2)
+    whole = Examples(("1",), ("x",), None, np.array([0]), np.ones(1))
+    assert whole.key == Examples(("1",), ("x",), None, np.array([1]), np.ones(1)).key, "labels may be mended"
