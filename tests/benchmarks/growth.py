@@ -35,9 +35,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "gradual_stack-wsd": {"preset": "gradual_stack"},
     "g_stack-wsd": {"preset": "g_stack"},
     "gradual_stack-wsd@0.75": {"preset": "gradual_stack"},
+    "scratch-wsd-lr1e-3": {"preset": "scratch", "optimizer": {"lr": 1e-3}},
     "scratch-wsd-lr3e-3": {"preset": "scratch", "optimizer": {"lr": 3e-3}},
     "gradual_stack-wsd-lr3e-3": {"preset": "gradual_stack", "optimizer": {"lr": 3e-3}},
     "half_quarter-wsd": {"depths": [3, 6, 12], "boundaries": [0.3, 0.5]},
+    "half_quarter-wsd@0.9": {"depths": [3, 6, 12], "boundaries": [0.3, 0.5]},
     "half_quarter-wsd@0.8": {"depths": [3, 6, 12], "boundaries": [0.3, 0.5]},
     "from_six-wsd": {"depths": [6, 12], "boundaries": [0.5]},
     "apollo-lvps-wsd": APOLLO,
@@ -149,9 +151,10 @@ def run(storage: Path, name: str, settings: dict[str, Any]) -> None:
     file = storage / f"{name}.json"
     file.write_text(json.dumps(settings))
     command = [sys.executable, "-m", "espalier_cluster.command", "run", str(file), "--in-process"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    with open(storage / f"{name}.log", "w") as log:
+        ended = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if ended.returncode:
-        print(name, "did not end:", ended.stdout[-1500:], ended.stderr[-1500:], flush=True)
+        print(name, "did not end:", (storage / f"{name}.log").read_text()[-1500:], flush=True)
 
 
 def show(storage: Path, names: list[str]) -> None:

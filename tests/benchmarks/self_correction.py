@@ -1,10 +1,11 @@
 """Self-correction beside plain fine-tuning, uniform self-distillation, boosting and permuted weights: one table.
 
 Each row of the record is one fine-tuning of one method on one draw of training samples; a second start goes on where
-the first stopped. Methods of one seed share their samples, their flipped labels and their twins.
+the first stopped. Many can run at once, each with a record of its own, for one table at the end (`--table`). Methods of
+one seed share their samples, their flipped labels and their twins.
 
     python tests/benchmarks/self_correction.py MODEL_FOLDER OUT.jsonl --glue ../shared/data/glue --tasks SST-2,MRPC \
-        --sizes 300,1000 --flips 0,0.2 --seeds 5 --methods plain,uniform,dcs,ours,permuted
+        --sizes 300,1000 --flips 0,0.2 --methods plain,plain@0.5,uniform,dcs,ours,permuted
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from self_correction_data import Draw, draw_samples
 from self_correction_methods import METHODS, needed_stages
 
@@ -34,7 +37,7 @@ from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder, write_json
 from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
-from espalier.tracking.samples import read_samples, write_samples
+from espalier.tracking.samples import read_samples
 from espalier.training.worker import run_stage
 
 METRIC = {"CoLA": "matthews"}
@@ -43,11 +46,14 @@ METRIC = {"CoLA": "matthews"}
 def main() -> None:
     arguments = _arguments()
     done = {_key(row) for row in _rows(arguments.out)}
+    if arguments.table:
+        report([row for path in arguments.table for row in _rows(path)])
+        return
     world = World.alone()
     for task in arguments.tasks.split(","):
         for size in map(int, arguments.sizes.split(",")):
             for flip in map(float, arguments.flips.split(",")):
-                for seed in range(arguments.seeds):
+                for seed in map(int, arguments.seeds.split(",")):
                     wanted = [m for m in arguments.methods.split(",") if (task, size, flip, seed, m) not in done]
                     if wanted:
                         cell(arguments, Draw(task, size, flip, seed), wanted, world)
@@ -68,7 +74,7 @@ def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: W
             value = results["scores"]["metrics"]["models"]["model"][METRIC.get(draw.task, "accuracy")]
             row = {"task": draw.task, "size": draw.size, "flip": draw.flip, "seed": draw.seed, "method": method}
             row |= {"value": 100 * value, "seconds": time.time() - began, "flops": _flops(results)}
-            row |= _suspicion(job, flipped) if draw.flip and method == "ours" else {}
+            row |= _suspicion(job, flipped) if draw.flip and method.startswith("ours") else {}
             with open(arguments.out, "a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -133,7 +139,8 @@ def _permute(folder: Path, draw: Draw) -> None:
     last = final_epochs(run / EPOCHS, "model")[-1]
     table = read_samples(run / table_path("model", last.epoch))
     shuffled = np.random.default_rng(draw.seed).permutation(table.weight)
-    write_samples(folder / "permuted.parquet", type(table)(weight=shuffled, loss=table.loss), data="")
+    dealt = pyarrow.table({"sample": np.arange(len(shuffled)), "weight": shuffled})
+    pyarrow.parquet.write_table(dealt, folder / "permuted.parquet")
 
 
 def _suspicion(job: Job, flipped: np.ndarray) -> dict[str, float]:
@@ -175,6 +182,8 @@ def report(rows: list[dict[str, Any]]) -> None:
     print(f"{'task':<8}{'labels':>7}{'flipped':>8}  {'method':<15}{'seeds':>5}{'mean':>7}{'spread':>7}  beyond plain")
     for (task, size, flip), methods in sorted(cells.items()):
         for method, values in methods.items():
+            if "plain" not in methods:
+                continue
             seeds, beside = sorted(values.keys() & methods["plain"].keys()), ""
             if not seeds:
                 continue
@@ -206,12 +215,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("out")
+    parser.add_argument("--table", nargs="+", help="records to show together; nothing is run")
     parser.add_argument("--glue", default="../shared/data/glue")
     parser.add_argument("--reviews", help="folder that holds the raw VADER tables")
     parser.add_argument("--tasks", default="CoLA,MRPC,SST-2")
     parser.add_argument("--sizes", default="300,1000")
     parser.add_argument("--flips", default="0")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--dtype", default="float32")

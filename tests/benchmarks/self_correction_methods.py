@@ -9,11 +9,15 @@ from typing import Any
 Stage = dict[str, Any]
 _NO_WEIGHTS = {"rate": 0.0}
 _NO_GUARD = {"rule": "none"}
+_TWIN_BUDGET = 0.5  # the recipe's
 
 
 def needed_stages(method: str, common: Stage, folder: Path) -> list[Stage]:
-    """The stages of a method; the last is called `model`."""
-    return METHODS[method](common, folder)
+    """The stages of a method; the last is called `model`. `plain@0.5` is `plain` at half the learning rate."""
+    name, _, scale = method.partition("@")
+    if scale:
+        common = common | {"optimizer": common["optimizer"] | {"lr": float(scale) * common["optimizer"]["lr"]}}
+    return METHODS[name](common, folder)
 
 
 def _plain(common: Stage, folder: Path) -> list[Stage]:
@@ -21,8 +25,8 @@ def _plain(common: Stage, folder: Path) -> list[Stage]:
 
 
 def _longer(common: Stage, folder: Path) -> list[Stage]:
-    """As many passes over the samples as self-correction with five folds takes."""
-    budget = {"epochs": 5 * common["budget"]["epochs"]}
+    """As many passes over the samples as self-correction takes with five twins of half the budget."""
+    budget = {"epochs": 3 * common["budget"]["epochs"]}
     return [{"name": "model", "kind": "train", **common, "budget": budget}]
 
 
@@ -62,7 +66,8 @@ def _label_boost(common: Stage, folder: Path) -> list[Stage]:
 
 
 def _judged(common: Stage, **settings: Any) -> list[Stage]:
-    twins = {"name": "twins", "kind": "cross_fit", **common}
+    budget = {"epochs": _TWIN_BUDGET * common["budget"]["epochs"]}
+    twins = {"name": "twins", "kind": "cross_fit", **common, "budget": budget}
     return [twins, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]
 
 

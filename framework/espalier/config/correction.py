@@ -55,10 +55,11 @@ class DistrustConfig(Config):
 
     rule: Literal["none", "persistent", "graded"] = "graded"
     """`persistent`: a label that teacher and student both contradict for `epochs` epochs is not raised any more.
-    `graded`: the loss on a label is multiplied by how far teacher and student believe it."""
+    `graded`: the loss on a label is multiplied by the probability that it is right, as teacher and student see it."""
     epochs: Count = 2
-    believed: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """graded: the probability from which a label counts in full."""
+    noise: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """graded: the share of wrong labels. Without it: how many labels the most confident fifth of the teacher's answers
+    contradicts (without a teacher, of the student's)."""
     exclude: InputFile | None = None
     """A text file with the name of a sample a line; their labels do not count."""
 

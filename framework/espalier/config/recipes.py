@@ -64,6 +64,8 @@ class SelfCorrection(Config):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4, schedule="linear", warmup=0.1, final_lr_ratio=0.0)
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    twin_budget: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """The budget of each twin as a share of the student's: the longer it learns, the more wrong labels it believes."""
     signal: SignalConfig = SignalConfig()
     weights: WeightsConfig = WeightsConfig()
     distrust: DistrustConfig = DistrustConfig()

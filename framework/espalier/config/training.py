@@ -127,6 +127,13 @@ class BudgetConfig(Config):
             raise RefusedInput([Fault(given[1], getattr(self, given[1]), allowed)])
         return self
 
+    def part(self, share: float) -> BudgetConfig:
+        """A share of it; of steps and tokens at least one."""
+        if self.epochs is not None:
+            return BudgetConfig(epochs=share * self.epochs)
+        name, count = ("steps", self.steps) if self.steps is not None else ("tokens", self.tokens)
+        return BudgetConfig(**{name: max(1, round(share * count))})
+
     def num_steps(self, *, sequences: int, sequence_tokens: int, num_samples: int) -> int:
         """Steps of `sequences` sequences that the budget buys, rounded up.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ _TOKENIZER = (
     "chat_template.jinja",
 )
 _KEPT = (*_TOKENIZER, "generation_config.json")
+_PARALLELISM = "TOKENIZERS_PARALLELISM"  # the library looks at it in every call
+_MANY_TEXTS = 64
 
 
 def find_model(model: str, *, setting: str, revision: str | None = None) -> Path:
@@ -101,8 +105,9 @@ class PretrainedTokenizer:
         self.mask_id: int | None = self._tokenizer.mask_token_id
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
-        return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        """Token ids of each text, without special tokens; many texts take all cores."""
+        with _parallel() if len(texts) >= _MANY_TEXTS else nullcontext():
+            return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
 
     def encode_samples(self, texts: Sequence[str], pairs: Sequence[str] | None, *, max_tokens: int) -> list[Encoded]:
         """See `espalier.data.tokenizer.LabelledTokenizer`."""
@@ -119,3 +124,14 @@ class PretrainedTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@contextmanager
+def _parallel() -> Iterator[None]:
+    """Tokenise with threads inside; outside of it a fork finds them off, and neither warns nor waits for them."""
+    before = os.environ.get(_PARALLELISM)
+    os.environ[_PARALLELISM] = "true"
+    try:
+        yield
+    finally:
+        os.environ[_PARALLELISM] = "false" if before is None else before

@@ -31,7 +31,13 @@ def stages(dials: SelfCorrection) -> tuple[StageConfig, ...]:
     return (
         LoadStage(name="parent", kind="load", model=dials.model),
         *plain,
-        CrossFitStage(name="twins", kind="cross_fit", folds=dials.folds, repeats=dials.repeats, **shared),
+        CrossFitStage(
+            name="twins",
+            kind="cross_fit",
+            folds=dials.folds,
+            repeats=dials.repeats,
+            **shared | {"budget": dials.budget.part(dials.twin_budget)},
+        ),
         CorrectStage(
             name="corrected",
             kind="correct",

@@ -15,7 +15,7 @@ from espalier.data.labelled_sequences import LabelledSequences, Reweighted
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.teachers.answers import Answers
 from espalier.tracking.samples import SampleTable
-from espalier.weighting.belief import Beliefs, belief
+from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
 from espalier.weighting.update import effective_share, revise
 
@@ -58,7 +58,7 @@ class Correction:
         self._weights, self._teacher, self._past = weights, teacher, None
         believed = None if teacher is None else belief(teacher, self._targets)
         self._beliefs = Beliefs.at_start(believed, len(samples))
-        self._epoch = 0
+        self._epoch, self._noise = 0, self._noise_in(teacher)
         self.sequences = Reweighted(samples, weights, weights)
         self.source = Answers(torch.zeros(len(samples), 1))
         self._apply()
@@ -70,6 +70,7 @@ class Correction:
             "student_belief": self._beliefs.student_sum,
             "streak": self._beliefs.streak.astype(np.float64),
             "epoch": np.array([self._epoch], dtype=np.float64),
+            "noise": np.array([self._noise], dtype=np.float64),
             "teacher": self._teacher,
             "past": self._past,
         }
@@ -79,6 +80,7 @@ class Correction:
         """Go back to what `tables` once were."""
         arrays = {name: table.numpy() for name, table in tables.items()}
         self._weights, self._epoch = arrays["weights"], int(arrays["epoch"][0])
+        self._noise = float(arrays["noise"][0])
         self._teacher, self._past = arrays.get("teacher"), arrays.get("past")
         believed = None if self._teacher is None else belief(self._teacher, self._targets)
         streak = arrays["streak"].astype(np.int64)
@@ -96,7 +98,9 @@ class Correction:
         labels = as_answers(self._targets, student.shape[1])
         agrees = agreement(student, labels if signal is None else signal, tolerance=tolerance)
         contradicted = ~agreement(student, labels, tolerance=tolerance)
-        if self._teacher is not None:
+        if self._teacher is None:
+            self._noise = self._noise_in(student)
+        else:
             contradicted &= ~agreement(self._teacher, labels, tolerance=tolerance)
         self._beliefs = self._beliefs.after(belief(student, self._targets), contradicted)
         figures = {"agreement": float(agrees.mean()), "alpha": 0.0, "error": 0.0}
@@ -130,12 +134,30 @@ class Correction:
         of_signal = self._config.weights.counts_in == "signal"
         return self.sequences.signal_weights if of_signal else self.sequences.label_weights
 
+    def _noise_in(self, answers: Array | None) -> float:
+        """The share of wrong labels: as it was given, or as it shows in answers; 0 before there are any."""
+        if self._config.distrust.noise is not None:
+            return self._config.distrust.noise
+        return 0.0 if answers is None else noise_seen(answers, self._targets)
+
+    def _trust(self) -> Array:
+        """[N] 0 to 1, what the loss on each label is multiplied by."""
+        believed = self._beliefs.overall
+        if self._config.distrust.rule != "graded":
+            return np.ones_like(believed)
+        return trust(believed, noise=self._noise, num_classes=self._num_classes)
+
+    @property
+    def _num_classes(self) -> int:
+        return 2 if np.issubdtype(self._targets.dtype, np.floating) else int(self._targets.max()) + 1
+
     def _figures(self) -> dict[str, float]:
         counted = self._counted
         return {
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
-            "trust": float(self._beliefs.trust(self._config.distrust).mean()),
+            "noise": self._noise,
+            "trust": float(self._trust().mean()),
         }
 
     def _signal(self) -> Array | None:
@@ -150,17 +172,17 @@ class Correction:
 
     def _apply(self) -> None:
         """Put weights and signal where the next steps find them."""
-        trust = self._beliefs.trust(self._config.distrust) * ~self._excluded
+        trusted = self._trust() * ~self._excluded
         counts_in, signal = self._config.weights.counts_in, self._signal()
         ones = np.ones_like(self._weights)
-        self.sequences.label_weights = trust * (ones if counts_in == "signal" else self._weights)
+        self.sequences.label_weights = trusted * (ones if counts_in == "signal" else self._weights)
         of_signal = ones if counts_in == "label" else self._weights
         self.sequences.signal_weights = np.zeros_like(ones) if signal is None else of_signal
         self.source.logits = as_logits(self._uniform() if signal is None else signal)
 
     def _uniform(self) -> Array:
         is_value = np.issubdtype(self._targets.dtype, np.floating)
-        width = 1 if is_value else int(self._targets.max()) + 1
+        width = 1 if is_value else self._num_classes
         return np.full((len(self._targets), width), 0.0 if is_value else 1.0 / width)
 
     def _table(self, student: Array, agrees: NDArray[np.bool_]) -> SampleTable:

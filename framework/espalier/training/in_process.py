@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch.distributed as dist
+
 from espalier.config.faults import RefusedInput
 from espalier.distributed.world import World
 from espalier.stages.control import Control
@@ -15,6 +17,7 @@ class InProcessRunner:
     """Serves tests, and a person with one device and no wish for Ray."""
 
     def __init__(self, control: Control) -> None:
+        self._owns_group = not dist.is_initialized()
         self._world = World.alone()
         self._control = control
 
@@ -27,4 +30,6 @@ class InProcessRunner:
             raise describe(error, where=f"stage {order.stage}") from error
 
     def close(self) -> None:
-        """Nothing is held between stages."""
+        """Leave the group of one, where it was made here."""
+        if self._owns_group:
+            dist.destroy_process_group()

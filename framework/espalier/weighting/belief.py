@@ -25,6 +25,32 @@ def belief(answers: Array, targets: NDArray[np.generic]) -> Array:
     return np.exp(-0.5 * (distance / (2.0 * spread)) ** 2) if spread > 0 else np.ones(len(distance))
 
 
+def noise_seen(answers: Array, targets: NDArray[np.generic]) -> float:
+    """The share of labels that look wrong: how many the most confident fifth of answers [N, C] contradicts.
+
+    Where labels are turned at random, even the surest answers are contradicted that often, and no others are less;
+    where they are only hard, sure answers are right. Of a regression: the share that is not half believed.
+    """
+    if answers.shape[1] == 1:
+        return float((belief(answers, targets) < 0.5).mean())
+    surest = np.argsort(-answers.max(1), kind="stable")[: max(1, len(answers) // 5)]
+    return float((answers[surest].argmax(1) != targets[surest]).mean())
+
+
+def trust(believed: Array, *, noise: float, num_classes: int) -> Array:
+    """[N] 0 to 1: the probability that a label is right, by Bayes.
+
+    Args:
+        believed: [N] the probability that the models give it.
+        noise: the share of labels that are wrong, each as likely turned into any of the other classes.
+        num_classes: K; 2 for a regression.
+    """
+    right = (1.0 - noise) * believed
+    wrong = noise * (1.0 - believed) / (num_classes - 1)
+    total = right + wrong
+    return np.divide(right, total, out=np.ones_like(total), where=total > 0)
+
+
 @dataclass(frozen=True)
 class Beliefs:
     """What is remembered of each sample's label.
@@ -62,12 +88,6 @@ class Beliefs:
         if self.num_epochs:
             parts.append(self.student_sum / self.num_epochs)
         return np.mean(parts, axis=0) if parts else np.ones_like(self.student_sum)
-
-    def trust(self, config: DistrustConfig) -> Array:
-        """[N] 0 to 1, what the loss on each label is multiplied by."""
-        if config.rule != "graded":
-            return np.ones_like(self.student_sum)
-        return np.minimum(1.0, self.overall / config.believed)
 
     def held(self, config: DistrustConfig) -> NDArray[np.bool_]:
         """[N] labels that were contradicted for so long that nothing raises them any more."""

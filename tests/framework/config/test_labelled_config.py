@@ -101,7 +101,7 @@ def test_a_held_out_side_and_a_regression(tmp_path: Path) -> None:
         ("stages.heal.weights.floor=1.5", r"`stages\.heal\.weights\.floor` .*is 1\.5; allowed: .*at most 1"),
         ("stages.heal.weights.tolerance=0", r"`stages\.heal\.weights\.tolerance` .*is 0; allowed: a number above 0"),
         ("stages.heal.distrust.rule=strict", r"`stages\.heal\.distrust\.rule` .*; allowed: one of none, .*graded"),
-        ("stages.heal.distrust.believed=0", r"`stages\.heal\.distrust\.believed` .*; allowed: a number above 0"),
+        ("stages.heal.distrust.noise=1", r"`stages\.heal\.distrust\.noise` .*; allowed: a number at least 0 and"),
         ("stages.heal.distrust.epochs=0", r"`stages\.heal\.distrust\.epochs` .*; allowed: a whole number above 0"),
         ("stages.twins.folds=1", r"`stages\.twins\.folds` .*is 1; allowed: a whole number at least 2"),
         ("stages.twins.zero_level=optimizer", r"`stages\.twins\.zero_level` .*is 'optimizer'; allowed: none"),

@@ -15,6 +15,7 @@ from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.training.correction import Correction, Revision
+from espalier.weighting.belief import noise_seen, trust
 from espalier.weighting.update import effective_share
 
 COUNT, CLASSES = 13, 3
@@ -209,21 +210,35 @@ def test_weights_count_where_they_are_to_count(counts_in: str) -> None:
 @pytest.mark.parametrize("counts_in", ["signal", "both"])
 def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> None:
     found = correction(
-        stage(weights={"counts_in": counts_in}, distrust={"believed": 0.8}), teacher=answers(99), excluded=[2, 5]
+        stage(weights={"counts_in": counts_in}, distrust={"noise": 0.3}), teacher=answers(99), excluded=[2, 5]
     )
     revision = revise(found, 1)
     weights = found.tables()["weights"].numpy()
     ours, theirs = answers(1), answers(99)
     believed = 0.5 * (ours + theirs)[np.arange(COUNT), TARGETS]
-    trust = np.minimum(1.0, believed / 0.8) * ~np.isin(np.arange(COUNT), [2, 5])
+    trusted = trust(believed, noise=0.3, num_classes=int(TARGETS.max()) + 1)
+    kept = trusted * ~np.isin(np.arange(COUNT), [2, 5])
     counted = np.ones(COUNT) if counts_in == "signal" else weights
-    np.testing.assert_allclose(found.sequences.label_weights, trust * counted, rtol=1e-5)
+    np.testing.assert_allclose(found.sequences.label_weights, kept * counted, rtol=1e-5)
     assert found.sequences.signal_weights.tolist() == weights.tolist(), "the teacher is heard on them all the same"
     np.testing.assert_allclose(found.doubt, 1 - believed, rtol=1e-4)
     np.testing.assert_allclose(revision.table.belief, believed, rtol=1e-4)
-    assert revision.figures["trust"] == pytest.approx(np.minimum(1.0, believed / 0.8).mean(), rel=1e-4)
-    learnt = weights if counts_in == "signal" else trust * counted
+    assert revision.figures["trust"] == pytest.approx(trusted.mean(), rel=1e-4)
+    assert revision.figures["noise"] == 0.3
+    learnt = weights if counts_in == "signal" else kept * counted
     assert revision.figures["effective_share"] == pytest.approx(effective_share(learnt), rel=1e-4)
+
+
+def test_noise_is_seen_by_the_teacher_or_else_by_the_student() -> None:
+    found = correction(stage(), teacher=answers(99))
+    assert revise(found, 1).figures["noise"] == noise_seen(answers(99), TARGETS)
+    alone = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
+    assert alone.sequences.label_weights.tolist() == [1.0] * COUNT, "nobody has been asked yet"
+    revision = revise(alone, 1)
+    assert revision.figures["noise"] == pytest.approx(noise_seen(answers(1), TARGETS))
+    again = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
+    again.restore(alone.tables())
+    assert again.sequences.label_weights.tolist() == alone.sequences.label_weights.tolist()
 
 
 def test_all_excluded_is_a_figure_too() -> None:

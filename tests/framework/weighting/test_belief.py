@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from espalier.config.correction import DistrustConfig
-from espalier.weighting.belief import Beliefs, belief
+from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
 
 LABELS = np.array([1, 0, 2])
 ANSWERS = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.4, 0.25, 0.35]])
@@ -61,16 +61,33 @@ def test_streaks_are_of_epochs_in_a_row() -> None:
     assert not beliefs.held(DistrustConfig(rule="none", epochs=1)).any()
 
 
-@pytest.mark.parametrize(("believed", "expected"), [(0.5, [1.0, 0.2, 1.0]), (1.0, [0.9, 0.1, 0.5])])
-def test_trust_is_graded_up_to_full_belief(believed: float, expected: list[float]) -> None:
-    beliefs = Beliefs.at_start(np.array([0.9, 0.1, 0.5]), 3)
-    np.testing.assert_allclose(beliefs.trust(DistrustConfig(rule="graded", believed=believed)), expected)
+def test_trust_is_bayes() -> None:
+    believed = np.array([0.9, 0.5, 0.1, 0.0, 1.0])
+    found = trust(believed, noise=0.2, num_classes=2)
+    np.testing.assert_allclose(found, [0.72 / 0.74, 0.8, 0.08 / 0.26, 0.0, 1.0])
+    three = trust(believed, noise=0.2, num_classes=3)
+    np.testing.assert_allclose(three[:2], [0.72 / 0.73, 0.4 / 0.45])
+    assert (three >= found).all(), "an error has more classes to go to, so this one is less likely one"
 
 
-def test_other_rules_trust_every_label() -> None:
-    beliefs = Beliefs.at_start(np.array([0.9, 0.0, 0.5]), 3)
-    for rule in ("none", "persistent"):
-        assert beliefs.trust(DistrustConfig(rule=rule)).tolist() == [1.0, 1.0, 1.0]
+def test_without_noise_every_label_is_trusted() -> None:
+    assert trust(np.array([0.9, 0.1, 0.0]), noise=0.0, num_classes=2).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_noise_is_what_sure_answers_contradict() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 4000)
+    sure = random.uniform(0.5, 1.0, 4000)  # as often right as it is sure
+    said = np.where(random.random(4000) < sure, truth, 1 - truth)
+    answers = np.where(said[:, None] == np.arange(2), sure[:, None], 1.0 - sure[:, None])
+    for noise in (0.0, 0.1, 0.3):
+        labels = np.where(random.random(4000) < noise, 1 - truth, truth)
+        assert noise_seen(answers, labels) == pytest.approx(noise + (1 - 2 * noise) * 0.05, abs=0.03)
+
+
+def test_noise_of_a_regression_is_what_is_far_off() -> None:
+    targets = np.array([0.1] * 99 + [9.0])
+    assert noise_seen(np.zeros((100, 1)), targets) == 0.01
 
 
 def test_epochs_come_after_without_changing_what_was() -> None:
