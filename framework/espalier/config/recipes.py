@@ -79,21 +79,22 @@ class SelfCorrection(Config):
     export_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-GrowthPreset = Literal["apollo", "gradual_stack", "g_stack", "one_layer_to_full", "scratch"]
+GrowthPreset = Literal["late_stack", "apollo", "gradual_stack", "g_stack", "one_layer_to_full", "scratch"]
 
 
 class ProgressiveGrowth(Config):
     """Dials of `progressive_growth`: train few layers first, more later.
 
     A preset gives depths, boundaries, sampling and operator; each can be set by itself. What our own measurements
-    (60 M tokens, 27.5 M parameters) say: a WSD schedule matters more than growth, `gradual_stack` is the best preset,
-    `apollo` has the flattest seams, and `one_layer_to_full` needs a budget far larger than that.
+    (60 M tokens, 27.5 M parameters, 12 layers) say: a WSD schedule matters more than growth; `late_stack` reaches the
+    whole model's loss for the fewest FLOPs, about 36 % less; `gradual_stack` ends lowest at equal tokens; `apollo` has
+    the flattest seams and saves a tenth; `one_layer_to_full` needs a budget far larger than that.
     """
 
     name: Literal["progressive_growth"]
     from_scratch: FromScratch
     """The whole model; `layers` is the depth to reach."""
-    preset: GrowthPreset = "gradual_stack"
+    preset: GrowthPreset = "late_stack"
     budget: BudgetConfig
     """Of all lessons together."""
     batch: BatchConfig

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,10 +32,8 @@ class World:
     def alone() -> World:
         """One process that is all there is; a process group of one is made, since DeepSpeed asks for one."""
         if not dist.is_initialized():
-            meeting = tempfile.NamedTemporaryFile(prefix="espalier-group-")  # noqa: SIM115  (kept by the group)
-            dist.init_process_group(
-                _backend(), init_method=f"file://{meeting.name}", rank=0, world_size=1, timeout=_TIMEOUT
-            )
+            # A store in memory: NCCL's watchdog looks into it to the end, and waits for hours for a file that is gone.
+            dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
         return World.from_process_group()
 
     @staticmethod

@@ -17,6 +17,7 @@ from espalier.teachers.answers import Answers
 from espalier.tracking.samples import SampleTable
 from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
+from espalier.weighting.skill import skill
 from espalier.weighting.update import effective_share, revise
 
 Array = NDArray[np.float64]
@@ -130,15 +131,27 @@ class Correction:
 
     @property
     def _counted(self) -> Array:
-        """[N] the weights that are learnt: of the labels, or of the signal where only that is weighed."""
-        of_signal = self._config.weights.counts_in == "signal"
-        return self.sequences.signal_weights if of_signal else self.sequences.label_weights
+        """[N] the weights that are learnt: of the labels, trust and all, or of the signal where it alone is weighed."""
+        return self._weights if self._config.weights.counts_in == "signal" else self._trusted * self._weights
+
+    @property
+    def _trusted(self) -> Array:
+        return self._trust() * ~self._excluded
 
     def _noise_in(self, answers: Array | None) -> float:
-        """The share of wrong labels: as it was given, or as it shows in answers; 0 before there are any."""
+        """The share of wrong labels: as it was given, or as it shows in answers that have skill."""
         if self._config.distrust.noise is not None:
             return self._config.distrust.noise
-        return 0.0 if answers is None else noise_seen(answers, self._targets)
+        return 0.0 if answers is None else self._heard(answers) * noise_seen(answers, self._targets)
+
+    def _heard(self, answers: Array | None) -> float:
+        """0 to 1: how far answers are heard; as far as they have the skill that is asked for."""
+        if answers is None:
+            return 0.0
+        signal = self._config.signal
+        if signal.min_skill == 0.0 or signal.weight == 1.0:  # where labels do not count, they cannot take its place
+            return 1.0
+        return min(1.0, max(0.0, skill(answers, self._targets) / signal.min_skill))
 
     def _trust(self) -> Array:
         """[N] 0 to 1, what the loss on each label is multiplied by."""
@@ -157,6 +170,7 @@ class Correction:
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
             "noise": self._noise,
+            "heard": self._heard(self._signal()),
             "trust": float(self._trust().mean()),
         }
 
@@ -172,12 +186,12 @@ class Correction:
 
     def _apply(self) -> None:
         """Put weights and signal where the next steps find them."""
-        trusted = self._trust() * ~self._excluded
-        counts_in, signal = self._config.weights.counts_in, self._signal()
-        ones = np.ones_like(self._weights)
-        self.sequences.label_weights = trusted * (ones if counts_in == "signal" else self._weights)
-        of_signal = ones if counts_in == "label" else self._weights
-        self.sequences.signal_weights = np.zeros_like(ones) if signal is None else of_signal
+        signal, share, counts_in = self._signal(), self._config.signal.weight, self._config.weights.counts_in
+        heard, ones = self._heard(signal), np.ones_like(self._weights)
+        in_its_place = (1.0 - share * heard) / (1.0 - share) if share < 1.0 else 1.0
+        of_labels = ones if counts_in == "signal" else self._weights
+        self.sequences.label_weights = in_its_place * self._trusted * of_labels
+        self.sequences.signal_weights = heard * (ones if counts_in == "label" else self._weights)
         self.source.logits = as_logits(self._uniform() if signal is None else signal)
 
     def _uniform(self) -> Array:

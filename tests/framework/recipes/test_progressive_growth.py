@@ -39,6 +39,7 @@ def lessons(**dials: Any) -> list[TrainStage]:
     ("preset", "names", "steps"),
     [
         ("apollo", ["layers_1", "layers_3", "layers_6", "layers_12"], [50, 50, 150, 750]),
+        ("late_stack", ["layers_3", "layers_6", "layers_12"], [300, 200, 500]),
         ("gradual_stack", ["layers_3", "layers_6", "layers_12"], [150, 200, 650]),
         ("g_stack", ["layers_3", "layers_12"], [200, 800]),
         ("one_layer_to_full", ["layers_1", "layers_12"], [800, 200]),

@@ -16,6 +16,7 @@ from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.training.correction import Correction, Revision
 from espalier.weighting.belief import noise_seen, trust
+from espalier.weighting.skill import skill
 from espalier.weighting.update import effective_share
 
 COUNT, CLASSES = 13, 3
@@ -33,7 +34,8 @@ def stage(**settings: Any) -> CorrectStage:
         "batch": {"sequences": 1},
         "optimizer": {"lr": 0.1},
     }
-    return CorrectStage.model_validate(needed | settings)
+    signal = {"min_skill": 0.0} | settings.get("signal", {})  # random answers have none
+    return CorrectStage.model_validate(needed | settings | {"signal": signal})
 
 
 def samples(targets: np.ndarray = TARGETS) -> LabelledSequences:
@@ -176,7 +178,7 @@ def test_the_past_keeps_its_momentum() -> None:
 def test_without_a_teacher_the_first_epoch_hears_labels_only() -> None:
     found = correction(stage(teacher=None, signal={"own_past": [0.5, 0.5]}, distrust={"rule": "none"}))
     assert found.sequences.signal_weights.tolist() == [0.0] * COUNT
-    assert found.sequences.label_weights.tolist() == [1.0] * COUNT
+    assert found.sequences.label_weights.tolist() == [2.0] * COUNT, "they take the place of what is not there"
     assert found.source.logits.shape == (COUNT, CLASSES) and torch.isfinite(found.source.logits).all()
     first = revise(found, 1)
     assert (first.figures["alpha"], first.figures["error"]) == (0.0, 0.0)
@@ -239,6 +241,32 @@ def test_noise_is_seen_by_the_teacher_or_else_by_the_student() -> None:
     again = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
     again.restore(alone.tables())
     assert again.sequences.label_weights.tolist() == alone.sequences.label_weights.tolist()
+
+
+@pytest.mark.parametrize("weight", [0.25, 0.8])
+def test_a_teacher_without_skill_is_not_heard_and_labels_take_its_place(weight: float) -> None:
+    settings = {"signal": {"weight": weight, "min_skill": 0.1}, "weights": {"rate": 0.0}}
+    always_the_same = np.tile([0.5, 0.3, 0.2], (COUNT, 1))
+    deaf = correction(stage(**settings), teacher=always_the_same)
+    assert deaf.sequences.signal_weights.tolist() == [0.0] * COUNT
+    np.testing.assert_allclose((1.0 - weight) * deaf.sequences.label_weights, 1.0, rtol=1e-12)
+    assert revise(deaf, 1).figures["heard"] == 0.0
+    assert deaf.doubt.max() > 0, "what it says of each sample is written down all the same"
+
+
+def test_a_teacher_is_heard_as_far_as_its_skill_goes() -> None:
+    mostly = np.eye(CLASSES)[np.where(np.arange(COUNT) < 8, TARGETS, 0)]
+    heard = skill(mostly, TARGETS)
+    assert 0.5 < heard < 0.9
+    config = stage(signal={"min_skill": 1.0}, weights={"rate": 0.0}, distrust={"rule": "none"})
+    found = correction(config, teacher=mostly)
+    np.testing.assert_allclose(found.sequences.signal_weights, heard)
+    np.testing.assert_allclose(0.5 * found.sequences.label_weights + 0.5 * found.sequences.signal_weights, 1.0)
+
+
+def test_a_signal_that_is_all_there_is_is_heard() -> None:
+    config = stage(signal={"weight": 1.0, "min_skill": 1.0})
+    assert correction(config, teacher=answers(99)).sequences.signal_weights.tolist() == [1.0] * COUNT
 
 
 def test_all_excluded_is_a_figure_too() -> None:

@@ -1,0 +1,27 @@
+"""What answers are worth: nothing, where they say no more than how frequent each label is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def skill(answers: Array, targets: NDArray[np.generic]) -> float:
+    """At most 1: how far answers agree with labels beyond chance; 0 for whoever always answers the same.
+
+    Of classes Cohen's kappa (Cohen 1960, "A Coefficient of Agreement for Nominal Scales"); of a regression the share
+    of the variance that is explained.
+
+    Args:
+        answers: [N, C] probabilities, or [N, 1] values.
+        targets: [N] int64 classes, or float64 values.
+    """
+    if answers.shape[1] == 1:
+        variance = float(targets.astype(np.float64).var())
+        return 1.0 - float(((answers[:, 0] - targets) ** 2).mean()) / variance if variance > 0 else 0.0
+    said, width = answers.argmax(1), answers.shape[1]
+    shares = [np.bincount(found, minlength=width) / len(found) for found in (said, targets)]
+    chance = float(shares[0] @ shares[1])
+    return (float((said == targets).mean()) - chance) / (1.0 - chance) if chance < 1.0 else 0.0
