@@ -80,10 +80,20 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     looks = [_look_at(_weights(run, record), samples) for record in records]
     rows = _rows(run, records[-1], samples, np.array([look.weights for look in looks]))
     figures = [(title, _figure(records, name)) for name, title in _FIGURES if name in records[-1].correction]
-    caption = f"{len(records)} epoch{'s' * (len(records) > 1)}, {count_text(looks[-1].num_samples)} samples"
+    caption = _caption(records, looks[-1].num_samples)
     chart = _picture(records, [look.quantiles for look in looks])
     has_classes = (run.job.get("data") or {}).get("task") == "classification"
     return SampleWeights(stage, caption, chart, tuple(figures), rows[: len(first)], rows[len(first) :], has_classes)
+
+
+def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:
+    last = records[-1].correction
+    words = [f"{len(records)} epoch{'s' * (len(records) > 1)}", f"{count_text(num_samples)} samples"]
+    if noise := last.get("noise"):
+        words.append(f"{noise:.0%} of the labels look wrong")
+    if (heard := last.get("heard", 1.0)) < 1.0:
+        words.append(f"{heard:.0%} of the signal is heard")
+    return ", ".join(words)
 
 
 @dataclass(frozen=True)

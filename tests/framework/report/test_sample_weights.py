@@ -1,6 +1,7 @@
 import json
 import re
 import weakref
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -123,6 +124,15 @@ def test_epochs_that_were_taken_back_or_lost_their_file_are_left_out(tmp_path):
     found = shown(tmp_path)
     assert found.caption.startswith("2 epochs")
     assert found.heaviest[0].weight == f"{weights(3)[96]:.3g}"
+
+
+def test_the_caption_says_what_is_thought_of_labels_and_teacher(tmp_path):
+    write_labelled_run(tmp_path)
+    last = epoch(NUM_EPOCHS)
+    told = replace(last, correction=last.correction | {"noise": 0.214, "heard": 0.5})
+    EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
+    EpochLog(tmp_path / EPOCHS).append(told)
+    assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is heard")
 
 
 def test_one_epoch_can_be_drawn(tmp_path):
