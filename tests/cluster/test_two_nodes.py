@@ -69,6 +69,7 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
     assert list(storage.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
     runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
