@@ -1,0 +1,29 @@
+"""The runner without a cluster makes a group of one, and takes it away again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import torch.distributed as dist
+from espalier.stages.control import Control
+from espalier.training.in_process import InProcessRunner
+
+first = InProcessRunner(Control())
+second = InProcessRunner(Control())
+assert dist.is_initialized() and dist.get_world_size() == 1
+second.close()
+assert dist.is_initialized(), "that group was the first one's"
+dist.barrier()
+first.close()
+assert not dist.is_initialized()
+again = InProcessRunner(Control())
+dist.barrier()
+again.close()
+"""
+
+
+def test_a_group_is_taken_away_by_the_runner_that_made_it() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
