@@ -246,8 +246,11 @@ ROWS: tuple[Row, ...] = (
         "T4",
         "other text under the same name",
         "refused by its contents",
-        tests=(f"{_CHANGED}other_text_under_the_same_name", "tests/framework/data/test_fingerprint.py"),
-        left_out="a table of sample weights is not a setting yet",
+        tests=(
+            f"{_CHANGED}other_text_under_the_same_name",
+            "tests/framework/data/test_fingerprint.py",
+            "tests/framework/data/test_weight_files.py",
+        ),
     ),
     Row(
         "T5",

@@ -19,12 +19,12 @@ class SignalConfig(Config):
     weight: Share = 0.5
     temperature: _Positive = 2.0
     """Of both models' logits in the divergence, which is multiplied by its square."""
-    own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
-    """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
     min_skill: Share = 0.1
     """Of labelled samples: the agreement of the signal with the labels, beyond chance (Cohen's kappa), from which it is
     heard in full. Below it labels take its place as far as it falls short: what knows only how frequent each class is
     would teach the student to answer the most frequent one."""
+    own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
+    """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """How much of its older self the student's past keeps from epoch to epoch; 0 is the last epoch alone."""
 

@@ -59,7 +59,7 @@ class Correction:
         self._weights, self._teacher, self._past = weights, teacher, None
         believed = None if teacher is None else belief(teacher, self._targets)
         self._beliefs = Beliefs.at_start(believed, len(samples))
-        self._epoch, self._noise = 0, self._noise_in(teacher)
+        self._epoch, self._noise, self._hears = 0, self._noise_in(teacher), 0.0
         self.sequences = Reweighted(samples, weights, weights)
         self.source = Answers(torch.zeros(len(samples), 1))
         self._apply()
@@ -170,7 +170,7 @@ class Correction:
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
             "noise": self._noise,
-            "heard": self._heard(self._signal()),
+            "heard": self._hears,
             "trust": float(self._trust().mean()),
         }
 
@@ -187,11 +187,11 @@ class Correction:
     def _apply(self) -> None:
         """Put weights and signal where the next steps find them."""
         signal, share, counts_in = self._signal(), self._config.signal.weight, self._config.weights.counts_in
-        heard, ones = self._heard(signal), np.ones_like(self._weights)
-        in_its_place = (1.0 - share * heard) / (1.0 - share) if share < 1.0 else 1.0
+        self._hears, ones = self._heard(signal), np.ones_like(self._weights)
+        in_its_place = (1.0 - share * self._hears) / (1.0 - share) if share < 1.0 else 1.0
         of_labels = ones if counts_in == "signal" else self._weights
         self.sequences.label_weights = in_its_place * self._trusted * of_labels
-        self.sequences.signal_weights = heard * (ones if counts_in == "label" else self._weights)
+        self.sequences.signal_weights = self._hears * (ones if counts_in == "label" else self._weights)
         self.source.logits = as_logits(self._uniform() if signal is None else signal)
 
     def _uniform(self) -> Array:

@@ -30,6 +30,6 @@ class InProcessRunner:
             raise describe(error, where=f"stage {order.stage}") from error
 
     def close(self) -> None:
-        """Leave the group of one, where it was made here."""
-        if self._owns_group:
+        """Leave the group of one, where it was made here. May be called twice."""
+        if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()

@@ -17,6 +17,7 @@ second.close()
 assert dist.is_initialized(), "that group was the first one's"
 dist.barrier()
 first.close()
+first.close()
 assert not dist.is_initialized()
 again = InProcessRunner(Control())
 dist.barrier()
