@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from espalier.config.recipes import SelfCorrection
+
 Stage = dict[str, Any]
 _NO_WEIGHTS = {"rate": 0.0}
 _NO_GUARD = {"rule": "none"}
-_TWIN_BUDGET = 0.5  # the recipe's
+_TWIN_BUDGET = SelfCorrection.model_fields["twin_budget"].default
 
 
 def needed_stages(method: str, common: Stage, folder: Path) -> list[Stage]:
