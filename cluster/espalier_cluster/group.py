@@ -82,20 +82,12 @@ class WorkerGroup:
         self._given_up = True
 
     def leave(self) -> None:
-        """Send the workers home; end those that do not go."""
+        """Send the workers home; end those that do not go. Asks the head."""
         self.give_up()
-        if not node_lives():
-            return  # with everything on it
         with contextlib.suppress(RayError):
             _answer(self._desk.close.remote())
         if not ray.wait([self._train], timeout=_GRACE_SECONDS)[0]:
             ray.cancel(self._train, force=True)
-
-
-def node_lives() -> bool:
-    """Whether the node that this process and its desk are on is still part of the cluster."""
-    own = ray.get_runtime_context().get_node_id()
-    return any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())
 
 
 def _answer(asked: ObjectRef) -> Any:

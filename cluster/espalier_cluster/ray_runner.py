@@ -18,13 +18,15 @@ from ray.types import ObjectRef
 from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.group import WorkerGroup, node_lives
+from espalier_cluster.group import WorkerGroup
+from espalier_cluster.head import Head, node_lives
 from espalier_cluster.preflight import room_faults
 
 _log = logging.getLogger("espalier.cluster")
 
 _LOOK_SECONDS = 0.5
 _SPEAK_SECONDS = 30.0
+_HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 45.0  # a head that is started anew is waited for; Ray waits for 60
 
 
 class RayRunner:
@@ -61,6 +63,7 @@ class RayRunner:
         self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
         self._group: WorkerGroup | None = None
+        self._head = Head()
 
     def run(self, order: StageOrder) -> StageResult:
         """Carry out one order.
@@ -81,7 +84,8 @@ class RayRunner:
     def close(self) -> None:
         """Send the workers home, ending them if they are at work. May be called twice."""
         if self._group is not None:
-            self._group.leave()
+            if not self._head.silent_seconds() and node_lives():  # otherwise everybody goes down with it
+                self._group.leave()
             self._group = None
 
     def _open_group(self) -> WorkerGroup:
@@ -100,14 +104,17 @@ class RayRunner:
         asked_at: float | None = None
         while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
             now = time.monotonic()
-            if not node_lives():
-                return StageFailed("stopped", "Ray's process on this machine died, and the cluster is out of reach")
+            silent = self._head.silent_seconds()
+            if lost := self._cluster_lost(silent):
+                return lost
             if ending := group.ending():
                 # The desk hears of a failure before Ray Train ends; here nobody could tell it.
                 heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
                 # Nobody is left who would take its workers' place back, so another group would wait for it for ever.
                 return ray.get(answer) if heard else StageFailed("stopped", f"Ray Train ended: {ending}")
-            if self._stop.is_set() and asked_at is None:
+            if asked_at is None and (self._stop.is_set() or silent > _HEAD_STOP_SECONDS):
+                if silent:
+                    _log.warning("The head of the cluster does not answer: saving at the end of this step.")
                 asked_at = now
                 group.ask_to_stop()
             if asked_at is not None and now - asked_at > self._retry.grace_seconds:
@@ -117,7 +124,7 @@ class RayRunner:
                 found, stacks = group.end(), f"{self._run_folder}/logs/stacks"
                 message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
                 return StageFailed("hang", message, silent_seconds=hang.seconds)
-            faults = [] if group.is_seated() else room_faults(self._workers, ray.nodes())
+            faults = [] if silent or group.is_seated() else room_faults(self._workers, ray.nodes())
             if not faults:
                 waiting_since = spoke_at = now
             elif now - waiting_since > self._patience_seconds:
@@ -126,3 +133,11 @@ class RayRunner:
                 _log.warning("Waiting for room on the cluster: %s", faults[0])
                 spoke_at = now
         return ray.get(answer)
+
+    def _cluster_lost(self, silent: float) -> StageFailed | None:
+        """Whether there is anybody left to wait for, when the head has been silent for so many seconds."""
+        if silent > _HEAD_LOST_SECONDS:
+            return StageFailed("stopped", f"the head of the cluster has not answered for {silent:.0f} s")
+        if not silent and not node_lives():
+            return StageFailed("stopped", "Ray's process on this machine died, and the cluster is out of reach")
+        return None

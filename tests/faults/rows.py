@@ -82,9 +82,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "P5",
         "kill -9 of the cluster's head (GCS)",
-        "done without it, or exit code 75 and goes on",
+        "its step saved, exit code 75, and goes on",
         plays=(scenes_command.head_killed,),
-        left_out="a stage that outlasts Ray's own patience with a lost head; this one is done before",
     ),
     Row(
         "P6",

@@ -14,7 +14,7 @@ from espalier.stages.controller import ExitCode
 from support.kill import finish, num_steps, start
 from support.tiny import tiny_job, write_job
 
-_STEPS, _AT = 80, 12
+_STEPS, _AT, _ENDLESS = 80, 12, 1_000_000
 _END_SECONDS = 150.0
 
 
@@ -36,8 +36,8 @@ def driver_killed(folder: Path) -> str:
 
 
 def head_killed(folder: Path) -> str:
-    """kill -9 the process that a Ray cluster cannot do without."""
-    job, process = _under_way(folder, workers=2)
+    """kill -9 the process that a Ray cluster cannot do without, in a stage that lasts."""
+    job, process = _under_way(folder, workers=2, steps=_ENDLESS)
     tree = psutil.Process(process.pid).children(recursive=True)
     next(one for one in tree if _title(one, "gcs_server")).kill()
     killed_at = time.monotonic()
@@ -46,9 +46,16 @@ def head_killed(folder: Path) -> str:
     finally:
         process.kill()
         _end(tree)
-    text = f"exit code {code} after {time.monotonic() - killed_at:.0f} s; the same command: {_again(job)}"
-    assert code in (ExitCode.DONE, ExitCode.RESUMABLE), f"{text}; expected exit code 0 or 75"
-    return text
+    run = job.parent / "runs" / "tiny"
+    steps, saved = num_steps(run), _saved(run)
+    text = f"exit code {code} after {time.monotonic() - killed_at:.0f} s at step {steps}, saved {saved}"
+    assert code == ExitCode.RESUMABLE, text
+    assert saved == f"step-{steps:08d}", text
+    again = start(job)
+    _wait_for(lambda: num_steps(run) > steps, again)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(_END_SECONDS) == ExitCode.RESUMABLE, text
+    return f"{text}; the same command goes on at step {steps + 1}"
 
 
 def asked_once(folder: Path) -> str:
@@ -73,19 +80,24 @@ def _asked(folder: Path, number: signal.Signals, *, times: int) -> str:
         time.sleep(0.02)
     asked_at = time.monotonic()
     code = process.wait(_END_SECONDS)
-    seconds, steps = time.monotonic() - asked_at, num_steps(job.parent / "runs" / "tiny")
-    saved = sorted(path.parent.name for path in (job.parent / "runs/tiny/stages/heal").glob("step-*/manifest.json"))
-    text = f"{times} x {number.name}: exit code {code} after {seconds:.1f} s at step {steps}, saved {saved[-1]}"
+    run = job.parent / "runs" / "tiny"
+    seconds, steps, saved = time.monotonic() - asked_at, num_steps(run), _saved(run)
+    text = f"{times} x {number.name}: exit code {code} after {seconds:.1f} s at step {steps}, saved {saved}"
     assert code == ExitCode.RESUMABLE, text
     if times == 1:
-        assert saved[-1] == f"step-{steps:08d}", text
+        assert saved == f"step-{steps:08d}", text
     return f"{text}; the same command: {_again(job, '--in-process')}"
 
 
-def _under_way(folder: Path, *, workers: int) -> tuple[Path, subprocess.Popen[str]]:
+def _saved(run: Path) -> str:
+    """The newest checkpoint of the stage under way."""
+    return max(path.parent.name for path in run.glob("stages/heal/step-*/manifest.json"))
+
+
+def _under_way(folder: Path, *, workers: int, steps: int = _STEPS) -> tuple[Path, subprocess.Popen[str]]:
     """A run that has taken some steps."""
     stages = tiny_job(folder)["stages"]
-    stages[2] |= {"budget": {"steps": _STEPS}, "checkpoint": {"every": 5}}
+    stages[2] |= {"budget": {"steps": steps}, "checkpoint": {"every": 5}}
     job = write_job(folder, stages=stages, workers={"count": workers})
     process = start(job, *(["--in-process"] if workers == 1 else []))
     _wait_for(lambda: num_steps(folder / "runs" / "tiny") >= _AT, process)

@@ -30,7 +30,8 @@ class World:
 
     @staticmethod
     def alone() -> World:
-        """One process that is all there is; a process group of one is made, since DeepSpeed asks for one."""
+        """One process that is all there is. DeepSpeed asks for a group and for its variable: both are made."""
+        os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():
             # A store in memory: NCCL's watchdog looks into it to the end, and waits for hours for a file that is gone.
             dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
