@@ -8,7 +8,8 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback  # not public yet (2.60)
+from ray.train.v2._internal.callbacks import DatasetsCallback  # these two are not public (2.60)
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from espalier.config.job import WorkersConfig
 from espalier_cluster.failure import judge
@@ -25,13 +26,20 @@ def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
         ray.train.TrainingFailedError: a worker failed or was lost; the desk has been told why.
     """
     watch = _Watch(seat["desk"], seat["logs"])
-    TorchTrainer(
+    _Trainer(
         take_orders,
         train_loop_config=dict(seat),
         torch_config=_torch_config(workers),
         scaling_config=_scaling_config(workers),
         run_config=_run_config(workers, run_folder, callbacks=[watch, _Preemption()]),
     ).fit()
+
+
+class _Trainer(TorchTrainer):
+    """Without Ray Data, of which nothing is used: every start would wait for one more process, its manager."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
 
 
 class _Watch(UserCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 import time
@@ -9,13 +10,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from espalier.distributed.world import World
+
+# Without GPUs ranks are forked from a process that has only imported these: each would take seconds for it. CUDA
+# cannot be used after a fork.
+_START = "spawn" if torch.cuda.is_available() else "forkserver"
+multiprocessing.set_forkserver_preload(["deepspeed", "espalier.training.worker"])
 
 
 def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:
@@ -27,11 +32,9 @@ def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds
     """
     with tempfile.TemporaryDirectory(prefix="espalier-ranks-") as folder:
         # Two ranks cannot share a GPU through NCCL: where there are too few, they see none.
-        few = {"CUDA_VISIBLE_DEVICES": ""} if torch.cuda.device_count() < num_ranks else {}
-        with mock.patch.dict(os.environ, few):
-            context = mp.start_processes(
-                _rank, (num_ranks, folder, work, arguments), nprocs=num_ranks, join=False, start_method="spawn"
-            )
+        environment = {**os.environ} | ({"CUDA_VISIBLE_DEVICES": ""} if torch.cuda.device_count() < num_ranks else {})
+        given = (num_ranks, folder, environment, work, arguments)
+        context = mp.start_processes(_rank, given, nprocs=num_ranks, join=False, start_method=_START)
         deadline = time.monotonic() + seconds
         while not context.join(timeout=1.0):
             if time.monotonic() > deadline:
@@ -41,7 +44,15 @@ def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds
         return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(num_ranks)]
 
 
-def _rank(rank: int, num_ranks: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _rank(
+    rank: int,
+    num_ranks: int,
+    folder: str,
+    environment: dict[str, str],
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
+    os.environ |= environment
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
     torch.set_num_threads(1)
     dist.init_process_group(
