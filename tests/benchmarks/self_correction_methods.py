@@ -75,7 +75,7 @@ def _judged(common: Stage, **settings: Any) -> list[Stage]:
 
 def _judged_uniform(common: Stage, folder: Path) -> list[Stage]:
     """Cross-fitted twins as teachers, all samples alike."""
-    return _judged(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD)
+    return _judged(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD, signal={"full_at_noise": 0.0})
 
 
 def _ours(common: Stage, folder: Path) -> list[Stage]:

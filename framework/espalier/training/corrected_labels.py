@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from espalier.checkpoint.read import StateReader
 from espalier.config.stages import CorrectStage
 from espalier.data.batch import Batch
 from espalier.data.labelled_sequences import LabelledSequences, Reweighted
@@ -53,6 +54,7 @@ class CorrectedLabels:
             num_epochs=Epochs(len(samples), stage.batch.sequences).ended(prepared.num_steps),
             weights=_first_weights(stage, samples),
             teacher=teacher,
+            is_held_out=stage.teacher is not None and _has_judged(context.model_of(stage.teacher)),
             excluded=_excluded(stage, samples),
         )
         if tables:
@@ -91,7 +93,7 @@ def _teacher_answers(context: StageContext, samples: LabelledSequences) -> Tenso
     """[N, C] of a stage that judged the samples already, or of a model that is asked now."""
     stage, world = context.config, context.world
     reader = context.model_of(stage.teacher)
-    if "answers" in reader.manifest.tables:
+    if _has_judged(reader):
         return reader.tensor("table", "answers")
     dtype = compute_dtype(context.job.dtype, world.device)
     context.activity(f"asking the teacher, {stage.teacher}")
@@ -104,6 +106,11 @@ def _teacher_answers(context: StageContext, samples: LabelledSequences) -> Tenso
             world=world,
             on_progress=lambda done: context.activity(f"asking the teacher, {stage.teacher}: {done} samples"),
         )
+
+
+def _has_judged(teacher: StateReader) -> bool:
+    """Whether it is a stage of cross-fitted twins, which has kept their answers."""
+    return "answers" in teacher.manifest.tables
 
 
 def _first_weights(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from espalier.teachers.answers import Answers
 from espalier.tracking.samples import SampleTable
 from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
-from espalier.weighting.skill import skill
+from espalier.weighting.skill import heard
 from espalier.weighting.update import effective_share, revise
 
 Array = NDArray[np.float64]
@@ -52,9 +52,19 @@ class Correction:
         num_epochs: int,
         weights: Array,
         teacher: Array | None,
+        is_held_out: bool = False,
         excluded: NDArray[np.bool_],
     ) -> None:
+        """Begin.
+
+        Args:
+            weights: [N].
+            teacher: [N, C] its answers.
+            is_held_out: no sample was judged by a teacher that had seen its label.
+            excluded: [N] whose labels do not count.
+        """
         self._config, self._num_epochs, self._excluded = config, num_epochs, excluded
+        self._full_at_noise = config.signal.full_at(is_held_out=is_held_out)
         self._targets: NDArray[Any] = samples.examples.targets
         self._weights, self._teacher, self._past = weights, teacher, None
         believed = None if teacher is None else belief(teacher, self._targets)
@@ -142,16 +152,19 @@ class Correction:
         """The share of wrong labels: as it was given, or as it shows in answers that have skill."""
         if self._config.distrust.noise is not None:
             return self._config.distrust.noise
-        return 0.0 if answers is None else self._heard(answers) * noise_seen(answers, self._targets)
+        if answers is None:
+            return 0.0
+        seen = noise_seen(answers, self._targets)
+        return seen * self._heard(answers, noise=seen, full_at_noise=0.0)
 
-    def _heard(self, answers: Array | None) -> float:
-        """0 to 1: how far answers are heard; as far as they have the skill that is asked for."""
+    def _heard(self, answers: Array | None, *, noise: float, full_at_noise: float) -> float:
+        """0 to 1: how far answers are heard."""
         if answers is None:
             return 0.0
         signal = self._config.signal
-        if signal.min_skill == 0.0 or signal.weight == 1.0:  # where labels do not count, they cannot take its place
+        if signal.weight == 1.0:  # where labels do not count, they cannot take its place
             return 1.0
-        return min(1.0, max(0.0, skill(answers, self._targets) / signal.min_skill))
+        return heard(answers, self._targets, noise=noise, min_skill=signal.min_skill, full_at_noise=full_at_noise)
 
     def _trust(self) -> Array:
         """[N] 0 to 1, what the loss on each label is multiplied by."""
@@ -187,7 +200,8 @@ class Correction:
     def _apply(self) -> None:
         """Put weights and signal where the next steps find them."""
         signal, share, counts_in = self._signal(), self._config.signal.weight, self._config.weights.counts_in
-        self._hears, ones = self._heard(signal), np.ones_like(self._weights)
+        self._hears = self._heard(signal, noise=self._noise, full_at_noise=self._full_at_noise)
+        ones = np.ones_like(self._weights)
         in_its_place = (1.0 - share * self._hears) / (1.0 - share) if share < 1.0 else 1.0
         of_labels = ones if counts_in == "signal" else self._weights
         self.sequences.label_weights = in_its_place * self._trusted * of_labels

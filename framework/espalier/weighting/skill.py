@@ -1,4 +1,4 @@
-"""What answers are worth: nothing, where they say no more than how frequent each label is."""
+"""What answers are worth as a signal, judged by the labels, some of which may be wrong."""
 
 from __future__ import annotations
 
@@ -25,3 +25,21 @@ def skill(answers: Array, targets: NDArray[np.generic]) -> float:
     shares = [np.bincount(found, minlength=width) / len(found) for found in (said, targets)]
     chance = float(shares[0] @ shares[1])
     return (float((said == targets).mean()) - chance) / (1.0 - chance) if chance < 1.0 else 0.0
+
+
+def heard(
+    answers: Array, targets: NDArray[np.generic], *, noise: float, min_skill: float, full_at_noise: float
+) -> float:
+    """0 to 1: how far answers are heard, by what they know and by how much there is to correct.
+
+    Args:
+        noise: the share of wrong labels.
+        min_skill: heard in full from this skill, not at all below half of it, and in between as far as it goes.
+        full_at_noise: heard in full from this noise, and below it as far as it goes; 0: whatever the noise.
+    """
+    knows = _ramp(skill(answers, targets), 0.5 * min_skill, min_skill)
+    return knows * _ramp(noise, 0.0, full_at_noise)
+
+
+def _ramp(value: float, none: float, full: float) -> float:
+    return 1.0 if full <= none else min(1.0, max(0.0, (value - none) / (full - none)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from espalier.config.correction import SignalConfig
 from espalier.config.stages import CorrectStage
 from espalier.data.batches import make_batch
 from espalier.data.examples import Examples
@@ -15,8 +16,8 @@ from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.training.correction import Correction, Revision
+from espalier.weighting import skill
 from espalier.weighting.belief import noise_seen, trust
-from espalier.weighting.skill import skill
 from espalier.weighting.update import effective_share
 
 COUNT, CLASSES = 13, 3
@@ -54,6 +55,7 @@ def correction(
     *,
     targets: np.ndarray = TARGETS,
     teacher: np.ndarray | None = None,
+    is_held_out: bool = False,
     excluded: list[int] | None = None,
     num_epochs: float = 5.0,
 ) -> Correction:
@@ -63,6 +65,7 @@ def correction(
         num_epochs=num_epochs,
         weights=np.ones(COUNT),
         teacher=teacher,
+        is_held_out=is_held_out,
         excluded=np.isin(np.arange(COUNT), excluded or []),
     )
 
@@ -254,14 +257,25 @@ def test_a_teacher_without_skill_is_not_heard_and_labels_take_its_place(weight: 
     assert deaf.doubt.max() > 0, "what it says of each sample is written down all the same"
 
 
-def test_a_teacher_is_heard_as_far_as_its_skill_goes() -> None:
+@pytest.mark.parametrize(("noise", "full_at_noise"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.2), (0.0, 0.2)])
+def test_labels_take_the_place_of_what_is_not_heard(noise: float, full_at_noise: float) -> None:
     mostly = np.eye(CLASSES)[np.where(np.arange(COUNT) < 8, TARGETS, 0)]
-    heard = skill(mostly, TARGETS)
-    assert 0.5 < heard < 0.9
-    config = stage(signal={"min_skill": 1.0}, weights={"rate": 0.0}, distrust={"rule": "none"})
+    expected = skill.heard(mostly, TARGETS, noise=noise, min_skill=0.9, full_at_noise=full_at_noise)
+    assert expected < 0.9
+    signal = {"min_skill": 0.9, "full_at_noise": full_at_noise}
+    config = stage(signal=signal, weights={"rate": 0.0}, distrust={"rule": "none", "noise": noise})
     found = correction(config, teacher=mostly)
-    np.testing.assert_allclose(found.sequences.signal_weights, heard)
+    np.testing.assert_allclose(found.sequences.signal_weights, expected)
     np.testing.assert_allclose(0.5 * found.sequences.label_weights + 0.5 * found.sequences.signal_weights, 1.0)
+
+
+def test_only_twins_that_were_held_out_wait_for_noise() -> None:
+    signal = SignalConfig(min_skill=0.0)
+    assert signal.full_at(is_held_out=True) == 0.2 and signal.full_at(is_held_out=False) == 0.0
+    assert SignalConfig(full_at_noise=0.3).full_at(is_held_out=False) == 0.3
+    config = stage(distrust={"noise": 0.05})
+    found = correction(config, teacher=answers(99), is_held_out=True)
+    np.testing.assert_allclose(found.sequences.signal_weights, 0.25)
 
 
 def test_a_signal_that_is_all_there_is_is_heard() -> None:
