@@ -26,7 +26,7 @@ _log = logging.getLogger("espalier.cluster")
 
 _LOOK_SECONDS = 0.5
 _SPEAK_SECONDS = 30.0
-_HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 45.0  # a head that is started anew is waited for; Ray waits for 60
+_HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 40.0  # a head that is started anew is waited for; Ray waits for 60
 
 
 class RayRunner:
