@@ -40,6 +40,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "gradual_stack-wsd-lr3e-3": {"preset": "gradual_stack", "optimizer": {"lr": 3e-3}},
     "late_stack-wsd": {"preset": "late_stack"},
     "late_stack-wsd@0.9": {"preset": "late_stack"},
+    "late_stack-wsd@0.86": {"preset": "late_stack"},
     "late_stack-wsd@0.8": {"preset": "late_stack"},
     "from_six-wsd": {"depths": [6, 12], "boundaries": [0.5]},
     "apollo-lvps-wsd": APOLLO,
