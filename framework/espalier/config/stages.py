@@ -167,8 +167,7 @@ class CrossFitStage(_Trained):
     """Fine-tune twins of the student, each without one fold of the samples, which it then judges.
 
     Every sample is so judged by models that have not seen its label. A twin is trained by one worker alone, as many
-    side by side as there are workers; what comes out are their answers, each twin's calibrated on its fold (of classes:
-    one temperature, and a bias for each), which a `correct` stage can take as teacher.
+    side by side as there are workers; what comes out are their answers, which a `correct` stage can take as teacher.
     """
 
     kind: Literal["cross_fit"]

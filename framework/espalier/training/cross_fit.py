@@ -34,7 +34,6 @@ from espalier.training.context import StageContext
 from espalier.training.prepared import Prepared
 from espalier.training.state import commit_save, forget_older, table_fragments
 from espalier.training.step import blamed_on, take_step
-from espalier.weighting.calibration import calibrated
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def twins_of(context: StageContext, samples: LabelledSequences) -> list[Twin]:
 
 
 def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tensor, int]:
-    """Train one twin alone and ask it: [judged, C] float64 probabilities, calibrated, and the steps it took."""
+    """Train one twin alone and ask it: [judged, C] float64 probabilities, and the steps it took."""
     stage, alone = context.config, replace(context.world, rank=0, size=1)
     steps = stage.budget.num_steps(
         sequences=stage.batch.sequences,
@@ -128,8 +127,7 @@ def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tenso
             microbatch_sequences=stage.batch.microbatch_sequences,
             world=alone,
         )
-    answers, labels = probabilities(logits), prepared.sequences.examples.targets[twin.judges]
-    return torch.from_numpy(calibrated(answers, labels) if width > 1 else answers), steps
+    return torch.from_numpy(probabilities(logits)), steps
 
 
 def _take(context: StageContext, prepared: Prepared, engine: Engine, twin: Twin, *, step: int, num_steps: int) -> None:
