@@ -82,7 +82,7 @@ class WorkerGroup:
         self._given_up = True
 
     def leave(self) -> None:
-        """Send the workers home; end those that do not go. Asks the head."""
+        """Send the workers home; end those that do not go."""
         self.give_up()
         with contextlib.suppress(RayError):
             _answer(self._desk.close.remote())

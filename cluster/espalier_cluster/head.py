@@ -19,14 +19,14 @@ class Head:
 
     def __init__(self) -> None:
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self.address = (host.strip("[]"), int(port))
+        self._address = (host.strip("[]"), int(port))
         self._silent_since: float | None = None
 
     def silent_seconds(self) -> float:
         """For how long it has not answered, over all looks since it last did; zero when it does now."""
         began = time.monotonic()
         try:
-            socket.create_connection(self.address, _REACH_SECONDS).close()
+            socket.create_connection(self._address, _REACH_SECONDS).close()
         except OSError:
             if self._silent_since is None:
                 self._silent_since = began
