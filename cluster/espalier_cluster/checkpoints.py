@@ -63,10 +63,16 @@ def find_checkpoints(run_folder: Path, *, stage: str | None = None) -> list[Chec
 
 
 def states_of(run_folder: Path) -> Storage:
-    """Where a run keeps its states, as its job says; with the run when its job cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return state_storage(run_folder, RunFolder(run_folder).read_job())
-    return LocalStorage(run_folder)
+    """Where a run keeps its states, as its job says; with the run when its job cannot be read.
+
+    Raises:
+        RefusedInput: the job names a store whose library is not installed here.
+    """
+    try:
+        job = RunFolder(run_folder).read_job()
+    except (OSError, ValueError):  # RefusedInput and pydantic's among them
+        return LocalStorage(run_folder)
+    return state_storage(run_folder, job)
 
 
 def examine(storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None]) -> Health:

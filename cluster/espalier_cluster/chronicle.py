@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from espalier.stages.orders import StageFailed
 from espalier.stages.plan import Stage
@@ -33,6 +34,10 @@ class Chronicle:
                 self._times.mark("waiting", stage.name)
 
     def _fail(self, stage: Stage, failure: StageFailed) -> None:
+        with suppress(OSError):  # the failure may be a full disk's; it is told on the terminal in any case
+            self._write_failure(stage, failure)
+
+    def _write_failure(self, stage: Stage, failure: StageFailed) -> None:
         if failure.silent_seconds:
             self._times.mark("hanging", stage.name, time=time.time() - failure.silent_seconds)
         self._times.mark("restarting", stage.name)

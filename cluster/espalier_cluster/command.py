@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from espalier.config.schema import job_schema, resolved
@@ -41,7 +42,7 @@ def main() -> None:
         for fault in refused.faults:
             console.print(f"refused: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.REFUSED) from None
-    except OSError as error:  # a disk or a store; its message names the file
+    except (OSError, DamagedCheckpoint) as error:  # a disk or a store; the message names the file
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.ERROR) from None
 

@@ -20,12 +20,14 @@ from espalier.checkpoint.lock import RunLock
 from espalier.checkpoint.places import require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.config.schema import resolved
+from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.report.compare import compare_growth
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
+from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder, write_json
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
@@ -35,7 +37,7 @@ from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
-from espalier_cluster.resume import go_back
+from espalier_cluster.resume import arrived, go_back
 from espalier_cluster.show import show_grid, show_outcome, show_time
 from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.silence import silenced
@@ -67,7 +69,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     """
     job, folder = prepared.job, RunFolder.of(prepared.job)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder.path / "lock", job=job.name), silenced(verbose=how.verbose):
+    with RunLock(folder.path / "lock", job=job.name) as lock, silenced(verbose=how.verbose):
         if job.checkpoints is not None:
             require_usable(state_storage(folder.path, job), job)
         _write_down(prepared, folder)
@@ -76,8 +78,11 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         results = {name: result for name in names if (result := folder.result(name)) is not None}
         earlier = Progress(results, folder.attempts())
         with _timed(folder), _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
+            lock.on_lost = lambda: _stand_back(console, events, stop_wish)
             stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
-        write_report(folder.path)
+        if stop.code is not ExitCode.RESUMABLE:
+            arrived(folder)
+        _report(console, folder)
         show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
         for stage in prepared.plan.stages:
             if stage.config.kind == "correct":
@@ -131,6 +136,10 @@ def _carry_out(
             )
     except KeyboardInterrupt:
         return Stop(ExitCode.RESUMABLE, "stopped at once")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return Stop(ExitCode.RESUMABLE, f"{error}; make room")
 
 
 @contextlib.contextmanager
@@ -167,7 +176,7 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
     with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
         from espalier_cluster.preflight import check_cluster  # as above
 
-        needed_bytes = sum(preview.bytes_on_disk for preview in prepared.previews)
+        needed_bytes = storage_bytes(prepared.job, prepared.previews)
         check_cluster(workers, Path(prepared.job.storage), needed_bytes=needed_bytes)
         yield
 
@@ -219,7 +228,8 @@ def _timed(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     finally:
-        times.mark("stopped")
+        with contextlib.suppress(OSError):  # a full disk
+            times.mark("stopped")
 
 
 @contextlib.contextmanager
@@ -239,6 +249,21 @@ def _stopping(console: Console) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _report(console: Console, folder: RunFolder) -> None:
+    try:
+        write_report(folder.path)
+    except OSError as error:
+        console.print(f"the report could not be written: {error}", markup=False, soft_wrap=True)
+
+
+def _stand_back(console: Console, events: EventLog, stop: threading.Event) -> None:
+    """The run is another process's by now: this one was thought dead, and may only end."""
+    text = "another process has taken this run over, as nothing was heard of this one for a minute; stopping"
+    console.print(text, style="red", soft_wrap=True)
+    events.add("note", "", text)
+    stop.set()
 
 
 def _say(console: Console, stop: Stop, folder: RunFolder) -> None:

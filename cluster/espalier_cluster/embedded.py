@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import WorkersConfig
 from espalier_cluster.silence import environment
@@ -72,7 +74,7 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
     try:
         ray.init(**options, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        if "address" not in options:
+        if options["address"] == "local":
             raise
         allowed = f"a cluster that lets this process in; run on one of its nodes ({error})"
         raise RefusedInput([Fault("--address", options["address"], allowed)]) from error
@@ -85,6 +87,7 @@ def _local_options(workers: WorkersConfig, folder: str) -> dict[str, Any]:
     _make_token()
     return {
         # What the job asks for: a small machine runs it slowly rather than never. GPUs are what Ray finds.
+        "address": "local",  # whatever RAY_ADDRESS says
         "num_cpus": workers.count * workers.cpus_each + 1,
         "object_store_memory": _STORE_BYTES,
         "include_dashboard": False,
@@ -119,20 +122,26 @@ def _has_token() -> bool:
 
 def _token_mode(address: str, *, insecure: bool) -> dict[str, str]:
     """The variables to join with, once it is clear that the cluster answers and how it is protected."""
-    if address == "auto":
+    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address  # as Ray reads `auto`
+    if named == "auto":
         return {}
-    host, port = _split(address)
+    host, port = _split(named)
     try:
         socket.create_connection((host, port), _REACH_SECONDS).close()
     except OSError as error:
         allowed = f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
         raise RefusedInput([Fault("--address", address, allowed)]) from error
-    if insecure or host in ("localhost", "127.0.0.1", "::1"):
+    is_here = host in ("localhost", "127.0.0.1", "::1") or (address == "auto" and host in _own_addresses())
+    if insecure or is_here:
         return {}
     if os.environ.get("RAY_AUTH_MODE") == "disabled" or not _has_token():
         allowed = "a cluster with token authentication: set RAY_AUTH_TOKEN_PATH, or pass --insecure"
         raise RefusedInput([Fault("--address", address, allowed)])
     return {"RAY_AUTH_MODE": "token"}
+
+
+def _own_addresses() -> set[str]:
+    return {one.address for of_one in psutil.net_if_addrs().values() for one in of_one}
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -76,6 +76,7 @@ class RayRunner:
             outcome = self._await_outcome(group, group.carry_out(order))
         except RayError as error:  # the desk sits on the driver's own node, so somebody ended it, or the node
             outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
+            group.leave()  # its workers may be at work still, and hold the place that the next ones need
         if isinstance(outcome, StageFailed):
             group.give_up()
             raise outcome

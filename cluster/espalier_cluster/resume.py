@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from espalier.checkpoint.manifest_file import discard, load_manifest
+from espalier.checkpoint.manifest import DamagedCheckpoint
+from espalier.checkpoint.manifest_file import check_files, discard, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import latest, stage_folder
 from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
+from espalier.config.schema import resolved
 from espalier.config.stages import TrainedStage
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
-from espalier.stages.run_folder import RunFolder
+from espalier.stages.run_folder import RunFolder, write_json
 from espalier.tracking.events import EVENTS, EventLog
+
+_CARRIED_OUT = "resume.json"
 
 
 def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
     """Remove what `resume` says not to go on from: nothing (auto), everything (never), what is newer (a checkpoint).
 
-    To be called before the job of the earlier start is overwritten.
+    To be called before the job of the earlier start is overwritten. The same command given again after a stop goes
+    on: it goes back once, until `arrived` is called.
 
     Raises:
-        RefusedInput: the path is no checkpoint of a stage of this run, or a stage under way would be lost, because
-            it was begun with settings that make something else.
+        RefusedInput: the path is no checkpoint of a stage of this run, or not as it was written; or a stage under way
+            would be lost, because it was begun with settings that make something else. Nothing was removed.
     """
     resume = prepared.job.resume
+    if resume != "auto" and _was_carried_out(prepared.job, folder):
+        text = (
+            f"resume={resume} was carried out when this job was first started; going on (resume=auto) since it stopped"
+        )
+        EventLog(folder.path / EVENTS).add("note", "", text)
+        resume = "auto"
     if resume == "never":
         _forget(prepared.job, folder)
-        return
-    checkpoint = None if resume == "auto" else _checkpoint(resume, prepared, folder)
-    _compare(prepared, folder, reopened=checkpoint.parent.name if checkpoint else None)
-    if checkpoint:
-        _cut(checkpoint, prepared, folder)
+    else:
+        checkpoint = None if resume == "auto" else _checkpoint(resume, prepared, folder)
+        _compare(prepared, folder, reopened=checkpoint.parent.name if checkpoint else None)
+        if checkpoint:
+            _cut(checkpoint, prepared, folder)
+    if prepared.job.resume != "auto":
+        write_json(folder.path / _CARRIED_OUT, resolved(prepared.job))
+
+
+def arrived(folder: RunFolder) -> None:
+    """A start came to an end that is not to be gone on from: the next one goes back again if it is told to."""
+    (folder.path / _CARRIED_OUT).unlink(missing_ok=True)
+
+
+def _was_carried_out(job: Job, folder: RunFolder) -> bool:
+    path = folder.path / _CARRIED_OUT
+    return path.exists() and json.loads(path.read_text()) == resolved(job)
 
 
 def _forget(job: Job, folder: RunFolder) -> None:
@@ -48,22 +72,36 @@ def _forget(job: Job, folder: RunFolder) -> None:
 
 
 def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
+    """The checkpoint's path below the run, once it is clear that the run can go on from it."""
     checkpoint = Path(resume).resolve()
     names = [one.name for one in prepared.plan.stages]
+    allowed = f"auto, never, or a checkpoint of this run: {folder.path}/stages/<stage>/step-<number>"
     if checkpoint.parent.parent != (folder.path / "stages").resolve() or checkpoint.parent.name not in names:
-        allowed = f"auto, never, or a checkpoint of this run: {folder.path}/stages/<stage>/step-<number>"
         raise RefusedInput([Fault("resume", resume, allowed)])
+    storage, place = (
+        state_storage(folder.path, prepared.job),
+        f"{stage_folder(checkpoint.parent.name)}/{checkpoint.name}",
+    )
+    try:
+        check_files(storage, place, load_manifest(storage, place), verify=True)
+    except (DamagedCheckpoint, OSError) as error:
+        whole = f"one that is whole, see `espalier checkpoint verify {folder.path}` ({error})"
+        raise RefusedInput([Fault("resume", resume, whole)]) from None
     return checkpoint
 
 
 def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
-    names = [one.name for one in prepared.plan.stages]
-    storage, stage = state_storage(folder.path, prepared.job), stage_folder(checkpoint.parent.name)
-    for name in storage.list(stage):
-        if name.startswith("step-") and name > checkpoint.name:
-            discard(storage, f"{stage}/{name}")
-    for later in names[names.index(checkpoint.parent.name) :]:
-        _remove(folder.stage(later) / "result.json")
+    """Remove what is newer in its stage, and all that was made from what the stage came to."""
+    name = checkpoint.parent.name
+    storage, stage = state_storage(folder.path, prepared.job), stage_folder(name)
+    for step in storage.list(stage):
+        if step.startswith("step-") and step > checkpoint.name:
+            discard(storage, f"{stage}/{step}")
+    _remove(folder.stage(name) / "result.json")
+    for later in prepared.plan.after(name):
+        if storage.exists(stage_folder(later)):
+            storage.remove(stage_folder(later))
+        _remove(folder.stage(later))
 
 
 def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: str | None) -> None:

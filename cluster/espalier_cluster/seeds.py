@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,16 +16,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from espalier.config.job import Job
+from espalier.config.job import Job, seed_name
 from espalier.config.schema import resolved
 from espalier.evaluation.paired import compare
 from espalier.recipes import stages_of
 from espalier.stages.controller import ExitCode
+from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder, write_json
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
 
 _LOOK_SECONDS = 0.2
+_ENDED = (ExitCode.DONE, ExitCode.GATE_FAILED)
 _WORST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.RESUMABLE, ExitCode.GATE_FAILED)
 
 
@@ -47,9 +50,17 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
     console.print(f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder}", soft_wrap=True)
     codes = _run_all(children, how, at_once(job, how), console)
-    shown = summary(children)
+    ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
+    shown = summary(ended)
     write_json(folder / "seeds.json", shown)
     show(console, shown)
+    return worst(codes)
+
+
+def worst(codes: Sequence[int]) -> ExitCode:
+    """What all runs together have come to. A run that ended with no code of its own, as one that was killed, failed."""
+    if any(code not in (*_WORST, ExitCode.DONE) for code in codes):
+        return ExitCode.ERROR
     return next((code for code in _WORST if code in codes), ExitCode.DONE)
 
 
@@ -64,13 +75,13 @@ def at_once(job: Job, how: HowToRun) -> int:
 
 
 def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
-    """A row for each model of each evaluation that every finished seed has: mean, spread, and against the baseline.
+    """A row for each model of each evaluation that these runs have: mean, spread, and against the baseline.
 
-    The baseline is the first model of `against`.
+    The baseline is the first model of `against`. Results of other settings than a run now has count for nothing.
     """
     rows = []
-    for stage in stages_of(children[0].job):
-        results = [RunFolder.of(child.job).result(stage.name) for child in children]
+    for stage in stages_of(children[0].job) if children else ():
+        results = [_result(RunFolder.of(child.job), stage.name) for child in children]
         done = [result for result in results if result is not None]
         if stage.kind != "evaluate" or not done:
             continue
@@ -84,6 +95,14 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
             rows.append({"stage": stage.name, "metric": watched, "model": name, "values": of_seeds})
             rows[-1] |= {"baseline": baseline, **{k: v if v == v else None for k, v in vars(paired).items()}}
     return rows
+
+
+def _result(folder: RunFolder, stage: str) -> StageResult | None:
+    """Of a stage as the run's plan has it now."""
+    path, result = folder.path / "plan.json", folder.result(stage)
+    plan = json.loads(path.read_text()) if path.exists() else []
+    keys = [entry["key"] for entry in plan if entry["name"] == stage]
+    return result if result is not None and [result.key] == keys else None
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
@@ -104,7 +123,7 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _child(job: Job, folder: Path, seed: int) -> Child:
-    name = f"{job.name}-seed-{seed}"
+    name = seed_name(job.name, seed)
     changes = {"name": name, "storage": str(folder), "seed": seed, "seeds": 1}
     own = Job.model_validate(resolved(job) | changes)
     file, log = folder / f"{name}.json", folder / f"{name}.log"
@@ -113,7 +132,7 @@ def _child(job: Job, folder: Path, seed: int) -> Child:
 
 
 def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Console) -> list[int]:
-    """Exit codes, by child. A wish to stop goes on to those that run; the others are not begun."""
+    """Exit codes, by child. A wish to stop goes on to those that run; the others are not begun. None is left behind."""
     waiting, running, codes, stopping = list(children), {}, {}, False
 
     def heed(number: int, frame: object) -> None:
@@ -135,6 +154,10 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
                     console.print(f"seed {seed}: {_word(process.returncode)}", soft_wrap=True)
             time.sleep(_LOOK_SECONDS)
     finally:
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in running.values():
+            process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
     return [codes.get(child.seed, ExitCode.RESUMABLE) for child in children]

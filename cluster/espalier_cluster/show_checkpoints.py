@@ -18,7 +18,7 @@ from rich.text import Text
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import load_manifest
-from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.tracking.figures import bytes_text, plain_text
 from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
@@ -62,12 +62,17 @@ def verify_all(console: Console, run_folder: Path, found: Sequence[Checkpoint]) 
 def show_one(console: Console, folder: Path) -> None:
     """All that a manifest tells, and the checkpoints that it was made from.
 
+    Args:
+        folder: `<run>/stages/<stage>/step-<number>`, wherever the run keeps its states.
+
     Raises:
         RefusedInput: the folder is no checkpoint, or its manifest is not as it was written.
     """
     folder = folder.resolve()
+    run = Path(*folder.parts[:-3])
+    storage = states_of(run)
     try:
-        manifest = load_manifest(LocalStorage(folder.parent), folder.name)
+        manifest = load_manifest(storage, folder.relative_to(run).as_posix())
     except (DamagedCheckpoint, OSError) as error:
         reasons = "; ".join(error.reasons) if isinstance(error, DamagedCheckpoint) else str(error.strerror)
         allowed = f"a checkpoint, `<run>/stages/<stage>/step-<number>`; {reasons}"
@@ -75,7 +80,7 @@ def show_one(console: Console, folder: Path) -> None:
     console.print(_origin_table(manifest))
     console.print(_slot_table(manifest))
     console.print(_file_table(manifest))
-    for line in _lineage(folder, manifest):
+    for line in _lineage(storage, manifest):
         _say(console, line)
     _say(console, f"model: {json.dumps(manifest.origin.model, indent=2)}")
     _say(console, f"state: {json.dumps(manifest.state, indent=2)}")
@@ -110,7 +115,7 @@ def _origin_table(manifest: Manifest) -> Table:
 def _slot_table(manifest: Manifest) -> Table:
     table = _table("slot", "tensors", "values", "dtype")
     for slot, records in manifest.tensors.items():
-        values = sum(math.prod(manifest.shapes[name]) for name in records)
+        values = sum(math.prod(manifest.shape(slot, name) or ()) for name in records)
         dtypes = Counter(record.dtype for record in records.values())
         _row(table, slot, f"{len(records):,}", f"{values:,}", ", ".join(f"{n} {dtype}" for dtype, n in dtypes.items()))
     return table
@@ -123,9 +128,8 @@ def _file_table(manifest: Manifest) -> Table:
     return table
 
 
-def _lineage(folder: Path, manifest: Manifest) -> Iterator[str]:
+def _lineage(storage: Storage, manifest: Manifest) -> Iterator[str]:
     """One line for each ancestor, as far as they are still there."""
-    storage = LocalStorage(folder / "../../..")
     parent, seen = manifest.origin.parent, set[str]()
     while parent is not None and parent not in seen:
         seen.add(parent)

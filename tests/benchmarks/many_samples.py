@@ -54,7 +54,7 @@ def measure(count: int, classes: int) -> tuple[float, float, int]:
     correction = Correction(
         CorrectStage.model_validate(STAGE),
         LabelledSequences(examples, [Encoded([1, 2], None)] * count, "first"),
-        num_epochs=3.0,
+        num_revisions=3,
         weights=np.ones(count),
         teacher=teacher,
         excluded=np.zeros(count, dtype=bool),

@@ -69,7 +69,8 @@ def _label_boost(common: Stage, folder: Path) -> list[Stage]:
 
 def _judged(common: Stage, **settings: Any) -> list[Stage]:
     budget = {"epochs": _TWIN_BUDGET * common["budget"]["epochs"]}
-    twins = {"name": "twins", "kind": "cross_fit", **common, "budget": budget}
+    read = {setting: value for setting, value in common.items() if setting != "checkpoint"}
+    twins = {"name": "twins", "kind": "cross_fit", **read, "budget": budget}
     return [twins, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]
 
 

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
-from espalier.config.faults import RefusedInput
+from espalier.config.faults import Fault, RefusedInput
 from espalier_cluster.checkpoints import examine, find_checkpoints
 from espalier_cluster.command import app
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors, save_ranks
@@ -229,3 +231,26 @@ def test_looking_needs_no_torch(run: Path) -> None:
         f"app(['checkpoint', 'verify', {str(run)!r}], standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_a_checkpoint_of_tables_alone_is_shown(tmp_path: Path) -> None:
+    """What twins have answered; no model goes with it."""
+    storage, folder = LocalStorage(tmp_path / "run"), "stages/twins/step-00000004"
+    begin(storage, folder, attempt=1)
+    held = [Fragment("table", "answers", 0, torch.zeros(6))]
+    written = write_fragments(storage, folder, fragments=held, rank=0, attempt=1)
+    origin, tables = make_origin(step=4, attempt=1, num_ranks=1), {"answers": (3, 2)}
+    commit(storage, folder, origin=origin, shapes={}, state={}, ranks=[written], tables=tables)
+    assert "table" in espalier("show", tmp_path / "run" / folder)
+
+
+def test_states_elsewhere_that_cannot_be_reached_are_not_called_none(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise RefusedInput([Fault("checkpoints", "s3://", "a store whose library is installed")])
+
+    monkeypatch.setattr("espalier_cluster.checkpoints.state_storage", refuse)
+    monkeypatch.setattr("espalier.stages.run_folder.RunFolder.read_job", lambda folder: None)
+    with pytest.raises(RefusedInput, match="library"):
+        find_checkpoints(run)

@@ -61,6 +61,11 @@ def test_a_cluster_elsewhere_is_refused_without_a_token(no_token: None, listenin
     assert "--insecure" in refusal(f"{socket.gethostname()}:{listening}")
 
 
+def test_auto_is_what_ray_takes_it_for(no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"{socket.gethostname()}:{listening}")
+    assert "--insecure" in refusal("auto")
+
+
 def test_a_token_that_is_switched_off_does_not_count(
     no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Which of many stories explains the others, and that each survives the way to the driver."""
 
+import errno
 import pickle
 
 import pytest
@@ -72,3 +73,9 @@ def test_failures_cross_ray_whole() -> None:
         "gone",
         "where",
     )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_one_wherever_it_shows(number: int) -> None:
+    assert describe(OSError(number, "no"), where="step 3").cause == "storage"
+    assert describe(OSError(errno.EACCES, "no"), where="step 3").cause == "error"

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from espalier.checkpoint.storage import LocalStorage
+from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
 from espalier.planning.prepare import PreparedJob, prepare
+from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.training.export import export_stage
-from espalier_cluster.resume import go_back
-from support.tiny import write_job
+from espalier_cluster.resume import arrived, go_back
+from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors
+from support.tiny import tiny_job, write_job
+
+STAGES = {"parent": [0], "slim": [0], "heal": [2, 4, 6], "tune": [8], "score": []}
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    path = write_job(tmp_path)
-    run = tmp_path / "runs" / "tiny"
-    for stage, steps in {"parent": [0], "slim": [0], "heal": [2, 4, 6], "score": []}.items():
-        (run / "stages" / stage).mkdir(parents=True)
-        (run / "stages" / stage / "result.json").touch()
+    """A run that is done."""
+    stages = tiny_job(tmp_path)["stages"]
+    place = next(place for place, one in enumerate(stages) if one["name"] == "heal")
+    stages.insert(place + 1, {**stages[place], "name": "tune", "student": "heal"})
+    path = write_job(tmp_path, stages=stages)
+    plan = prepare(read_job(path)).plan
+    storage = LocalStorage(tmp_path / "runs" / "tiny")
+    for stage, steps in STAGES.items():
+        storage.make_folder(f"stages/{stage}")
+        result = StageResult(stage, plan[stage].config.kind, plan[stage].key, "done", None)
+        RunFolder(storage.root).write_result(result)
         for step in steps:
-            (run / "stages" / stage / f"step-{step:08d}").mkdir()
+            save(storage, f"stages/{stage}/step-{step:08d}", step=step, key=plan[stage].key)
     return path
+
+
+def save(storage: LocalStorage, folder: str, *, step: int, key: str) -> None:
+    begin(storage, folder, attempt=1)
+    (held,) = cut(make_tensors(step), num_ranks=1)
+    written = write_fragments(storage, folder, fragments=held, rank=0, attempt=1)
+    origin = make_origin(step=step, attempt=1, num_ranks=1)
+    commit(storage, folder, origin=origin, shapes=SHAPES, state={"key": key}, ranks=[written])
 
 
 def prepared(job: Path, resume: str) -> tuple[PreparedJob, RunFolder]:
     found = prepare(read_job(job, [f"resume={resume}"]))
     return found, RunFolder.of(found.job)
+
+
+def checkpoint(job: Path, step: int) -> str:
+    return str(job.parent / "runs" / "tiny" / "stages" / "heal" / f"step-{step:08d}")
 
 
 def left(folder: RunFolder) -> set[str]:
@@ -49,8 +74,8 @@ def test_never_leaves_nothing(job: Path) -> None:
     assert left(folder) == set()
 
 
-def test_a_checkpoint_leaves_what_is_not_newer(job: Path) -> None:
-    run, folder = prepared(job, str(job.parent / "runs" / "tiny" / "stages" / "heal" / "step-00000004"))
+def test_a_checkpoint_leaves_what_is_not_newer_and_nothing_that_was_made_of_it(job: Path) -> None:
+    run, folder = prepared(job, checkpoint(job, 4))
     go_back(run, folder)
     assert left(folder) == {
         "parent/result.json",
@@ -60,6 +85,38 @@ def test_a_checkpoint_leaves_what_is_not_newer(job: Path) -> None:
         "heal/step-00000002",
         "heal/step-00000004",
     }
+
+
+@pytest.mark.parametrize("damage", ["uncommitted", "damaged", "missing"])
+def test_a_checkpoint_that_cannot_be_used_is_refused_and_nothing_is_removed(job: Path, damage: str) -> None:
+    place = Path(checkpoint(job, 4))
+    run, folder = prepared(job, str(place))
+    if damage == "missing":
+        shutil.rmtree(place)
+    elif damage == "uncommitted":
+        (place / "manifest.json").unlink()
+    else:
+        file = next(place.glob("*.safetensors"))
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    before = left(folder)
+    with pytest.raises(RefusedInput, match="one that is whole"):
+        go_back(run, folder)
+    assert left(folder) == before
+
+
+@pytest.mark.parametrize("resume", ["never", "a checkpoint"])
+def test_the_same_command_goes_back_once_and_again_when_it_had_come_to_an_end(job: Path, resume: str) -> None:
+    run, folder = prepared(job, resume if resume == "never" else checkpoint(job, 4))
+    newer = "stages/heal/step-00000006"
+    go_back(run, folder)
+    storage, key = LocalStorage(folder.path), run.plan["heal"].key
+    save(storage, newer, step=6, key=key)
+    go_back(run, folder)  # it was stopped and goes on
+    assert storage.exists(newer)
+    arrived(folder)
+    if resume == "never":
+        go_back(run, folder)
+        assert not storage.exists(newer)
 
 
 def test_another_runs_checkpoint_is_refused_and_nothing_is_removed(job: Path) -> None:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
 from espalier.stages.controller import ExitCode
 from espalier.stages.result import StageResult
-from espalier.stages.run_folder import RunFolder
-from espalier_cluster.seeds import _child, summary
+from espalier.stages.run_folder import RunFolder, write_json
+from espalier_cluster import seeds
+from espalier_cluster.drive import HowToRun
+from espalier_cluster.seeds import Child, _child, summary, worst
 from support.labelled import labelled_job, write_labelled_job
+
+
+def finish(child: Child, ours: float, theirs: float, *, key: str = "k") -> None:
+    models = {"corrected": {"accuracy": ours}, "vanilla": {"accuracy": theirs}}
+    metrics = {"model": "corrected", "watched": "accuracy", "models": models}
+    folder = RunFolder.of(child.job)
+    write_json(folder.path / "plan.json", [{"name": "corrected", "key": "c"}, {"name": "scores", "key": "k"}])
+    folder.write_result(StageResult("scores", "evaluate", key, "done", None, metrics))
 
 
 def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(tmp_path: Path) -> None:
@@ -22,9 +35,7 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
     assert [child.job.seed for child in children] == [3, 4, 5]
     assert len({RunFolder.of(child.job).path for child in children}) == 3
     for child, (ours, theirs) in zip(children, [(0.9, 0.7), (0.8, 0.7), (0.85, 0.8)], strict=True):
-        models = {"corrected": {"accuracy": ours}, "vanilla": {"accuracy": theirs}}
-        metrics = {"model": "corrected", "watched": "accuracy", "models": models}
-        RunFolder.of(child.job).write_result(StageResult("scores", "evaluate", "k", "done", None, metrics))
+        finish(child, ours, theirs)
     rows = {row["model"]: row for row in summary(children)}
     assert rows["corrected"]["values"] == [0.9, 0.8, 0.85] and rows["corrected"]["baseline"] == "vanilla"
     assert rows["corrected"]["difference"] == pytest.approx(0.35 / 3) and rows["vanilla"]["difference"] == 0.0
@@ -32,7 +43,68 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
 
 def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
-    assert summary([_child(job, tmp_path / "seeds", 3)]) == []
+    assert summary([_child(job, tmp_path / "seeds", 3)]) == [] == summary([])
+
+
+def test_results_of_earlier_settings_are_not_compared_with_those_of_new_ones(tmp_path: Path) -> None:
+    job = read_job(write_labelled_job(tmp_path))
+    children = [_child(job, tmp_path / "seeds", seed) for seed in (3, 4)]
+    for child, key in zip(children, ("of old settings", "k"), strict=True):
+        finish(child, 0.9, 0.7, key=key)
+    assert [row["values"] for row in summary(children)] == [[0.9], [0.7]]
+    (RunFolder.of(children[1].job).path / "plan.json").unlink()
+    assert summary(children) == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0, 0], ExitCode.DONE),
+        ([0, -9], ExitCode.ERROR),
+        ([75, 137], ExitCode.ERROR),
+        ([0, 3], ExitCode.GATE_FAILED),
+        ([3, 75], ExitCode.RESUMABLE),
+        ([75, 2], ExitCode.REFUSED),
+        ([2, 1, 0], ExitCode.ERROR),
+    ],
+)
+def test_the_worst_end_is_the_end_of_all(codes: list[int], expected: ExitCode) -> None:
+    assert worst(codes) == expected
+
+
+def test_runs_are_not_left_behind_when_looking_after_them_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = read_job(write_labelled_job(tmp_path))
+    children = [_child(job, tmp_path / "seeds", seed) for seed in (3, 4)]
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
+        begun.append(subprocess.Popen(["sleep", "0" if child.seed == 3 else "60"]))
+        return begun[-1]
+
+    monkeypatch.setattr(seeds, "_start", start)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(OSError, match="closed"):
+        seeds._run_all(children, HowToRun(), 2, Closed())
+    assert [process.poll() for process in begun] == [0, -signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Closed(Console):
+    """A terminal that is gone."""
+
+    def print(self, *_: object, **__: object) -> None:
+        raise OSError("closed")
+
+
+def test_a_name_that_seeds_make_too_long_is_refused(tmp_path: Path) -> None:
+    for length, seed in ((58, 7), (57, 8)):
+        with pytest.raises(RefusedInput, match=rf"`name` .*; allowed: at most {length - 1} characters, as the runs of"):
+            read_job(write_labelled_job(tmp_path, name="n" * length, seed=seed, seeds=3))
+        job = read_job(write_labelled_job(tmp_path, name="n" * (length - 1), seed=seed, seeds=3))
+        assert [len(_child(job, tmp_path, seed + number).job.name) for number in range(3)][-1] == 64
+    assert read_job(write_labelled_job(tmp_path, name="n" * 64)).seeds == 1
 
 
 @pytest.mark.slow

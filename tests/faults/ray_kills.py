@@ -51,21 +51,26 @@ class RayKills:
 
 
 def play_ray(folder: Path, *, kills: int, seed: int) -> RayKills:
-    """Make the kills, six to a run, and compare every run with one of two forked ranks that nothing happened to."""
+    """Make the kills, six to a run, and compare every run with one of two forked ranks that nothing happened to.
+
+    A kill that a run has ended before falls to the next run.
+    """
     began, draw, done = time.monotonic(), random.Random(seed), RayKills()
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         expected = pool.submit(_calm, folder).result()
-    victims = [WHO[number % len(WHO)] for number in range(kills)]
-    draw.shuffle(victims)
-    for number, first in enumerate(range(0, kills, _KILLS_A_RUN)):
+    left = [WHO[number % len(WHO)] for number in range(kills)]
+    draw.shuffle(left)
+    for number in range(2 * kills):
+        if not left or done.faults:
+            break
         storage = folder / f"rough-{number}"
         job = write_job_file(folder, storage, _LEVEL, in_background=number % 2 == 0, steps=_STEPS)
-        of_run = victims[first : first + _KILLS_A_RUN]
         try:
-            done.made += _kill_run(job, storage / NAME, of_run, draw)
+            made = _kill_run(job, storage / NAME, left[:_KILLS_A_RUN], draw)
         except (AssertionError, TimeoutError) as error:
             done.faults.append(f"{storage}: {error}; see output.txt there")
             continue
+        done.made, left = done.made + made, left[len(made) :]
         done.faults += [f"{storage}: {one}" for one in differences(expected, outcome(storage / NAME))]
     done.seconds = time.monotonic() - began
     return done
@@ -88,7 +93,10 @@ def _kill_run(job: Path, run: Path, victims: Sequence[str], draw: random.Random)
         for who, (name, has_come) in zip(victims, _points(run, len(victims), draw), strict=True):
             process = _wait(process, job, has_come)
             time.sleep(draw.uniform(0.0, 0.1))
-            seen |= _kill(process, who)
+            tree = _kill(process, who)
+            if tree is None:
+                break
+            seen |= tree
             made.append((who, name))
             if who != "worker":
                 _wait_for_end(process)
@@ -129,8 +137,8 @@ def _wait_for_end(process: subprocess.Popen[str]) -> int:
         raise TimeoutError("the command neither goes on nor ends") from None
 
 
-def _kill(process: subprocess.Popen[str], who: str) -> set[psutil.Process]:
-    """The tree as it was; what is killed is one of it, or all."""
+def _kill(process: subprocess.Popen[str], who: str) -> set[psutil.Process] | None:
+    """The tree as it was; what is killed is one of it, or all. None when the run ended before."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         tree = _tree(process)
@@ -140,6 +148,8 @@ def _kill(process: subprocess.Popen[str], who: str) -> set[psutil.Process]:
                     one.kill()
             return tree
         time.sleep(0.02)  # workers are on their way
+    if process.poll() == 0:
+        return None
     raise TimeoutError(f"there was no {who} to kill")
 
 

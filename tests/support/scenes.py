@@ -64,7 +64,8 @@ def prepare_ground(world: World, root: str, settings: dict[str, Any], **job: Any
 def play(world: World, root: str, scene: Scene) -> str:
     """Start the stage on as many workers as there are; `done`, or the cause and message of its failure."""
     _write_down(world, root, scene.settings)
-    RunFolder(_run(root)).note_attempt(scene.attempt)
+    if world.is_rank_zero:
+        RunFolder(_run(root)).note_attempt(scene.attempt)
     world.barrier()
     control = Control()
     with _hooked_steps(scene, control, world.rank), _hooked_writes(scene, world.rank):

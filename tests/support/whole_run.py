@@ -23,6 +23,11 @@ def run_job(world: World, job_file: str) -> dict[str, Any]:
     return {result.stage: result.to_json() for result in results}
 
 
+def run_again(world: World, run_folder: str, stage: str) -> dict[str, Any]:
+    """One stage of a run that is there already, in a second attempt."""
+    return run_stage(StageOrder(run_folder, stage, 2), world, Control()).to_json()
+
+
 def plan_job(world: World, job_file: str) -> tuple[Path, list[str]]:
     """Write down what the driver would; the run's folder and the names of its stages, in order."""
     prepared = prepare(read_job(Path(job_file)))

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,9 @@ class Holder:
 class RunLock:
     """Context that holds the lock at `path`; the folder must exist.
 
+    Attributes:
+        on_lost: called once, from a thread, when another process has taken the lock: this one seemed dead.
+
     Raises (on entering):
         RefusedInput: another live run holds it; says which.
     """
@@ -65,6 +69,7 @@ class RunLock:
     def __init__(self, path: Path, *, job: str) -> None:
         self._path = path
         self._me = Holder.this_process(job)
+        self.on_lost: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._renewal = threading.Thread(target=self._renew, name="run-lock", daemon=True)
 
@@ -123,8 +128,10 @@ class RunLock:
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_SECONDS):
             try:
-                if self.is_held():
-                    os.utime(self._path)
+                if not self.is_held():
+                    self.on_lost()
+                    return
+                os.utime(self._path)
             except OSError:
                 continue  # storage that stutters; the next renewal is in time for the one missed
 

@@ -26,6 +26,7 @@ def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
 
     Raises:
         ValueError: a value in `state` that JSON has no word for, NaN among them.
+        FileExistsError: it is one already.
     """
     body = json.loads(_canonical(manifest.model_dump(mode="python")))
     text = _canonical({"manifest": body, "xxh3": _digest(body)})

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from fsspec.core import url_to_fs
 from safetensors import safe_open
 
 from espalier.checkpoint.manifest_file import MANIFEST
-from espalier.checkpoint.storage import Bytes, LocalStorage, Storage, is_plain, leaves, xxh3_of
+from espalier.checkpoint.storage import Bytes, LocalStorage, NotAsWritten, Storage, is_plain, leaves, xxh3_of
 from espalier.config.faults import Fault, RefusedInput
 
 _PAUSES_SECONDS = (1.0, 4.0, 16.0)  # between tries of ours: a store's own client tries for seconds in each
@@ -30,6 +31,8 @@ _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 _PASSING_ERRNO = {errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 # By name, as a client's library is there only where its store is used: botocore's, aiohttp's, and requests' own.
 _PASSING_NAMES = {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError"}
+_IS_THERE = (errno.EEXIST, errno.EINVAL)  # s3fs makes EINVAL of an answer 412
+_NO_EXCLUSIVE_PUT = (errno.ENOSYS, errno.EOPNOTSUPP)
 _MAX_KEPT_FILES = 256  # each holds a file descriptor; a process often has 1024
 
 
@@ -105,7 +108,18 @@ class ObjectStorage:
         self._ask(self._files.pipe_file, self._inside(path), b"".join(parts))
 
     def publish(self, path: str, data: bytes) -> None:
-        self.write_bytes(path, data)
+        target = self._inside(path)
+        try:
+            self._ask(partial(self._files.pipe_file, mode="create"), target, data)
+        except OSError as error:
+            if error.errno in _NO_EXCLUSIVE_PUT:
+                if self.exists(path):  # looking first is the best that is left
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+                self.write_bytes(path, data)
+            elif not isinstance(error, FileExistsError) and error.errno not in _IS_THERE:
+                raise
+            elif not self._holds(path, data):  # it does where the answer to an earlier try was lost
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
 
     def make_folder(self, path: str) -> None:
         self._inside(path)
@@ -113,7 +127,8 @@ class ObjectStorage:
     def sync_folder(self, path: str) -> None:
         self._inside(path)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        assert replace, "nothing is renamed exclusively in a store: `publish` puts"
         source, target = self._inside(old), self._inside(new)
         found = list(self._below(source))
         if not found:
@@ -159,12 +174,19 @@ class ObjectStorage:
             raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
         return self._ask(self._files.cat_file, self._inside(path))
 
-    def open_tensors(self, path: str) -> safe_open:
-        copy = self._copy(path)
-        return safe_open(copy.path, framework="pt", device="cpu")
+    def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
+        for _ in range(2):
+            copy = self._copy(path)
+            if xxh3 in (None, xxh3_of(copy.path)):
+                return safe_open(copy.path, framework="pt", device="cpu")
+            self._kept.pop(self._inside(path), None)
+        raise NotAsWritten("it is not as it was written")
 
     def free_bytes(self) -> int:
         return 2**60  # a store has no size of its own, and does not tell a quota before it refuses a put
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        return self.num_bytes(path) == len(data) and self.read_bytes(path, max_bytes=len(data)) == data
 
     def _inside(self, path: str) -> str:
         """Name of the object, or beginning of the names, that `path` stands for."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from espalier.checkpoint.fragments import Slot, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, TensorRecord
 from espalier.checkpoint.manifest_file import check_files, load_manifest
-from espalier.checkpoint.storage import Storage
+from espalier.checkpoint.storage import NotAsWritten, Storage
 
 
 class StateReader:
@@ -95,7 +95,9 @@ class StateReader:
     def _piece(self, file: int, key: str, *, begin: int, end: int) -> Tensor:
         try:
             if file not in self._opened:
-                self._opened[file] = self._storage.open_tensors(f"{self.folder}/{self._files[file]}")
+                name = self._files[file]
+                xxh3 = self.manifest.files[name].xxh3
+                self._opened[file] = self._storage.open_tensors(f"{self.folder}/{name}", xxh3=xxh3)
             return self._opened[file].get_slice(key)[begin:end]
-        except SafetensorError as error:
+        except (SafetensorError, NotAsWritten) as error:
             raise DamagedCheckpoint(self.folder, [f"`{self._files[file]}`: {error}"]) from None

@@ -5,7 +5,9 @@ A save is a list of calls to one object; a test that replaces it can stop, tear 
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -17,6 +19,11 @@ from espalier.config.faults import Fault, RefusedInput
 
 Bytes = bytes | memoryview
 _CHUNK_BYTES = 8 * 2**20
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+class NotAsWritten(ValueError):
+    """A file has other content than it was given."""
 
 
 class Storage(Protocol):
@@ -31,13 +38,21 @@ class Storage(Protocol):
         """Write a file, one part after another, in an existing folder and sync its content."""
 
     def publish(self, path: str, data: bytes) -> None:
-        """Write a file in an existing folder so that it is there whole or not at all, durably."""
+        """Write a new file in an existing folder so that it is there whole or not at all, durably.
+
+        Raises:
+            FileExistsError: it is there already, and stays as it is.
+        """
 
     def make_folder(self, path: str) -> None:
         """Make a folder and its parents, durably; nothing to do when it is there."""
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a file or folder another name, replacing a file of that name, in one step."""
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        """Give a file or folder another name, replacing a file of that name, in one step.
+
+        Args:
+            replace: of files only: without it a file that is there stays, and `FileExistsError` is raised.
+        """
 
     def sync_folder(self, path: str) -> None:
         """Make the names in a folder durable."""
@@ -59,11 +74,16 @@ class Storage(Protocol):
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
         """A file's content; `ValueError` when it is larger than `max_bytes`."""
 
-    def open_tensors(self, path: str) -> safe_open:
+    def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
         """A safetensors file, memory-mapped: what it gives are views that share pages, to be copied.
+
+        Args:
+            xxh3: of its content, where it is known. A storage that fetches a copy for this process holds that to it;
+                a file that all processes share was held to it by one of them.
 
         Raises:
             SafetensorError: it is none.
+            NotAsWritten: what was fetched is something else, twice.
         """
 
     def free_bytes(self) -> int:
@@ -84,9 +104,13 @@ class LocalStorage:
             os.fsync(file.fileno())
 
     def publish(self, path: str, data: bytes) -> None:
-        unfinished = f"{path}.unfinished"
+        unfinished = f"{path}.{secrets.token_hex(4)}.unfinished"
         self.write_bytes(unfinished, data)
-        self.rename(unfinished, path)
+        try:
+            self.rename(unfinished, path, replace=False)
+        except FileExistsError:
+            self.remove(unfinished)
+            raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def make_folder(self, path: str) -> None:
@@ -99,8 +123,10 @@ class LocalStorage:
             if missing or self.root in one.parents:
                 _sync(one.parent)
 
-    def rename(self, old: str, new: str) -> None:
-        self._inside(old).replace(self._inside(new))
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        source, target = self._inside(old), self._inside(new)
+        if replace or not _link(source, target):
+            source.replace(target)
 
     def sync_folder(self, path: str) -> None:
         _sync(self._inside(path))
@@ -133,7 +159,7 @@ class LocalStorage:
             raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
         return data
 
-    def open_tensors(self, path: str) -> safe_open:
+    def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
         return safe_open(self._inside(path), framework="pt", device="cpu")
 
     def free_bytes(self) -> int:
@@ -165,6 +191,24 @@ def xxh3_of(file: Path) -> str:
         while chunk := opened.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Let a file have the name `target` alone, where nobody has it; False where the file system knows no links.
+
+    Raises:
+        FileExistsError: somebody has it.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():  # looking first is the best that is left
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        return False
+    source.unlink()
+    return True
 
 
 def _sync(folder: Path) -> None:

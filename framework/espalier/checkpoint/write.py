@@ -20,7 +20,14 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
-from espalier.checkpoint.manifest_file import check_files, discard, write_manifest
+from espalier.checkpoint.manifest_file import (
+    MANIFEST,
+    check_files,
+    discard,
+    is_committed,
+    load_manifest,
+    write_manifest,
+)
 from espalier.checkpoint.serialize import safetensors_parts
 from espalier.checkpoint.storage import Storage
 
@@ -54,6 +61,17 @@ def begin(storage: Storage, folder: str, *, attempt: int) -> None:
         _refuse_superseded(storage, folder, attempt)
         discard(storage, folder)
     storage.make_folder(folder)
+
+
+def abandon(storage: Storage, folder: str, *, attempt: int) -> None:
+    """Rank zero: take away what a save has written that did not succeed, once nobody writes to it any more.
+
+    Raises:
+        SupersededAttempt: a later attempt was here.
+    """
+    if storage.exists(folder) and not is_committed(storage, folder):
+        _refuse_superseded(storage, folder, attempt)
+        storage.remove(folder)
 
 
 def write_fragments(
@@ -122,8 +140,24 @@ def commit(
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
     _refuse_superseded(storage, folder, origin.attempt)
-    write_manifest(storage, folder, manifest)
+    try:
+        write_manifest(storage, folder, manifest)
+    except FileExistsError:
+        _replace_late(storage, folder, manifest)
     return manifest
+
+
+def _replace_late(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """Commit where somebody committed after `begin`: over an earlier attempt that came late, and over nobody else."""
+    try:
+        theirs = load_manifest(storage, folder).origin.attempt
+    except DamagedCheckpoint:
+        theirs = 0
+    if theirs >= manifest.origin.attempt:
+        text = f"attempt {manifest.origin.attempt} may not save `{folder}`: attempt {theirs} has committed there"
+        raise SupersededAttempt(text)
+    storage.remove(f"{folder}/{MANIFEST}")
+    write_manifest(storage, folder, manifest)
 
 
 def _batches(fragments: Iterable[Fragment], max_bytes: int) -> Iterator[list[Fragment]]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from espalier.config.faults import Fault
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LONGEST_NAME = 64
+NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 _COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGBT])")
 
 
@@ -68,6 +69,6 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[
     str,
     Field(pattern=f"^{NAME.pattern}$"),
-    Words("at most 64 lower-case letters, digits, dots, dashes or underscores, a letter or digit first"),
+    Words(f"at most {LONGEST_NAME} lower-case letters, digits, dots, dashes or underscores, a letter or digit first"),
 ]
 """A name that is also a folder."""

@@ -24,6 +24,18 @@ def faults_of(error: ValidationError, document: Document) -> list[Fault]:
     return [replace(fault, line=_line(fault.path, lines)) for fault in faults]
 
 
+def faults_below(path: str, error: ValidationError) -> list[Fault]:
+    """The faults of a part of a job that is put together from settings which stand at `path`."""
+    return [fault for item in error.errors() for fault in _faults_at(_path((path, *item["loc"]), {}), item)]
+
+
+def _faults_at(path: str, item: Any) -> Iterator[Fault]:
+    if item["type"] == "value_error":
+        yield from _raised(path, item["input"], item["ctx"]["error"])
+    else:
+        yield Fault(path, item["input"], item["msg"])
+
+
 def _own_names(values: dict[str, Any]) -> dict[int, str]:
     """Position -> name of the stages that are named rightly and unlike any other."""
     stages = values.get("stages")

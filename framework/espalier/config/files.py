@@ -34,7 +34,8 @@ def check_files(job: Job) -> list[Fault]:
 
 
 def _folders(job: Job) -> Iterator[tuple[str, str]]:
-    yield "resume", job.resume
+    if job.checkpoints is None:  # elsewhere it is looked for when the run starts
+        yield "resume", job.resume
     origins = [("recipe", job.recipe)]
     origins += [(f"stages.{stage.name}", stage) for stage in job.stages if isinstance(stage, LoadStage)]
     for path, origin in origins:

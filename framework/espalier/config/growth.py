@@ -51,9 +51,11 @@ class GrowStage(Config):
     operator: DepthOperator = "stack"
     """Where new layers come from."""
     new_moments: NewMoments = "copied"
-    """Moments of layers and units that are new; those that were there keep theirs."""
-    noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """How far split units are set apart, as a share of a weight's standard deviation; the function stays."""
+    """Moments of layers and units that are new; those that were there keep theirs. Units that are split have no mean
+    over layers to take: `averaged` copies theirs."""
+    noise: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """How far split units are set apart, as a share of a weight's standard deviation; the function stays. Without any,
+    copies get equal gradients and stay one unit for ever. 0.01 when left out, where width grows."""
     seam: SeamConfig = SeamConfig()
 
     def inputs(self) -> dict[str, str]:
@@ -67,7 +69,8 @@ class LessonsConfig(Config):
     """Of the model that this one is to become."""
     sampler: DepthSampler = "lvps"
     order: SharingMap = "interpolate"
-    """The order in which the layers held are run again; the operator of the growth that follows."""
+    """The order in which the layers held are run again; the growth that follows is refused with an operator of another:
+    `identity` has that of interpolate, `copy_last` and `random` have none."""
 
 
 class UnrolledConfig(Config):

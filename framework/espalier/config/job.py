@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from espalier.config.base import Config, Count, Name, Words, parse_tuple
+from espalier.config.base import LONGEST_NAME, Config, Count, Name, Words, parse_tuple
 from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.labelled import LabelledConfig
@@ -68,6 +68,11 @@ def _data_kind(value: Any) -> str:
     return "LabelledConfig" if labelled else "DataConfig"
 
 
+def seed_name(name: str, seed: int) -> str:
+    """What the run of one of a job's seeds is called."""
+    return f"{name}-seed-{seed}"
+
+
 class Job(Config):
     """One job. `recipe` makes the stages from a few dials; `stages` lists them; exactly one is given."""
 
@@ -100,6 +105,14 @@ class Job(Config):
         if self.recipe is not None and self.stages:
             names = ", ".join(stage.name for stage in self.stages)
             raise RefusedInput([Fault("stages", names, "leave it out, as the recipe makes the stages")])
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_the_name(self) -> Job:
+        room = LONGEST_NAME - len(seed_name("", self.seed + self.seeds - 1))
+        if self.seeds > 1 and len(self.name) > room:
+            allowed = f"at most {room} characters, as the runs of its {self.seeds} seeds are called <name>-seed-<seed>"
+            raise RefusedInput([Fault("name", self.name, allowed)])
         return self
 
     @model_validator(mode="after")

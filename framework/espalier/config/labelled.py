@@ -68,7 +68,7 @@ class LabelledConfig(Config):
     balance: bool = False
     """Weigh each sample so that every class counts alike."""
     limit: Count | None = None
-    """Use this many training samples only, drawn by the job's seed."""
+    """Use this many training samples only, drawn by the job's seed with the share of each class."""
     sequence_tokens: Annotated[Count, Field(ge=8), Words("longer texts are cut")] = 128
 
     @model_validator(mode="after")

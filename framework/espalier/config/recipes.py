@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.base import Config, Count, Share, parse_tuple
 from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.growth import DepthOperator, DepthSampler, FromScratch, NewMoments, SeamConfig
+from espalier.config.growth import (
+    DepthOperator,
+    DepthSampler,
+    FromScratch,
+    NewMoments,
+    SeamConfig,
+    SharingMap,
+)
 from espalier.config.paths import ModelSource
 from espalier.config.stages import CalibrationConfig, GateConfig, SearchConfig, TargetConfig
 from espalier.config.training import (
@@ -110,7 +118,7 @@ class ProgressiveGrowth(Config):
     optimizer_state: Literal["fresh", "keep"] = "keep"
     """Whether moments go through the boundaries."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-3, schedule="wsd", warmup=0.02, decay=0.2)
-    """One schedule over all lessons."""
+    """One schedule over all lessons. With `one_layer_to_full` wsd has a decay of 0.1 where none is given."""
     rewarm: Share = 0.0
     """The share of each lesson but the first in which the rate rises again."""
     baseline: bool = False
@@ -126,22 +134,47 @@ class ProgressiveGrowth(Config):
     gate: GateConfig = GateConfig()
     export_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
+    @property
+    def draws_depths(self) -> bool:
+        """Whether lessons draw depths: where that is asked for, and by itself in `apollo`."""
+        return self.preset == "apollo" if self.sampling is None else self.sampling != "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decays_after_the_jump(cls, dials: Any) -> Any:
+        """`one_layer_to_full` grows at 80 %, where the rate is to be constant still (arXiv 2511.04981)."""
+        if not isinstance(dials, dict) or dials.get("preset") != "one_layer_to_full":
+            return dials
+        optimizer = dials.get("optimizer", cls.model_fields["optimizer"].default.model_dump(exclude={"decay"}))
+        if not isinstance(optimizer, dict) or optimizer.get("schedule") != "wsd":
+            return dials
+        return dials | {"optimizer": {"decay": 0.1, **optimizer}}
+
     @model_validator(mode="after")
-    def _ascends(self) -> ProgressiveGrowth:
-        faults = []
-        if any(low >= high for low, high in pairwise(self.depths)):
-            faults.append(Fault("depths", self.depths, "layers that increase from lesson to lesson"))
-        if self.depths and self.depths[-1] != self.from_scratch.layers:
-            faults.append(
-                Fault("depths", self.depths, f"a last depth of from_scratch.layers {self.from_scratch.layers}")
-            )
-        if self.depths and len(self.boundaries) != len(self.depths) - 1:
-            wanted = f"{len(self.depths) - 1} places, one between each two of the {len(self.depths)} depths"
-            faults.append(Fault("boundaries", self.boundaries, wanted))
-        if self.budget.epochs is not None:
-            faults.append(Fault("budget.epochs", self.budget.epochs, "tokens or steps, which boundaries divide"))
-        if self.optimizer.part is not None:
-            faults.append(Fault("optimizer.part", "given", "leave it out; the recipe divides one schedule"))
-        if faults:
+    def _fits(self) -> ProgressiveGrowth:
+        if faults := [*self._depth_faults(), *self._other_faults()]:
             raise RefusedInput(faults)
         return self
+
+    def _depth_faults(self) -> Iterator[Fault]:
+        if any(low >= high for low, high in pairwise(self.depths)):
+            yield Fault("depths", self.depths, "layers that increase from lesson to lesson")
+        if self.depths and self.depths[-1] != self.from_scratch.layers:
+            yield Fault("depths", self.depths, f"a last depth of from_scratch.layers {self.from_scratch.layers}")
+        if self.depths and len(self.boundaries) != len(self.depths) - 1:
+            wanted = f"{len(self.depths) - 1} places, one between each two of the {len(self.depths)} depths"
+            yield Fault("boundaries", self.boundaries, wanted)
+        if self.draws_depths and self.operator not in (None, *get_args(SharingMap)):
+            wanted = "interpolate or stack, since sampled depths share layers by the order in which they are copied"
+            yield Fault("operator", self.operator, f"{wanted}; or sampling: none")
+
+    def _other_faults(self) -> Iterator[Fault]:
+        if self.budget.epochs is not None:
+            yield Fault("budget.epochs", self.budget.epochs, "tokens or steps, which boundaries divide")
+        if self.optimizer.part is not None:
+            yield Fault("optimizer.part", "given", "leave it out; the recipe divides one schedule")
+        if self.draws_depths and self.zero_level == "parameters":
+            reason = "parameters gathers each layer by the order of the pass before, and drawn depths change that order"
+            yield Fault("zero_level", self.zero_level, f"none, optimizer or gradients: {reason}; or sampling: none")
+        if self.gate.perplexity_ratio is not None and not self.baseline:
+            yield Fault("baseline", self.baseline, "true, as gate.perplexity_ratio compares with it; or no such gate")

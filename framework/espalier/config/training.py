@@ -49,7 +49,10 @@ class LossConfig(Config):
 
 
 class SchedulePart(Config):
-    """Which part of one whole schedule a stage takes, as shares of it, so that a rate goes on over stages."""
+    """Which part of one whole schedule a stage takes, as shares of it, so that a rate goes on over stages.
+
+    Text is read on, too, from where the part before stopped, and the draws of lessons, masks and dropout go on.
+    """
 
     start: Share
     end: Share
@@ -167,7 +170,8 @@ class CheckpointConfig(Config):
     in_background: bool = True
     """Steps go on while files are written; each worker then holds a copy of its part in the memory of its host."""
     on_failure: Literal["stop", "go_on"] = "stop"
-    """When a file cannot be written (a full disk). A stage's last checkpoint always stops the run."""
+    """When a file cannot be written (a full disk). What a stage's result needs, its last checkpoint or that of its best
+    epoch, always stops the run."""
 
 
 Remedy = Literal["stop", "skip", "roll_back"]

@@ -23,7 +23,7 @@ def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, ra
 
     Args:
         sequences: the training split.
-        step: counts from 0 over the whole stage.
+        step: counts from 0 over the whole stage, or over all that share a schedule.
         seed: of the order.
         batch: S sequences in all, and how many in one microbatch.
         rank: this rank's number.

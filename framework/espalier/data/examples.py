@@ -48,7 +48,7 @@ class Examples:
         """Hash of which samples these are, in order; their labels do not count."""
         digest = xxhash.xxh3_128()
         for place in range(len(self)):
-            digest.update(f"{_hash(self, place)} ".encode())
+            digest.update(f"{text_hash(self, place)} ".encode())
         return digest.hexdigest()
 
     def take(self, places: Sequence[int] | NDArray[np.int64]) -> Examples:
@@ -88,7 +88,8 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
 
     Raises:
         RefusedInput: unreadable tables, blank texts, labels that are none or outside `labels`, ids that come twice,
-            weights that are no positive numbers, a class without a training sample, a single class, an empty side.
+            weights that are no positive numbers, a class without a training sample, a single class, an empty side, a
+            limit below the number of classes.
     """
     rows = list(_rows(data.train, setting="data.train"))
     if not rows:
@@ -100,15 +101,33 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
         train, valid = whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held))
     else:
         valid = _examples(data.valid, list(_rows(data.valid, setting="data.valid")), classes, setting="data.valid")
-        seen = {_hash(valid, i) for i in range(len(valid))}
-        train = whole.take([i for i in range(len(whole)) if _hash(whole, i) not in seen])
+        seen = {text_hash(valid, i) for i in range(len(valid))}
+        train = whole.take([i for i in range(len(whole)) if text_hash(whole, i) not in seen])
     if data.limit and data.limit < len(train):
-        chosen = positions_to_indices(np.arange(data.limit), num_sequences=len(train), seed=seed)
-        train = train.take(np.sort(chosen))
+        train = train.take(_drawn(train, data.limit, seed=seed))
     _check_sides(data, train, valid, classes)
     if data.balance:
         train = replace(train, weights=_balanced(train, len(classes)))
     return Labelled(train, valid, classes, data.names or classes)
+
+
+def _drawn(train: Examples, limit: int, *, seed: int) -> NDArray[np.int64]:
+    """Places of some samples: each class has its share, and one at least; a larger limit draws more of the same.
+
+    The next is always of the class of which the smallest part has been drawn (Adams' apportionment).
+    """
+    shuffled = positions_to_indices(np.arange(len(train)), num_sequences=len(train), seed=seed)
+    is_class = train.targets.dtype == np.int64
+    kinds = train.targets[shuffled] if is_class else np.zeros(len(train), dtype=np.int64)
+    found = np.unique(kinds)
+    if limit < len(found):
+        allowed = f"at least {len(found)}, as so many classes have training samples, and each needs one"
+        raise RefusedInput([Fault("data.limit", limit, allowed)])
+    part = np.empty(len(train))
+    for kind in found:
+        places = np.flatnonzero(kinds == kind)
+        part[places] = np.arange(len(places)) / len(places)
+    return np.sort(shuffled[np.argsort(part, kind="stable")[:limit]])
 
 
 def _rows(table: TableConfig, *, setting: str) -> Iterator[TableRow]:
@@ -119,7 +138,7 @@ def _rows(table: TableConfig, *, setting: str) -> Iterator[TableRow]:
 
 def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
     """[N] of each class the share of its texts whose hashes are smallest; a text has the class that it has first."""
-    hashes = np.array([_hash(whole, i) for i in range(len(whole))], dtype=np.uint64)
+    hashes = np.array([text_hash(whole, i) for i in range(len(whole))], dtype=np.uint64)
     _, first, text = np.unique(hashes, return_index=True, return_inverse=True)
     is_class = whole.targets.dtype == np.int64
     kinds = whole.targets[first] if is_class else np.zeros(len(first), dtype=np.int64)
@@ -170,9 +189,8 @@ def _classes(rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) 
         if given not in numbers:
             near = nearest(given, classes)
             hint = f" (did you mean {near}?)" if near else ""
-            allowed = (
-                f"one of the classes {', '.join(classes)}, not {given!r}{hint}; extend data.labels or mend the row"
-            )
+            instead = "extend data.labels" if setting == "data.train" else "give a training sample of it"
+            allowed = f"one of the classes {', '.join(classes)}, not {given!r}{hint}; mend the row, or {instead}"
             raise bad_row(row.path, row.number, allowed, setting=setting)
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 
@@ -249,6 +267,14 @@ def _balanced(train: Examples, num_classes: int) -> NDArray[np.float64]:
     return train.weights * len(train) / (num_classes * of_class[train.targets])
 
 
-def _hash(examples: Examples, place: int) -> int:
+def first_places(examples: Examples) -> NDArray[np.int64]:
+    """[N] for each sample the place of the first one with the same text; of a pair with the same two."""
+    hashes = np.array([text_hash(examples, place) for place in range(len(examples))], dtype=np.uint64)
+    _, first, text = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[text]
+
+
+def text_hash(examples: Examples, place: int) -> int:
+    """Equal for samples with the same text, or the same pair of texts, whatever their labels."""
     pair = "\0" + examples.pairs[place] if examples.pairs else ""
     return xxhash.xxh3_64_intdigest((examples.texts[place] + pair).encode())

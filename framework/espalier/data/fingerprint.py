@@ -46,16 +46,17 @@ def _corpus(corpus: OriginConfig, setting: str) -> dict[str, object]:
     settings = corpus.model_dump(mode="json", exclude={"files"})
     if corpus.source == "hub":
         return settings
-    return settings | {"contents": [_digest(path) for path in list_files(corpus, setting=setting)]}
+    return settings | {"contents": [digest_of(path) for path in list_files(corpus, setting=setting)]}
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Hash of what a file holds."""
     status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+    return _digest(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=65536)  # stages open their data again and again; a changed file has another time
-def _digest_of(path: Path, size: int, modified: int) -> str:
+def _digest(path: Path, size: int, modified: int) -> str:
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while chunk := file.read(2**20):

@@ -15,7 +15,8 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
     """[N] weights above or at 0, mean 1, in the order of the samples.
 
     Args:
-        path: of a parquet file with the columns `sample` (0 to N - 1) and `weight`.
+        path: of a parquet file with the columns `sample` (0 to N - 1) and `weight`, in a run's own record `boost`: what
+            it weighs beside the trust in labels, which the stage finds anew.
         data: key of the samples; a file that says which it is of is held to it.
 
     Raises:
@@ -25,9 +26,10 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(Path(path), columns=["sample", "weight"])
+        column = "boost" if "boost" in pyarrow.parquet.read_schema(Path(path)).names else "weight"
+        table = pyarrow.parquet.read_table(Path(path), columns=["sample", column])
         numbers = table["sample"].to_numpy().astype(np.float64)
-        weights = table["weight"].to_numpy().astype(np.float64)
+        weights = table[column].to_numpy().astype(np.float64)
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         allowed = f"a parquet file with the numeric columns `sample` and `weight` ({reason})"

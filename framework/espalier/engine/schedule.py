@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from espalier.config.training import OptimizerConfig
+from espalier.config.training import OptimizerConfig, SchedulePart
 
 
 def learning_rate(config: OptimizerConfig, *, step: int, num_steps: int) -> float:
@@ -21,9 +21,18 @@ def learning_rate(config: OptimizerConfig, *, step: int, num_steps: int) -> floa
     part = config.part
     if part is None:
         return _scheduled(config, step=step, num_steps=num_steps)
-    whole = round(num_steps / (part.end - part.start))
-    rate = _scheduled(config, step=round(part.start * whole) + step, num_steps=whole)
+    before, whole = steps_before(config, num_steps=num_steps), _whole(part, num_steps)
+    rate = _scheduled(config, step=before + step, num_steps=whole)
     return rate * min(1.0, (step + 1) / max(1, round(part.rewarm * num_steps)))
+
+
+def steps_before(config: OptimizerConfig, *, num_steps: int) -> int:
+    """Steps of the schedule that come before a stage of `num_steps`: 0 where it has one of its own."""
+    return 0 if config.part is None else round(config.part.start * _whole(config.part, num_steps))
+
+
+def _whole(part: SchedulePart, num_steps: int) -> int:
+    return round(num_steps / (part.end - part.start))
 
 
 def _scheduled(config: OptimizerConfig, *, step: int, num_steps: int) -> float:

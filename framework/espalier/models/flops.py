@@ -6,7 +6,7 @@ half of that term.
 
 from __future__ import annotations
 
-from espalier.models.architecture import architecture
+from espalier.models.architecture import architecture, is_masked_lm
 from espalier.models.families import has_post_norm, layout, shape_of
 from espalier.models.shape import ConfigDict
 
@@ -44,6 +44,11 @@ def head_flops(config: ConfigDict, *, tokens: float, read_share: float = 1.0) ->
     shape, name = shape_of(config), architecture(config)
     transform = 2 * shape.hidden**2 if name in ("BertForMaskedLM", "BertForSequenceClassification") else 0
     return tokens * (transform + read_share * 2 * _outputs(config) * shape.hidden)
+
+
+def read_share(config: ConfigDict, masked_share: float) -> float:
+    """Share of the tokens that a language model's head reads: all, or the masked ones."""
+    return masked_share if is_masked_lm(config) else 1.0
 
 
 def num_matrix_parameters(config: ConfigDict) -> int:

@@ -41,7 +41,7 @@ def refused_changes(stage: str, changes: list[Change]) -> list[Fault]:
     """Faults for a stage whose checkpoints cannot be gone on from; one at least."""
     altering = [change for change in changes if change.alters_result]
     if not altering:
-        given = "has checkpoints made from other text or other model files, or by another espalier"
+        given = "has checkpoints made from other text, other model files or lists of samples, or by another espalier"
         return [Fault(f"stages.{stage}", None, f"what they were made from, {_REMEDY}", given=given)]
     return [
         Fault(

@@ -8,20 +8,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from espalier.config.faults import Fault
+from espalier.config.growth import DepthOperator, GrowStage, SharingMap
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
-from espalier.config.stages import CorrectStage, DistillStage, EvaluateStage, TrainedStage, TrainStage
+from espalier.config.stages import (
+    CorrectStage,
+    CrossFitStage,
+    DistillStage,
+    EvaluateStage,
+    LoadStage,
+    TrainedStage,
+    TrainStage,
+)
 from espalier.models.architecture import is_masked_lm
-from espalier.models.families import shape_of
+from espalier.models.families import is_causal, shape_of
 from espalier.planning.preview import StagePreview, has_moments
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
 
+_ORDERS: dict[DepthOperator, SharingMap] = {"interpolate": "interpolate", "identity": "interpolate", "stack": "stack"}
+"""Operator -> the order of lessons in which layers stand where it puts them; others have none."""
+
 
 def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources: dict[str, Source]) -> Iterator[Fault]:
     """Every reason why this plan would fail or lose work later."""
+    yield from dict.fromkeys(_too_long(job, previews))
     for preview in previews:
-        yield from _too_long(job, preview)
         config = preview.stage.config
         if isinstance(config, TrainedStage):
             path = f"stages.{config.name}"
@@ -31,11 +43,13 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
             if config.optimizer.offload and config.zero_level == "none":
                 yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
-        if isinstance(config, DistillStage) or (isinstance(config, CorrectStage) and _is_text_teacher(job, config)):
-            yield from _other_words(config, previews, sources)
+        if isinstance(config, DistillStage | CorrectStage | EvaluateStage):
+            yield from _other_words(job, config, previews, sources)
         if isinstance(config, EvaluateStage):
             yield from _no_head(job, preview, path=f"stages.{config.name}")
             yield from _not_to_be_unrolled(config, preview)
+        if isinstance(config, GrowStage):
+            yield from _lessons_in_vain(config, previews)
     yield from _no_room(job, previews)
 
 
@@ -44,10 +58,6 @@ def _no_head(job: Job, preview: StagePreview, *, path: str) -> Iterator[Fault]:
     if family == "bert" and not isinstance(job.data, LabelledConfig) and not is_masked_lm(preview.config):
         allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
         yield Fault(f"{path}", family, allowed)
-
-
-def _is_text_teacher(job: Job, config: CorrectStage) -> bool:
-    return config.teacher is not None and not isinstance(job.data, LabelledConfig)
 
 
 def _growth_faults(config: TrainedStage, plan: Plan, preview: StagePreview) -> Iterator[Fault]:
@@ -70,28 +80,76 @@ def _not_to_be_unrolled(config: EvaluateStage, preview: StagePreview) -> Iterato
         yield Fault(f"{path}.prompts", config.prompts[0], wanted)
 
 
-def _too_long(job: Job, preview: StagePreview) -> Iterator[Fault]:
-    positions = shape_of(preview.config).positions
-    if positions and job.data.sequence_tokens > positions and preview.makes_model:
-        wanted = f"at most the {positions} positions that the model of stage {preview.stage.name} knows"
-        yield Fault("data.sequence_tokens", job.data.sequence_tokens, wanted)
+def _lessons_in_vain(config: GrowStage, previews: Sequence[StagePreview]) -> Iterator[Fault]:
+    """Lessons make layers ready to be copied in one order; copies in another would undo that."""
+    models = {preview.stage.name: preview for preview in previews}
+    before, after = (shape_of(models[name].config).layers for name in (config.student, config.name))
+    trained, own = models[config.student].stage.config, _ORDERS.get(config.operator)
+    lessons = trained.lessons if isinstance(trained, TrainStage) else None
+    if lessons is None or after == before or lessons.order == own:
+        return
+    wanted = f"{lessons.order}, the order in which the lessons of stage {trained.name} shared its layers"
+    other = f"; or {own} as stages.{trained.name}.lessons.order" if own else ""
+    yield Fault(f"stages.{config.name}.operator", config.operator, wanted + other)
+
+
+def _too_long(job: Job, previews: Sequence[StagePreview]) -> Iterator[Fault]:
+    """Asked where a model begins, as nothing changes its positions later. The same fault may come from each `load`."""
+    length = job.data.sequence_tokens
+    for preview in previews:
+        config = preview.stage.config
+        if not isinstance(config, LoadStage):
+            continue
+        scratch, known = config.from_scratch, shape_of(preview.config).positions
+        if scratch is not None and scratch.positions < length:
+            place = "recipe" if job.recipe is not None else f"stages.{config.name}"
+            wanted = f"at least {length}, as data.sequence_tokens says"
+            yield Fault(f"{place}.from_scratch.positions", scratch.positions, wanted)
+        elif known and known < length:
+            wanted = f"at most the {known} positions that the model of stage {config.name} knows"
+            yield Fault("data.sequence_tokens", length, wanted)
 
 
 def _other_words(
-    config: DistillStage | CorrectStage, previews: Sequence[StagePreview], sources: dict[str, Source]
+    job: Job,
+    config: DistillStage | CorrectStage | EvaluateStage,
+    previews: Sequence[StagePreview],
+    sources: dict[str, Source],
 ) -> Iterator[Fault]:
+    """Models that are asked with the token ids of the stage's first input and would take them for something else."""
     models = {preview.stage.name: preview for preview in previews}
-    student, teacher = models[config.student], models[config.teacher]
-    sizes = shape_of(student.config).vocabulary, shape_of(teacher.config).vocabulary
-    path = f"stages.{config.name}.teacher"
-    if sizes[0] != sizes[1]:
-        yield Fault(path, config.teacher, f"a model with the student's vocabulary of {sizes[0]}; it has {sizes[1]}")
-    elif sources[student.parent].tokenizer != sources[teacher.parent].tokenizer:
-        yield Fault(path, config.teacher, "a model with the student's tokenizer; the same ids mean other words here")
+    (_, own), *asked = config.inputs().items()
+    for setting, name in asked:
+        if isinstance(models[name].stage.config, CrossFitStage):  # it has answered already, with its own ids
+            continue
+        one, other = models[own], models[name]
+        sizes = shape_of(one.config).vocabulary, shape_of(other.config).vocabulary
+        has_labels, path = isinstance(job.data, LabelledConfig), f"stages.{config.name}.{setting}"
+        instead = _instead(config, has_labels=has_labels)
+        if setting == "teacher" and not has_labels and sizes[0] != sizes[1]:
+            yield Fault(path, name, f"a model with the student's vocabulary of {sizes[0]}; it has {sizes[1]}")
+        elif sources[one.parent].tokenizer != sources[other.parent].tokenizer:
+            wanted = f"a model with the tokenizer of {own}, whose ids mean other words to this one{instead}"
+            yield Fault(path, name, wanted)
+        elif has_labels and is_causal(one.config) != is_causal(other.config):
+            kind, read = ("a decoder", "last") if is_causal(one.config) else ("an encoder", "first")
+            yield Fault(path, name, f"{kind}, as {own} is: its head reads the {read} token{instead}")
+
+
+def _instead(config: DistillStage | CorrectStage | EvaluateStage, *, has_labels: bool) -> str:
+    if isinstance(config, EvaluateStage):
+        return "; or measure it in an evaluate stage of its own"
+    return "; or a cross_fit stage of it" if has_labels and isinstance(config, CorrectStage) else ""
+
+
+def storage_bytes(job: Job, previews: Sequence[StagePreview]) -> int:
+    """What the run leaves below `storage` at most: states do not lie there when `checkpoints` names another place."""
+    elsewhere = job.checkpoints is not None
+    return sum(one.bytes_on_disk for one in previews if one.stage.config.kind == "export" or not elsewhere)
 
 
 def _no_room(job: Job, previews: Sequence[StagePreview]) -> Iterator[Fault]:
-    needed = sum(preview.bytes_on_disk for preview in previews)
+    needed = storage_bytes(job, previews)
     there = Path(job.storage)
     while not there.exists():
         there = there.parent

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from espalier.config.base import foreign
+from espalier.config.base import Config, foreign
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
@@ -18,7 +18,7 @@ from espalier.config.stages import (
     PruneStage,
     TrainedStage,
 )
-from espalier.data.examples import Labelled
+from espalier.data.examples import Labelled, first_places
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.stages.plan import Plan
 
@@ -31,7 +31,14 @@ _OF_LABELLED = (
     ("weights", "tolerance"),
     ("weights", "initial"),
     ("distrust", "exclude"),
+    ("distrust", "rule"),
+    ("distrust", "epochs"),
+    ("distrust", "noise"),
+    ("signal", "min_skill"),
+    ("signal", "full_at_noise"),
 )
+_NOT_OF_TWINS = ("validation", "guard", "checkpoint", "optimizer_state")
+_NOT_OF_ANSWERS = ("sequences", "unrolled")
 
 
 def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator[Fault]:
@@ -47,8 +54,8 @@ def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator
             yield from _over_text(config, kinds, path=path)
         elif isinstance(config, CorrectStage):
             yield from _correction(job, config, labelled, path=path)
-        if isinstance(config, CrossFitStage) and labelled is not None and config.folds > len(labelled.train):
-            yield Fault(f"{path}.folds", config.folds, f"at most the {len(labelled.train)} training samples there are")
+        if isinstance(config, CrossFitStage) and labelled is not None:
+            yield from _twins(config, labelled, path=path)
         if isinstance(job.data, LabelledConfig):
             if isinstance(config, PruneStage):
                 allowed = "a job over text: importance is measured on text, so prune before the job that fine-tunes"
@@ -60,6 +67,13 @@ def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator
                 yield from _evaluation(job.data, config, path=path)
         else:
             yield from _only_labelled(config, path=path)
+
+
+def _twins(config: CrossFitStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
+    num_texts = len(set(first_places(labelled.train).tolist()))
+    if config.folds > num_texts:
+        yield Fault(f"{path}.folds", config.folds, f"at most the {num_texts} different texts of the training samples")
+    yield from _unread(config, _NOT_OF_TWINS, owner="a stage that leaves a trained model", path=path)
 
 
 def _only_labelled(config: object, *, path: str) -> Iterator[Fault]:
@@ -77,6 +91,14 @@ def _evaluation(data: LabelledConfig, config: EvaluateStage, *, path: str) -> It
             yield Fault(f"{path}.gate.{name}", "a range", f"gate.metric, which bounds {data.watched} here")
     if config.prompts:
         yield Fault(f"{path}.prompts", list(config.prompts), "leave it out; a classifier writes nothing")
+    yield from _unread(config, _NOT_OF_ANSWERS, owner="a job over text", path=path)
+
+
+def _unread(config: Config, settings: Sequence[str], *, owner: str, path: str) -> Iterator[Fault]:
+    for setting in settings:
+        for fault in foreign(config, setting, owner=owner):
+            value = "settings" if isinstance(fault.value, Config) else fault.value
+            yield replace(fault, path=f"{path}.{setting}", value=value)
 
 
 def _losses(job: Job, config: DistillStage, *, path: str) -> Iterator[Fault]:
@@ -104,8 +126,7 @@ def _over_text(config: CorrectStage, kinds: dict[str, str], *, path: str) -> Ite
     if weights.disagreement != "teacher":
         yield Fault(f"{path}.weights.disagreement", weights.disagreement, "teacher over text")
     for part, setting in _OF_LABELLED:
-        for fault in foreign(getattr(config, part), setting, owner="a job with labelled data"):
-            yield replace(fault, path=f"{path}.{part}.{fault.path}")
+        yield from _unread(getattr(config, part), [setting], owner="a job with labelled data", path=f"{path}.{part}")
 
 
 def _correction(job: Job, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:

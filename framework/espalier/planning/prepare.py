@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import isfile
+from pathlib import Path
 
 from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
+from espalier.config.stages import CorrectStage, StageConfig
 from espalier.data.examples import Labelled, read_labelled
-from espalier.data.fingerprint import fingerprint
+from espalier.data.fingerprint import digest_of, fingerprint
 from espalier.planning.checks import plan_faults
 from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
@@ -42,13 +46,24 @@ def prepare(job: Job) -> PreparedJob:
     job = job if labelled is None else _with_classes(job, labelled)
     sources = find_sources(stages, outputs=None if labelled is None else labelled.names)
     context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
-    plan = build_plan(stages, context=context, identities={name: s.identity for name, s in sources.items()})
+    identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
+    plan = build_plan(stages, context=context, identities=identities)
     num_samples = None if labelled is None else len(labelled.train)
     previews = preview(job, plan, sources, value_bytes=value_bytes(job), num_samples=num_samples)
     faults = [*plan_faults(job, plan, previews, sources), *labelled_faults(job, plan, labelled)]
     if faults:
         raise RefusedInput(faults)
     return PreparedJob(job, plan, previews, sources)
+
+
+def _files_named(stages: Sequence[StageConfig]) -> dict[str, str]:
+    """By stage, what the files hold that its settings name; one that is not there is refused elsewhere."""
+    held = {}
+    for stage in stages:
+        if isinstance(stage, CorrectStage):
+            files = {"distrust.exclude": stage.distrust.exclude, "weights.initial": stage.weights.initial}
+            held[stage.name] = {name: digest_of(Path(file)) for name, file in files.items() if file and isfile(file)}
+    return {name: repr(digests) for name, digests in held.items() if digests}
 
 
 def _with_classes(job: Job, labelled: Labelled) -> Job:

@@ -19,9 +19,8 @@ from espalier.config.stages import (
     TrainedStage,
     TrainStage,
 )
-from espalier.models.architecture import is_masked_lm
 from espalier.models.families import num_outputs, num_parameters, resized, shape_of
-from espalier.models.flops import model_flops, trained_flops
+from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.sources import Source
@@ -174,12 +173,13 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
         sequences=config.batch.sequences, sequence_tokens=length, num_samples=asked.num_samples or 1
     )
     samples = steps * config.batch.sequences
+    share = read_share(base.config, config.masked_share)
     flops = trained_flops(
         base.config,
         tokens=samples * length,
         sequence_tokens=length,
         layers=_mean_depth(config, base.config),
-        read_share=config.masked_share if is_masked_lm(base.config) else 1.0,
+        read_share=share,
         activation_checkpointing=config.activation_checkpointing,
     )
     training = Training(
@@ -195,7 +195,7 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
     shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
     memory = student_memory(shape, base.parameters, training)
     if teacher is not None and isinstance(config, DistillStage | CorrectStage):
-        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length)
+        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
         memory = replace(
             memory,
             teacher=teacher_memory(
@@ -236,10 +236,21 @@ def _cross_fitted(twin: StagePreview, config: CrossFitStage, num_samples: int | 
 
 
 def _evaluated(job: Job, config: EvaluateStage, base: StagePreview, models: list[ConfigDict]) -> StagePreview:
+    """`models` are the one evaluated, which may be unrolled, and those of `against`."""
     plain = replace(base, makes_model=False, bytes_on_disk=0)
     if config.sequences is None:
         return plain
     length = job.data.sequence_tokens
     tokens = config.sequences * length
-    flops = sum(model_flops(model, tokens=tokens, sequence_tokens=length) for model in models)
+    depths = [config.unrolled.depth if config.unrolled else None, *[None] * len(config.against)]
+    flops = sum(
+        model_flops(
+            model,
+            tokens=tokens,
+            sequence_tokens=length,
+            layers=depth,
+            read_share=read_share(model, config.masked_share),
+        )
+        for model, depth in zip(models, depths, strict=True)
+    )
     return replace(plain, samples=config.sequences * len(models), tokens=tokens * len(models), flops=flops)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from espalier.config.explain import faults_below
+from espalier.config.faults import RefusedInput
 from espalier.config.job import Job
 from espalier.config.recipes import ProgressiveGrowth, SelfCorrection
 from espalier.config.stages import StageConfig
@@ -9,9 +13,18 @@ from espalier.recipes import progressive_growth, prune_then_distill, self_correc
 
 
 def stages_of(job: Job) -> tuple[StageConfig, ...]:
-    """The stages of a job: those it lists, or those its recipe makes."""
-    if job.recipe is None:
-        return job.stages
+    """The stages of a job: those it lists, or those its recipe makes.
+
+    Raises:
+        RefusedInput: dials that make a stage which cannot be.
+    """
+    try:
+        return job.stages if job.recipe is None else _made(job)
+    except ValidationError as error:
+        raise RefusedInput(faults_below("recipe", error)) from None
+
+
+def _made(job: Job) -> tuple[StageConfig, ...]:
     if isinstance(job.recipe, SelfCorrection):
         return self_correction.stages(job.recipe)
     if isinstance(job.recipe, ProgressiveGrowth):

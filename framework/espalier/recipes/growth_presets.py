@@ -32,7 +32,8 @@ def preset_lessons(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: f
     * `late_stack`: 1/4, 1/2 and all, ending at 30 and 50 % (the cheapest of our own measurements at equal loss).
     * `gradual_stack`: the same depths, ending at 15 and 35 %.
     * `g_stack`: a quarter, then all (arXiv 2405.15319), after the tokens of `g_stack_tokens`.
-    * `one_layer_to_full`: one layer until 80 % (arXiv 2511.04981, which asks for a rate that is constant there).
+    * `one_layer_to_full`: one layer until 80 % (arXiv 2511.04981, which asks for a rate that is constant there and
+      falls over the last tenth; `ProgressiveGrowth` sees to that).
     * `scratch`: all layers from the first step.
     """
     match preset:

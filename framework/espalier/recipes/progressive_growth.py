@@ -17,7 +17,7 @@ def stages(dials: ProgressiveGrowth, *, sequence_tokens: int) -> tuple[StageConf
     """start -> layers_3 -> grow_6 -> layers_6 -> ... -> scores (beside the baseline) -> exported.
 
     Raises:
-        RefusedInput: boundaries that do not ascend inside the budget, or a sampling whose order no growth copies.
+        RefusedInput: boundaries that do not ascend inside the budget.
     """
     total = dials.budget.num_steps(sequences=dials.batch.sequences, sequence_tokens=sequence_tokens, num_samples=1)
     lessons = _lessons(dials, total, sequence_tokens)
@@ -55,9 +55,6 @@ def _lessons(dials: ProgressiveGrowth, total: int, sequence_tokens: int) -> Less
         lessons = replace(lessons, sampling=None if dials.sampling == "none" else dials.sampling)
     if dials.operator is not None:
         lessons = replace(lessons, operator=dials.operator)
-    if lessons.sampling is not None and lessons.operator not in ("interpolate", "stack"):
-        wanted = "interpolate or stack, since sampled depths share layers by the order in which they are copied"
-        raise RefusedInput([Fault("recipe.operator", lessons.operator, wanted)])
     return lessons
 
 

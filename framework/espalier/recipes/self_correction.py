@@ -23,10 +23,13 @@ def stages(dials: SelfCorrection) -> tuple[StageConfig, ...]:
         "budget": dials.budget,
         "batch": dials.batch,
         "optimizer": dials.optimizer,
+    }
+    whole = {
+        "zero_level": dials.zero_level,
+        "validation": dials.validation,
         "checkpoint": dials.checkpoint,
         "guard": dials.guard,
     }
-    whole = {"zero_level": dials.zero_level, "validation": dials.validation}
     plain = (TrainStage(name="plain", kind="train", **shared, **whole),) if dials.baseline else ()
     return (
         LoadStage(name="parent", kind="load", model=dials.model),

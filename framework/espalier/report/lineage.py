@@ -117,7 +117,7 @@ def _drawn_box(box: _Box, run: RunRecord) -> Markup:
     stage, shape = box.stage, box.stage.shape
     root = run.root(stage.name)
     whole = root.shape.get("parameters", 0) if root else 0
-    share = min(1.0, shape.get("parameters", 0) / whole) if whole else 0.0
+    share = shape.get("parameters", 0) / whole if whole else 0.0
     inner = _BOX_WIDTH - 28
     return _BOX.format(
         left=box.left,
@@ -131,7 +131,7 @@ def _drawn_box(box: _Box, run: RunRecord) -> Markup:
         size=count_text(shape["parameters"]) if "parameters" in shape else "",
         percent=f"{100 * share:.0f} %" if share else "",
         inner=inner,
-        fill=inner * share,
+        fill=inner * min(1.0, share),
         body=_joined(shape, (("layers", "layers"), ("hidden", "hidden"))),
         ends=_joined(shape, (("ffn", "ffn"), ("vocabulary", "vocabulary"))),
         attention=_joined(shape, (("heads", "heads"), ("kv_heads", "kv"), ("head_dim", "wide"))),

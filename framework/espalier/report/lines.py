@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espalier.report.run import PlannedStage, RunRecord, read_run
@@ -48,14 +48,17 @@ class Line:
         return self.smooth()[-1].loss
 
     def smooth(self) -> list[Point]:
-        """The points of the last stage of this shape, each with the mean loss of the steps up to it."""
+        """The points of the last stage of this shape, each with the mean loss of a window of steps that ends in it.
+
+        The first window is the first that is full, so that no lucky step stands for many; of fewer steps than a window
+        has, all are one.
+        """
         start = self.points.index(self.growths[-1][0]) + 1 if self.growths else 0
         points = [point for point in self.points[start:] if point.whole] or list(self.points[-1:])
-        window = max(_FEWEST, round(_WINDOW_SHARE * len(self.points)))
-        means = (
-            sum(p.loss for p in points[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(points))
-        )
-        return [Point(p.tokens, p.flops, p.seconds, loss) for p, loss in zip(points, means, strict=True)]
+        window = min(len(points), max(_FEWEST, round(_WINDOW_SHARE * len(self.points))))
+        ends = range(window, len(points) + 1)
+        means = [sum(point.loss for point in points[end - window : end]) / window for end in ends]
+        return [Point(p.tokens, p.flops, p.seconds, loss) for p, loss in zip(points[window - 1 :], means, strict=True)]
 
     def reaches(self, loss: float) -> Point | None:
         """The first point of the whole model whose smoothed loss is no higher; None when it never is."""
@@ -79,11 +82,23 @@ def lines_of(run: RunRecord, *, run_name: str = "") -> list[Line]:
 def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
     points: list[Point] = []
     growths: list[tuple[Point, str]] = []
+    before = Point(0, 0, 0, 0)
     for stage in _lineage(run, last):
-        if stage.kind == "grow" and points:
-            growths.append((points[-1], _size(stage)))
-        points += _points(run, stage, points[-1] if points else Point(0, 0, 0, 0))
+        if stage.kind == "grow":
+            growths += [(points[-1], _size(stage))] if points else []
+            before = _grown(run, stage, before)
+        taken = list(_points(run, stage, before))
+        before = taken[-1] if taken else before
+        points += taken
     return Line(label, tuple(points), tuple(growths), _nll(run, last.name))
+
+
+def _grown(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
+    """What a growth itself took is part of the training that goes on from it."""
+    result = run.results.get(stage.name)
+    if result is None:
+        return before
+    return replace(before, flops=before.flops + result.cost.flops, seconds=before.seconds + result.cost.seconds)
 
 
 def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from espalier.report.changes import signed_percent
@@ -11,6 +11,9 @@ from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import count_text, flops_text
+
+Models = dict[str, dict[str, Any]]
+"""What an evaluation measured of each model, by its name."""
 
 
 @dataclass(frozen=True)
@@ -67,44 +70,49 @@ def _uncertainty(watched: str, value: float, samples: int) -> str:
 
 
 def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
-    pair = _before_and_after(run, evaluation)
-    if pair is None:
+    """The evaluated model beside the loaded one it comes from; else beside the first of `against`; else alone."""
+    planned, models = run.stage(evaluation.stage), evaluation.metrics["models"]
+    after = planned.inputs.get("model", "") if planned else ""
+    if after not in models:
         return None
-    before, after = pair
-    old, new = (evaluation.metrics["models"][name] for name in (before, after))
+    root = run.root(after)
+    if root is not None and root.name != after and root.name in models:
+        found, gap = _beside(models, root.name, after), evaluation.metrics.get("gap_closed")
+        return _with_gap(found, after, gap) if _is_number(gap) else found
+    other = planned.inputs.get("against[0]", after)
+    if other == after:
+        return _alone(models, after)
+    return replace(_beside(models, other, after), sentences=(f"From {other} to {after}.",))
+
+
+def _beside(models: Models, before: str, after: str) -> Measured:
+    old, new = models[before], models[after]
     sizes = _sizes(old["parameters"], new["parameters"])
     scores = f"{old['perplexity']:.1f} → {new['perplexity']:.1f}"
-    tiles = [
-        Tile("parameters", signed_percent(new["parameters"] / old["parameters"]), sizes),
-        Tile("perplexity", f"×{new['perplexity'] / old['perplexity']:.2f}", scores),  # noqa: RUF001
-    ]
-    if old.get("flops_per_token") and new.get("flops_per_token"):
-        ratio = signed_percent(new["flops_per_token"] / old["flops_per_token"])
-        per_token = f"{flops_text(old['flops_per_token'])} → {flops_text(new['flops_per_token'])}"
-        tiles.append(Tile("compute per token", ratio, per_token))
-    sentences = []
-    gap = evaluation.metrics.get("gap_closed")
-    if _is_number(gap):
-        sentences.append(f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened.")
-        tiles.append(Tile("gap closed", f"{100 * gap:.0f} %", "in log-perplexity"))
-    return Measured(f"{sizes} parameters, perplexity {scores}", tuple(sentences), tuple(tiles))
+    tiles = [Tile("perplexity", f"×{new['perplexity'] / old['perplexity']:.2f}", scores)]  # noqa: RUF001
+    if new["parameters"] != old["parameters"]:
+        tiles.insert(0, Tile("parameters", signed_percent(new["parameters"] / old["parameters"]), sizes))
+        if old.get("flops_per_token") and new.get("flops_per_token"):
+            ratio = signed_percent(new["flops_per_token"] / old["flops_per_token"])
+            per_token = f"{flops_text(old['flops_per_token'])} → {flops_text(new['flops_per_token'])}"
+            tiles.append(Tile("compute per token", ratio, per_token))
+    return Measured(f"{sizes} parameters, perplexity {scores}", (), tuple(tiles))
 
 
-def _before_and_after(run: RunRecord, evaluation: StageResult) -> tuple[str, str] | None:
-    """The names of the loaded model and of the one that was measured against it."""
-    planned = run.stage(evaluation.stage)
-    if planned is None:
-        return None
-    after = planned.inputs.get("model", "")
-    root = run.root(after)
-    models = evaluation.metrics["models"]
-    if root is None or root.name == after or not {root.name, after} <= models.keys():
-        return None
-    return root.name, after
+def _with_gap(found: Measured, after: str, gap: float) -> Measured:
+    sentence = f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened."
+    tile = Tile("gap closed", f"{100 * gap:.0f} %", "in log-perplexity")
+    return replace(found, sentences=(sentence,), tiles=(*found.tiles, tile))
+
+
+def _alone(models: Models, name: str) -> Measured:
+    size, perplexity = count_text(models[name]["parameters"]), f"{models[name]['perplexity']:.1f}"
+    tiles = (Tile("parameters", size), Tile("perplexity", perplexity))
+    return Measured(f"{size} parameters, perplexity {perplexity}", (f"{name}, beside no other model.",), tiles)
 
 
 def _sizes(old: int, new: int) -> str:
-    return f"{count_text(old)} → {count_text(new)}"
+    return " → ".join(dict.fromkeys((count_text(old), count_text(new))))
 
 
 def _is_number(value: Any) -> bool:

@@ -28,7 +28,7 @@ class Pulse:
 
     def bound_seconds(self, *, least: float) -> float:
         """How long this phase may take before something must be wrong: ten times the usual, at least `least`."""
-        return _UNKNOWN_SECONDS if self.usual_seconds is None else max(least, 10 * self.usual_seconds)
+        return max(least, _UNKNOWN_SECONDS if self.usual_seconds is None else 10 * self.usual_seconds)
 
 
 class Control:
@@ -50,6 +50,10 @@ class Control:
         now = time.monotonic()
         self._durations[self._phase].append(now - self._since)
         self._phase, self._since = phase, now
+
+    def alive(self) -> None:
+        """The work is still at its phase and gets on; how long such a phase usually takes is not told by it."""
+        self._since = time.monotonic()
 
     def pulse(self) -> Pulse:
         """How the work is getting on."""

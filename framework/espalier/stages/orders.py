@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,9 @@ FailureCause = Literal[
     "preempted",
     "stopped",
 ]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What a disk answers that takes no more."""
+
 _PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted")
 
 

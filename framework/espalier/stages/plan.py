@@ -12,7 +12,7 @@ from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import CorrectStage, PruneStage, StageConfig, TrainStage
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 _MAKES_MODEL = ("load", "grow", "prune", "distill", "train", "correct")
 
@@ -52,6 +52,14 @@ class Plan:
         stage = self[name]
         return (*(self.lineage(stage.inputs[0]) if stage.inputs else ()), stage)
 
+    def after(self, name: str) -> tuple[str, ...]:
+        """The stages made from what `name` comes to, directly or through others."""
+        found = {name}
+        for stage in self.stages:  # inputs come first
+            if found & set(stage.inputs):
+                found.add(stage.name)
+        return tuple(stage.name for stage in self.stages if stage.name in found - {name})
+
     def parent(self, name: str) -> Stage:
         """The loaded model that `name` comes from; its tokenizer is that of the whole line."""
         return self.lineage(name)[0]
@@ -68,7 +76,7 @@ def build_plan(
     Args:
         configs: the stages as the job lists them.
         context: JSON values that every stage depends on (seed, dtype, data).
-        identities: by name of a `load` stage, what changes when the model's files do.
+        identities: by stage, what changes when the files do that it reads: a model's, a list of samples.
 
     Raises:
         RefusedInput: names used twice, unknown inputs, inputs that make no model, cycles; all at once.

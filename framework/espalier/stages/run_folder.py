@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.stages.result import StageResult
 
@@ -65,7 +66,16 @@ class RunFolder:
         return int(path.read_text()) if path.exists() else 0
 
     def note_attempt(self, attempt: int) -> None:
-        """Remember an order before it is given."""
+        """Remember an order before it is given.
+
+        Raises:
+            RefusedInput: as many were given already: another process has gone on with this run.
+        """
+        if (given := self.attempts()) >= attempt:
+            allowed = (
+                f"a run that nobody else goes on with; attempt {given} was begun by another process, so leave it to it"
+            )
+            raise RefusedInput([Fault(str(self.path), f"attempt {attempt}", allowed)])
         write_json(self.path / "attempts", attempt)
 
     def result(self, stage: str) -> StageResult | None:

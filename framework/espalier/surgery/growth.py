@@ -14,6 +14,9 @@ from espalier.surgery.depth_maps import depth_map
 
 Places = tuple[int, ...]
 
+DEFAULT_NOISE = 0.01
+"""Of a growth in width: enough for copies to part, and lost in the rounding of what they compute together."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -46,8 +49,8 @@ class Growth:
         parent: configuration of the smaller model.
         child: its shape afterwards.
         operator: where layers come from; read only when there are more of them.
-        new_moments: of layers and units that are new. `copied` from what they copy; `averaged` over all layers;
-            `zero`. Layers and units that were there keep theirs.
+        new_moments: of layers and units that are new. `copied` from what they copy; `averaged` over all layers, of
+            units as `copied`; `zero`. Layers and units that were there keep theirs.
         noise: see `widen`.
     """
 
@@ -80,6 +83,13 @@ class Growth:
         """Whether the child computes what the parent does."""
         return self.operator == "identity" or len(self.sources) == shape_of(self.parent).layers
 
+    @property
+    def equal_order(self) -> Places | None:
+        """The parent's layers in the order in which they compute what the child does; None where fresh ones do."""
+        if self.keeps_function:
+            return tuple(range(shape_of(self.parent).layers))
+        return None if None in self.sources else self.sources
+
 
 def _repeated(old: int, new: int) -> Places:
     return tuple(place % old for place in range(new))
@@ -108,18 +118,29 @@ def planned_growth(stage: GrowStage, model: ConfigDict) -> Growth:
     """The growth that a stage asks for.
 
     Raises:
-        RefusedInput: sizes that cannot be reached from the model's, or that are its own; paths are those of the job.
+        RefusedInput: sizes that cannot be reached from the model's, or that are its own; noise where no width grows;
+            paths are those of the job.
     """
-    parent = shape_of(model)
-    child = parent.cut(**stage.target.model_dump())
-    growth = Growth(model, child, stage.operator, stage.new_moments, stage.noise)
-    path = f"stages.{stage.name}.target"
+    child = shape_of(model).cut(**stage.target.model_dump())
+    growth = Growth(model, child, stage.operator, stage.new_moments)
+    path = f"stages.{stage.name}"
     try:
-        if child.layers < parent.layers:
-            raise RefusedInput([Fault("layers", child.layers, f"more than the {parent.layers} layers that are there")])
-        if not growth.split.units and child.layers == parent.layers:
-            raise RefusedInput([Fault("layers", child.layers, f"sizes above those there: {parent.layers} layers")])
-        assert growth.config
+        _check_sizes(growth)
     except RefusedInput as refused:
-        raise RefusedInput([replace(fault, path=f"{path}.{fault.path}") for fault in refused.faults]) from None
-    return growth
+        faults = [replace(fault, path=f"{path}.target.{fault.path}") for fault in refused.faults]
+        raise RefusedInput(faults) from None
+    widens = bool(growth.split.units)
+    if stage.noise and not widens:
+        wanted = "leave it out, or a target with more hidden, ffn or heads: it sets the copies of split units apart"
+        raise RefusedInput([Fault(f"{path}.noise", stage.noise, wanted)])
+    default = DEFAULT_NOISE if widens else 0.0
+    return replace(growth, noise=default if stage.noise is None else stage.noise)
+
+
+def _check_sizes(growth: Growth) -> None:
+    held, layers = shape_of(growth.parent).layers, growth.child.layers
+    if layers < held:
+        raise RefusedInput([Fault("layers", layers, f"more than the {held} layers that are there")])
+    if not growth.split.units and layers == held:
+        raise RefusedInput([Fault("layers", layers, f"sizes above those there: {held} layers")])
+    assert growth.config

@@ -101,6 +101,10 @@ class Mirror:
         if (news.num_forgotten_steps or news.num_forgotten_epochs) and self._run.offline:
             self._send_all_again(self._run)
         else:
+            again = [step.global_step for step in news.steps if step.global_step <= self._sent_step]
+            if news.num_forgotten_steps and again:
+                which = f"steps {again[0]} to {again[-1]} were taken again: W&B keeps the values that it was first sent"
+                self._report(f"{which}; the report and records/{STEPS.name} hold those that count")
             self._send_rows(news.steps, news.epochs)
         finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
         self._stages |= dict.fromkeys(finished)

@@ -98,7 +98,13 @@ class StageContext:
             return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at)
 
         def open_them() -> Sequences:
-            return open_sequences(self.job.data, split, tokenizer=tokenizer, cache=self.folder.cache)
+            return open_sequences(
+                self.job.data,
+                split,
+                tokenizer=tokenizer,
+                cache=self.folder.cache,
+                on_progress=lambda done: self.control.alive(),
+            )
 
         if self.world.is_rank_zero:
             self.activity(f"reading the {split} text")

@@ -51,7 +51,7 @@ class CorrectedLabels:
         correction = Correction(
             stage,
             samples,
-            num_epochs=Epochs(len(samples), stage.batch.sequences).ended(prepared.num_steps),
+            num_revisions=Epochs(len(samples), stage.batch.sequences).ends_until(prepared.num_steps),
             weights=_first_weights(stage, samples),
             teacher=teacher,
             is_held_out=stage.teacher is not None and _has_judged(context.model_of(stage.teacher)),

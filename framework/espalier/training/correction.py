@@ -14,7 +14,7 @@ from espalier.config.stages import CorrectStage
 from espalier.data.labelled_sequences import LabelledSequences, Reweighted
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.teachers.answers import Answers
-from espalier.tracking.samples import SampleTable
+from espalier.tracking.samples import SampleTable, coarse
 from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
 from espalier.weighting.skill import heard
@@ -49,7 +49,7 @@ class Correction:
         config: CorrectStage,
         samples: LabelledSequences,
         *,
-        num_epochs: int,
+        num_revisions: int,
         weights: Array,
         teacher: Array | None,
         is_held_out: bool = False,
@@ -58,12 +58,13 @@ class Correction:
         """Begin.
 
         Args:
+            num_revisions: how often there will be one.
             weights: [N].
             teacher: [N, C] its answers.
             is_held_out: no sample was judged by a teacher that had seen its label.
             excluded: [N] whose labels do not count.
         """
-        self._config, self._num_epochs, self._excluded = config, num_epochs, excluded
+        self._config, self._num_revisions, self._counts = config, num_revisions, ~excluded
         self._full_at_noise = config.signal.full_at(is_held_out=is_held_out)
         self._targets: NDArray[Any] = samples.examples.targets
         self._weights, self._teacher, self._past = weights, teacher, None
@@ -115,24 +116,41 @@ class Correction:
             contradicted &= ~agreement(self._teacher, labels, tolerance=tolerance)
         self._beliefs = self._beliefs.after(belief(student, self._targets), contradicted)
         figures = {"agreement": float(agrees.mean()), "alpha": 0.0, "error": 0.0}
-        if signal is not None or self._config.weights.disagreement == "label":
-            apart = disagreement(student, signal, self._targets, self._config.weights)
-            held = self._beliefs.held(self._config.distrust)
-            update = revise(
-                self._weights, apart, num_classes=max(2, student.shape[1]), held=held, config=self._config.weights
-            )
-            self._weights = update.weights
-            figures |= {"alpha": update.alpha, "error": update.error, "held": float(held.sum())}
+        if self._counts.any() and (signal is not None or self._config.weights.disagreement == "label"):
+            figures |= self._boost(student, signal)
         momentum = self._config.signal.momentum if self._past is not None else 0.0
         self._past = student if momentum == 0.0 else momentum * self._past + (1.0 - momentum) * student
         self._epoch += 1
         self._apply()
         return Revision(figures | self._figures(), self._table(student, agrees))
 
+    def _boost(self, student: Array, signal: Array | None) -> dict[str, float]:
+        """Raise what is disagreed about, labels that do not count left out; alpha and error of it."""
+        counts, config = self._counts, self._config.weights
+        apart = np.zeros(len(counts))
+        heard = None if signal is None else signal[counts]
+        apart[counts] = disagreement(student[counts], heard, self._targets[counts], config)
+        held = self._beliefs.held(self._config.distrust) & counts
+        update = revise(
+            self._weights,
+            apart,
+            num_classes=max(2, student.shape[1]),
+            held=held | ~counts,
+            config=config,
+            counts=counts,
+        )
+        self._weights = update.weights
+        return {"alpha": update.alpha, "error": update.error, "held": float(held.sum())}
+
     @property
     def doubt(self) -> Array:
-        """[N] 0 to 1, how little the models have believed each label: the order of the suspects."""
+        """[N] 0 to 1, how little the models have believed each label."""
         return 1.0 - self._beliefs.overall
+
+    @property
+    def suspects(self) -> NDArray[np.int64]:
+        """[N] all samples, most doubted first; those whose labels do not count anyway come last."""
+        return np.lexsort((-self.doubt, ~self._counts))
 
     @property
     def teacher(self) -> Array | None:
@@ -146,25 +164,31 @@ class Correction:
 
     @property
     def _trusted(self) -> Array:
-        return self._trust() * ~self._excluded
+        return self._trust() * self._counts
 
     def _noise_in(self, answers: Array | None) -> float:
         """The share of wrong labels: as it was given, or as it shows in answers that have skill."""
         if self._config.distrust.noise is not None:
             return self._config.distrust.noise
-        if answers is None:
+        if answers is None or not self._counts.any():
             return 0.0
-        seen = noise_seen(answers, self._targets)
+        seen = noise_seen(answers[self._counts], self._targets[self._counts])
         return seen * self._heard(answers, noise=seen, full_at_noise=0.0)
 
     def _heard(self, answers: Array | None, *, noise: float, full_at_noise: float) -> float:
         """0 to 1: how far answers are heard."""
         if answers is None:
             return 0.0
-        signal = self._config.signal
-        if signal.weight == 1.0:  # where labels do not count, they cannot take its place
+        signal, counts = self._config.signal, self._counts
+        if signal.weight == 1.0 or not counts.any():  # where labels do not count, they cannot take its place
             return 1.0
-        return heard(answers, self._targets, noise=noise, min_skill=signal.min_skill, full_at_noise=full_at_noise)
+        return heard(
+            answers[counts],
+            self._targets[counts],
+            noise=noise,
+            min_skill=signal.min_skill,
+            full_at_noise=full_at_noise,
+        )
 
     def _trust(self) -> Array:
         """[N] 0 to 1, what the loss on each label is multiplied by."""
@@ -178,19 +202,19 @@ class Correction:
         return 2 if np.issubdtype(self._targets.dtype, np.floating) else int(self._targets.max()) + 1
 
     def _figures(self) -> dict[str, float]:
-        counted = self._counted
+        counted, trusted = self._counted, self._trust()[self._counts]
         return {
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
             "noise": self._noise,
             "heard": self._hears,
-            "trust": float(self._trust().mean()),
+            "trust": float(trusted.mean()) if len(trusted) else 0.0,
         }
 
     def _signal(self) -> Array | None:
         """What the student hears in this epoch: the teacher and its own past, mixed; None while there is neither."""
         start, end = self._config.signal.own_past
-        share = start + (end - start) * min(1.0, self._epoch / max(self._num_epochs - 1.0, 1.0))
+        share = start + (end - start) * min(1.0, self._epoch / max(self._num_revisions - 1.0, 1.0))
         if self._teacher is None:
             return self._past if max(start, end) > 0 else None
         if self._past is None or share == 0.0:
@@ -216,6 +240,7 @@ class Correction:
     def _table(self, student: Array, agrees: NDArray[np.bool_]) -> SampleTable:
         return SampleTable(
             weight=self._counted.astype(np.float32),
+            boost=coarse(self._weights),
             teacher=None if self._teacher is None else _answer(self._teacher),
             student=_answer(student),
             loss=_losses(student, self._targets).astype(np.float32),

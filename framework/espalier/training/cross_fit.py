@@ -17,6 +17,7 @@ from espalier.checkpoint.steps import step_folder
 from espalier.checkpoint.write import begin, write_fragments
 from espalier.config.stages import CrossFitStage
 from espalier.data.batches import window
+from espalier.data.examples import first_places
 from espalier.data.labelled_sequences import LabelledSequences, Part
 from espalier.data.order import positions_to_indices
 from espalier.distributed.streams import stream_seed
@@ -83,16 +84,21 @@ def run(context: StageContext) -> StageResult:
 
 
 def twins_of(context: StageContext, samples: LabelledSequences) -> list[Twin]:
-    """Folds of nearly equal size with nearly equal shares of each class, drawn by the job's seed."""
-    stage, targets = context.config, samples.examples.targets
+    """Folds with nearly as many texts and nearly equal shares of each class, drawn by the job's seed.
+
+    A text that comes more than once is in one fold, so that no twin has seen one of its labels; it is dealt by its
+    first label.
+    """
+    stage, targets, first = context.config, samples.examples.targets, first_places(samples.examples)
     twins = []
     for repeat in range(stage.repeats):
         seed = stream_seed(context.job.seed, "folds", repeat)
         shuffled = positions_to_indices(np.arange(len(samples)), num_sequences=len(samples), seed=seed)
+        shuffled = shuffled[first[shuffled] == shuffled]
         of_class = targets[shuffled] if np.issubdtype(targets.dtype, np.integer) else np.zeros(len(shuffled))
         dealt = shuffled[np.argsort(of_class, kind="stable")]
         for fold in range(stage.folds):
-            judges = np.sort(dealt[fold :: stage.folds])
+            judges = np.flatnonzero(np.isin(first, dealt[fold :: stage.folds]))
             learns = np.setdiff1d(np.arange(len(samples)), judges)
             twins.append(Twin(repeat * stage.folds + fold, learns, judges))
     return twins

@@ -20,6 +20,10 @@ class Epochs:
         """Epochs that are over after `step` updates."""
         return step * self.sequences // self.num_samples
 
+    def ends_until(self, step: int) -> int:
+        """Updates among the first `step` with which epochs ended: one that takes more than all samples ends several."""
+        return min(step, self.ended(step))
+
     def ends_at(self, step: int) -> bool:
         """Whether an epoch ends with update number `step`, 1-based."""
         return self.ended(step) > self.ended(step - 1)

@@ -15,12 +15,11 @@ from espalier.evaluation.generation import continuations
 from espalier.evaluation.metrics import measure
 from espalier.evaluation.perplexity import Perplexity, measure_perplexity
 from espalier.models.families import num_outputs, num_parameters, shape_of
-from espalier.models.flops import model_flops
+from espalier.models.flops import model_flops, read_share
 from espalier.stages.result import StageResult
 from espalier.surgery.depth_maps import sharing_order
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak, peak_bytes, stage_cost
-from espalier.training.ledger import read_share
 from espalier.training.masking import Masking
 from espalier.training.prepared import mean_tokens
 

@@ -8,7 +8,7 @@ import traceback
 import torch
 
 from espalier.config.faults import RefusedInput
-from espalier.stages.orders import FailureCause, StageFailed
+from espalier.stages.orders import FULL, FailureCause, StageFailed
 
 
 def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
@@ -29,6 +29,8 @@ def _cause(error: BaseException) -> FailureCause:
         return "refused"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out_of_memory"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "storage"
     if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
         return "worker_lost"
     return "error"

@@ -1,4 +1,7 @@
-"""What the steps of a stage cost: the same function for the plan's stage, its records and its result."""
+"""What the steps of a stage cost, for its records and its result.
+
+The plan multiplies the same formulas by the mean depth that lessons are expected to draw; here it is the depths drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ from functools import cached_property
 from itertools import accumulate
 
 from espalier.config.stages import TrainedStage
-from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
-from espalier.models.flops import model_flops, trained_flops
+from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.training.lessons import window_depths
 
@@ -21,6 +23,7 @@ class StepLedger:
     Attributes:
         model, teacher: configurations; no teacher: None.
         seed: of the job.
+        first_step: of the stage, where it takes a part of a schedule that earlier stages began: draws go on.
     """
 
     stage: TrainedStage
@@ -29,6 +32,7 @@ class StepLedger:
     seed: int
     sequence_tokens: float
     num_steps: int
+    first_step: int = 0
 
     def depths(self, step: int) -> tuple[int, ...]:
         """Layers that each microbatch of a step ran, over all workers; empty without lessons. 0 is the first step."""
@@ -37,7 +41,11 @@ class StepLedger:
             return ()
         number = self.stage.batch.sequences // self.stage.batch.microbatch_sequences
         return window_depths(
-            lessons, held=shape_of(self.model).layers, seed=self.seed, step=step, num_microbatches=number
+            lessons,
+            held=shape_of(self.model).layers,
+            seed=self.seed,
+            step=self.first_step + step,
+            num_microbatches=number,
         )
 
     def flops(self, num_steps: int) -> float:
@@ -69,8 +77,3 @@ class StepLedger:
         if self.teacher is not None:
             flops += model_flops(self.teacher, tokens=tokens, sequence_tokens=self.sequence_tokens, read_share=share)
         return flops
-
-
-def read_share(model: ConfigDict, masked_share: float) -> float:
-    """Share of the tokens that a language model's head reads: all, or the masked ones."""
-    return masked_share if is_masked_lm(model) else 1.0

@@ -14,6 +14,7 @@ from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.packing import Sequences
 from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
+from espalier.engine import schedule
 from espalier.models.families import num_parameters, shape_of
 from espalier.models.flops import model_flops
 from espalier.models.shape import ConfigDict
@@ -67,13 +68,16 @@ class Prepared:
             sequences=stage.batch.sequences, sequence_tokens=most, num_samples=len(sequences)
         )
         length = mean_tokens(sequences, most)
+        # Text is read on from where the schedule's earlier stages stopped; labelled samples come in epochs of a stage.
+        goes_on = context.labelled is None
+        steps_before = schedule.steps_before(stage.optimizer, num_steps=num_steps) if goes_on else 0
         return Prepared(
             context=context,
             student=student,
             resumed=resumed,
             num_steps=num_steps,
             lineage=Lineage.after(student),
-            ledger=StepLedger(stage, model, _teacher_model(context), seed, length, num_steps),
+            ledger=StepLedger(stage, model, _teacher_model(context), seed, length, num_steps, steps_before),
             masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
             sequence_tokens=length,
@@ -122,6 +126,10 @@ class Prepared:
     def valid(self) -> Sequences:
         """The validation side."""
         return self.context.sequences("valid")
+
+    def place(self, step: int) -> int:
+        """Where a step stands in the streams of data, masks, depths and dropout. 0 is the stage's first step."""
+        return self.ledger.first_step + step
 
     def layer_orders(self, step: int, world: World) -> list[tuple[int, ...]]:
         """The layers that each microbatch of this worker runs in a step; empty without lessons."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from espalier.data.examples import Labelled
-from espalier.tracking.epochs import list_path, names_path, table_path
+from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
 from espalier.training.correction import Correction
@@ -36,7 +37,7 @@ class SampleFiles:
         path = table_path(self._stage, epoch)
         write_samples(self._root / path, table, data=self._labelled.train.key)
         doubt = correction.doubt
-        suspects = np.argsort(-doubt, kind="stable")[:SUSPECTS]
+        suspects = correction.suspects[:SUSPECTS]
         heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]
         for name, chosen in (("suspects", suspects), ("heaviest", heaviest)):
             self._write_list(list_path(self._stage, name), epoch, table, doubt, chosen)
@@ -47,7 +48,7 @@ class SampleFiles:
     ) -> None:
         """Chosen samples with text, label, answers and the weights of all epochs."""
         train = self._labelled.train
-        history = [self._weights(number)[chosen] for number in range(1, epoch)] + [table.weight[chosen]]
+        history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
         path = self._root / place
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
@@ -72,8 +73,11 @@ class SampleFiles:
                 )
         partial.replace(path)
 
-    def _weights(self, epoch: int) -> np.ndarray:
-        return read_samples(self._root / table_path(self._stage, epoch)).weight
+    def _earlier_weights(self, epoch: int) -> Iterator[NDArray[np.float32]]:
+        """Of the epochs before this one that the run has a file of: a step may have ended several at once."""
+        for record in final_epochs(self._root / EPOCHS, self._stage):
+            if record.epoch < epoch and record.samples and (path := self._root / record.samples).exists():
+                yield read_samples(path).weight
 
     def _word(self, answer: np.generic) -> str:
         return self._labelled.names[int(answer)] if self._labelled.names else f"{float(answer):g}"

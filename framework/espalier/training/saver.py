@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
-from espalier.checkpoint.write import RankFiles, begin, write_fragments
+from espalier.checkpoint.write import RankFiles, SupersededAttempt, abandon, begin, write_fragments
 from espalier.stages.orders import StageFailed
 from espalier.training.context import StageContext
 from espalier.training.copies import HostCopies
@@ -30,6 +31,7 @@ class _Save:
     Attributes:
         tables: shapes of the tables in it.
         kept: folders that this save is not to replace.
+        must_succeed: whatever `checkpoint.on_failure` says, as it is of a state that is relied on.
         files: what this worker has written, once it has.
         error: why this worker's part did not succeed.
     """
@@ -39,6 +41,7 @@ class _Save:
     state: Mapping[str, Any]
     tables: dict[str, tuple[int, ...]]
     kept: tuple[str, ...]
+    must_succeed: bool
     thread: threading.Thread | None = None
     files: RankFiles | None = None
     error: Exception | None = None
@@ -100,13 +103,12 @@ class Saver:
         stop, preempted = self._look()
         if not (last or stop or preempted or must or step % settings.every == 0):
             return
-        if last or stop or preempted or not settings.in_background:
+        final = last or bool(stop or preempted)
+        if final or must or not settings.in_background:
             self.finish()
-            self._begin(step, fragments, state)
-            self.finish(must_succeed=last or bool(stop or preempted))
-        elif must:
-            self.finish()
-            self._begin(step, fragments, state)
+            self._begin(step, fragments, state, must_succeed=final or must)
+            if final or not settings.in_background:
+                self.finish()
         elif self._save is None:
             self._begin(step, fragments, state)
         else:
@@ -115,7 +117,7 @@ class Saver:
         if stop or preempted:
             raise StageFailed("stopped" if stop else "preempted", f"stopped after step {step}, which is saved")
 
-    def finish(self, *, must_succeed: bool = False) -> None:
+    def finish(self) -> None:
         """Wait until nothing is under way.
 
         Raises:
@@ -126,19 +128,26 @@ class Saver:
         while self._save is not None:
             if self._save.thread is not None:
                 self._save.thread.join()
-            self._look(must_succeed=must_succeed)
+            self._look()
 
     def close(self) -> None:
         """Leave no thread behind. What it was at is lost unless it was committed; not collective."""
         if self._save is not None and self._save.thread is not None:
             self._save.thread.join()
 
-    def _begin(self, step: int, fragments: Callable[[], Iterable[Fragment]], state: Mapping[str, Any]) -> None:
+    def _begin(
+        self,
+        step: int,
+        fragments: Callable[[], Iterable[Fragment]],
+        state: Mapping[str, Any],
+        *,
+        must_succeed: bool = False,
+    ) -> None:
         context, began = self.context, time.time()
         context.control.beat(f"the copy for a save of {context.config.name}")
         tables = self.tables()
         shapes = {name: tuple(table.shape) for name, table in tables.items()}
-        save = _Save(step, step_folder(context.config.name, step), state, shapes, self._kept)
+        save = _Save(step, step_folder(context.config.name, step), state, shapes, self._kept, must_succeed)
         if context.world.is_rank_zero:
             context.times.mark("saving", context.config.name, step, time=began)
             save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
@@ -176,7 +185,7 @@ class Saver:
         save.thread = threading.Thread(target=run, name=f"save-{save.step}", daemon=True)
         save.thread.start()
 
-    def _look(self, *, must_succeed: bool = False) -> tuple[int, int]:
+    def _look(self) -> tuple[int, int]:
         """Take the save under way further when no worker is at it; how many workers were asked to stop."""
         control, save = self.context.control, self._save
         busy = save is not None and save.thread is not None and save.thread.is_alive()
@@ -185,7 +194,7 @@ class Saver:
         if save is not None and not busy_workers:
             # An error that a thread met after its flag was read is seen in the next look: it was busy in this one.
             if failed_workers:
-                self._give_up(save, must_succeed=must_succeed)
+                self._give_up(save)
             elif save.is_written:
                 self._save, self.folder = None, save.folder
             else:
@@ -212,13 +221,17 @@ class Saver:
         )
         forget_older(self.context, keep_latest=stage.checkpoint.keep_latest, keep=save.kept)
 
-    def _give_up(self, save: _Save, *, must_succeed: bool) -> None:
+    def _give_up(self, save: _Save) -> None:
+        """Nobody writes to it any more: make room again, and go on or stop."""
         story = save.error and (str(save.error), isinstance(save.error, OSError))
         stories = [one for one in self.context.world.gather(story) if one]
         text = f"the checkpoint of step {save.step} could not be written: {stories[0][0]}"
         self._save = None
         of_the_disk = all(is_of_the_disk for _, is_of_the_disk in stories)
-        if must_succeed or not of_the_disk or self.context.config.checkpoint.on_failure == "stop":
+        if of_the_disk and self.context.world.is_rank_zero:
+            with suppress(OSError, SupersededAttempt):  # a disk that takes nothing may not give back either
+                abandon(self.context.storage, save.folder, attempt=self.context.attempt)
+        if save.must_succeed or not of_the_disk or self.context.config.checkpoint.on_failure == "stop":
             raise StageFailed("storage", f"stage {self.context.config.name}: {text}; the one before it is untouched")
         self.context.announce(f"{text}; going on, as checkpoint.on_failure says")
 

@@ -29,7 +29,8 @@ def compare(context: StageContext, growth: Growth, student: StateReader, folder:
     """Losses on both sides of the seam. Collective; None for a model without a head over words.
 
     The grown model is also held to what it must equal: the student where the operator keeps the function, otherwise
-    the student with its layers run in the order they were copied in. Fresh layers equal nothing.
+    the student with its layers run in the order they were copied in, whatever width it grew. Fresh layers equal
+    nothing.
 
     Returns:
         `loss_before`, `loss_after`, `jump` in nats a token, and `difference`, the largest of any token to what
@@ -57,8 +58,10 @@ def seam_flops(context: StageContext, growth: Growth) -> float:
     """Of the forward passes that the comparison took."""
     length = context.job.data.sequence_tokens
     tokens = context.config.seam.sequences * length
-    passes = [growth.parent, growth.config] + ([] if growth.keeps_function else [growth.config])
-    return sum(model_flops(model, tokens=tokens, sequence_tokens=length) for model in passes)
+    passes = [(growth.parent, None), (growth.config, None)]
+    if growth.equal_order is not None and not growth.keeps_function:
+        passes.append((growth.parent, len(growth.equal_order)))
+    return sum(model_flops(model, tokens=tokens, sequence_tokens=length, layers=layers) for model, layers in passes)
 
 
 def _measure(
@@ -66,10 +69,9 @@ def _measure(
 ) -> dict[str, float | None]:
     before = _losses(context, student, batch)
     after = _losses(context, StateReader.open(context.storage, folder, verify=False), batch)
-    same = before
+    same, order = before, growth.equal_order
     if not growth.keeps_function:
-        shared = None not in growth.sources and not growth.split.units
-        same = _losses(context, student, batch, order=growth.sources) if shared else None
+        same = None if order is None else _losses(context, student, batch, order=order)
     return {
         "loss_before": float(before.mean()),
         "loss_after": float(after.mean()),

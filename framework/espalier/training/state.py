@@ -51,7 +51,7 @@ def save_model(
     if world.is_rank_zero:
         begin(context.storage, folder, attempt=context.attempt)
     world.barrier()
-    held = fragments if world.is_rank_zero else ()
+    held = _alive(context, fragments) if world.is_rank_zero else ()
     ranks = world.gather(
         write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
     )
@@ -138,6 +138,13 @@ def forget_older(context: StageContext, *, keep_latest: int, keep: Collection[st
     """Keep the newest checkpoints of this stage, and the folders `keep`."""
     if context.world.is_rank_zero:
         retain(context.storage, stage_folder(context.config.name), keep_latest=keep_latest, keep=keep)
+
+
+def _alive(context: StageContext, fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """The same, each a sign of life: a large model takes its time."""
+    for fragment in fragments:
+        context.control.alive()
+        yield fragment
 
 
 def table_fragments(tables: Mapping[str, Tensor]) -> Iterator[Fragment]:

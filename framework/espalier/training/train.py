@@ -96,14 +96,14 @@ def _take(work: _Work, step: int) -> None:
     stage, world = context.config, context.world
     microbatches = window(
         work.course.sequences,
-        step,
+        prepared.place(step),
         seed=prepared.order_seed,
         batch=stage.batch,
         rank=world.rank,
         num_ranks=world.size,
     )
     if prepared.masking is not None:
-        microbatches = [prepared.masking.apply(batch, step) for batch in microbatches]
+        microbatches = [prepared.masking.apply(batch, prepared.place(step)) for batch in microbatches]
     lr = learning_rate(stage.optimizer, step=step, num_steps=prepared.num_steps)
     with blamed_on(step + 1, microbatches):
         report = take_step(
@@ -112,7 +112,7 @@ def _take(work: _Work, step: int) -> None:
             microbatches,
             terms=prepared.terms,
             lr=lr,
-            random=(context.job.seed, step),
+            random=(context.job.seed, prepared.place(step)),
             orders=prepared.layer_orders(step, world),
             world=world,
             before_update=work.saver.hold_update,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +12,21 @@ from espalier.config.correction import DistrustConfig
 
 Array = NDArray[np.float64]
 
+_DEVIATIONS = 1.4826  # the median distance of a normal distribution times this is its standard deviation
+_HALF_BELIEVED = 2.0 * math.sqrt(2.0 * math.log(2.0))  # in typical distances
+_NORMALLY_BEYOND = math.erfc(_HALF_BELIEVED / math.sqrt(2.0))
+
 
 def belief(answers: Array, targets: NDArray[np.generic]) -> Array:
     """[N] 0 to 1: the probability that answers [N, C] give the label.
 
-    Of a regression: exp(-(d / 2s)^2 / 2), d the distance and s the root of the mean squared distance over all
-    samples: an answer three typical distances off is hardly believed.
+    Of a regression: exp(-(d / 2s)^2 / 2), d the distance and s the typical one, 1.4826 times the median over all
+    samples, which far-off labels do not move: an answer five typical distances off is hardly believed.
     """
     if answers.shape[1] > 1:
         return np.take_along_axis(answers, targets[:, None].astype(np.int64), axis=1)[:, 0]
     distance = answers[:, 0] - targets
-    spread = float(np.sqrt((distance**2).mean()))
+    spread = _spread(distance)
     return np.exp(-0.5 * (distance / (2.0 * spread)) ** 2) if spread > 0 else np.ones(len(distance))
 
 
@@ -29,12 +34,29 @@ def noise_seen(answers: Array, targets: NDArray[np.generic]) -> float:
     """The share of labels that look wrong: how many the most confident fifth of answers [N, C] contradicts.
 
     Where labels are turned at random, even the surest answers are contradicted that often, and no others are less;
-    where they are only hard, sure answers are right. Of a regression: the share that is not half believed.
+    where they are only hard, sure answers are right. Of a regression: the share that must have been drawn anew from
+    all labels for so many to be not half believed; of distances like a normal distribution's none has.
     """
     if answers.shape[1] == 1:
-        return float((belief(answers, targets) < 0.5).mean())
+        return _drawn_anew(answers[:, 0], targets)
     surest = np.argsort(-answers.max(1), kind="stable")[: max(1, len(answers) // 5)]
     return float((answers[surest].argmax(1) != targets[surest]).mean())
+
+
+def _drawn_anew(answers: Array, targets: NDArray[np.generic]) -> float:
+    """q of `seen = (1 - q) * normal + q * chance`, shares beyond one bound; chance: of any answer from any label."""
+    bound, ordered = _HALF_BELIEVED * _spread(answers - targets), np.sort(targets)
+    first, after = np.searchsorted(ordered, answers - bound, "left"), np.searchsorted(ordered, answers + bound, "right")
+    chance = 1.0 - float((after - first).mean()) / len(targets)
+    seen = float((np.abs(answers - targets) > bound).mean())
+    if min(seen, chance) <= _NORMALLY_BEYOND:
+        return 0.0
+    return min(1.0, (seen - _NORMALLY_BEYOND) / (chance - _NORMALLY_BEYOND))
+
+
+def _spread(distance: Array) -> float:
+    """The standard deviation of most distances; that of all where more than half are 0."""
+    return _DEVIATIONS * float(np.median(np.abs(distance))) or float(np.sqrt((distance**2).mean()))
 
 
 def trust(believed: Array, *, noise: float, num_classes: int) -> Array:

@@ -37,7 +37,13 @@ class Update:
 
 
 def revise(
-    weights: Array, disagreement: Array, *, num_classes: int, held: NDArray[np.bool_], config: WeightsConfig
+    weights: Array,
+    disagreement: Array,
+    *,
+    num_classes: int,
+    held: NDArray[np.bool_],
+    config: WeightsConfig,
+    counts: NDArray[np.bool_] | None = None,
 ) -> Update:
     """Raise what is disagreed about.
 
@@ -46,8 +52,11 @@ def revise(
         disagreement: [N] 0 to 1.
         num_classes: K; 2 for a regression.
         held: [N] samples that are not to be raised.
+        counts: [N] samples that the error is of, some at least; all when left out.
     """
-    error = float(weights @ disagreement / weights.sum())
+    part = slice(None) if counts is None else counts
+    mass = float(weights[part].sum())
+    error = float(weights[part] @ disagreement[part]) / mass if mass > 0 else 0.0
     alpha = _alpha(error, num_classes, config)
     raised = weights * np.exp(alpha * np.where(held, 0.0, disagreement))
     bounded = bounded_weights(raised, floor=config.floor, ceiling=config.ceiling)

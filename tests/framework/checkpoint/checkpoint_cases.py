@@ -91,8 +91,8 @@ class StoppingStorage(LocalStorage):
     def make_folder(self, path: str) -> None:
         self._call(lambda: super(StoppingStorage, self).make_folder(path))
 
-    def rename(self, old: str, new: str) -> None:
-        self._call(lambda: super(StoppingStorage, self).rename(old, new))
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        self._call(lambda: super(StoppingStorage, self).rename(old, new, replace=replace))
 
     def sync_folder(self, path: str) -> None:
         self._call(lambda: super(StoppingStorage, self).sync_folder(path))

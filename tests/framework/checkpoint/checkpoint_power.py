@@ -76,12 +76,14 @@ class PowerCutStorage(LocalStorage):
             folder = folder.names[name]
         self._end(during)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
         during = self._call()
-        super().rename(old, new)
+        super().rename(old, new, replace=replace)
         (folder, before), (same, after) = self._parent(old), self._parent(new)
         assert folder is same, "this room renames inside a folder only"
-        folder.change({before: None, after: folder.names[before]})
+        second, first = {after: folder.names[before]}, {before: None}
+        for change in [second | first] if replace else [second, first]:  # a link comes before the old name goes
+            folder.change(change)
         self._end(during)
 
     def sync_folder(self, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ class Between:
         call = getattr(self._files, name)
         if name == "invalidate_cache":
             return call
-        return lambda *arguments: self._hook(name, call, arguments)
+        return lambda *arguments, **named: self._hook(name, partial(call, **named), arguments)
 
 
 def hooked(place: str, hook: Hook, **settings: Any) -> ObjectStorage:

@@ -123,10 +123,12 @@ def test_it_is_renewed_while_held(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_lock_lost_to_another_is_neither_renewed_nor_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_RENEW_SECONDS", 0.01)
+    told: list[str] = []
     with RunLock(path, job="one") as held:
+        held.on_lost = lambda: told.append("lost")
         _plant(path, silent_seconds=10.0)
         time.sleep(0.1)
-        assert not held.is_held()
+        assert not held.is_held() and told == ["lost"]
         assert time.time() - path.stat().st_mtime > 5.0
     assert path.exists()
 

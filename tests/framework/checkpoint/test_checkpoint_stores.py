@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import xxhash
 from checkpoint_cases import SHAPES, Stopped, StoppingStorage, calls_of, cut, make_origin, make_tensors
-from checkpoint_old_and_new import NEW, OLD, STAGE, holds, save, save_new
+from checkpoint_old_and_new import NEW, OLD, SEEDS, STAGE, holds, save, save_new
 from checkpoint_stores import Stop, hooked
 
 from espalier.checkpoint.manifest import DamagedCheckpoint
@@ -129,6 +129,70 @@ def test_an_earlier_attempt_is_fenced_off(place: str) -> None:
     with pytest.raises(SupersededAttempt):
         begin(storage, OLD, attempt=1)
     assert holds(storage, OLD)
+
+
+def test_an_attempt_that_looked_before_it_was_superseded_replaces_nothing(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still between the last look and the manifest, while its successor saved the same step."""
+    storage = open_storage(place)
+    begin(storage, OLD, attempt=1)
+    late = write_fragments(storage, OLD, fragments=cut(make_tensors(9), num_ranks=1)[0], rank=0, attempt=1)
+    origin = make_origin(step=500, attempt=1, num_ranks=1)
+    publish = storage.publish
+
+    def after_a_while(path: str, data: bytes) -> None:
+        save(open_storage(place), OLD, num_ranks=1, attempt=2)
+        publish(path, data)
+
+    monkeypatch.setattr(storage, "publish", after_a_while)
+    with pytest.raises(SupersededAttempt):
+        commit(storage, OLD, origin=origin, shapes=SHAPES, state={}, ranks=[late])
+    assert holds(open_storage(place), OLD)
+    assert load_manifest(storage, OLD).origin.attempt == 2
+
+
+def test_what_a_late_attempt_committed_after_begin_is_replaced(place: str) -> None:
+    storage = open_storage(place)
+    begin(storage, OLD, attempt=2)
+    tensors = cut(make_tensors(SEEDS[OLD]), num_ranks=1)[0]
+    ours = write_fragments(storage, OLD, fragments=tensors, rank=0, attempt=2)
+    storage.publish(f"{OLD}/{MANIFEST}", b"of an attempt whose files are gone")
+    origin = make_origin(step=500, attempt=2, num_ranks=1)
+    commit(storage, OLD, origin=origin, shapes=SHAPES, state={}, ranks=[ours])
+    assert load_manifest(storage, OLD).origin.attempt == 2
+
+
+def test_what_is_published_is_not_replaced(place: str) -> None:
+    storage = open_storage(place)
+    storage.make_folder("a")
+    storage.publish("a/one", b"1")
+    with pytest.raises(FileExistsError):
+        storage.publish("a/one", b"2")
+    assert storage.read_bytes("a/one", max_bytes=1) == b"1"
+    assert storage.list("a") == ("one",)
+
+
+def test_each_process_holds_its_own_copy_to_the_hash(memory: str) -> None:
+    """What one of them read and hashed says nothing of what another is given."""
+    storage = open_storage(memory)
+    save(storage, OLD)
+    given = 0
+
+    def spoil(name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        nonlocal given
+        answer = call(*arguments)
+        if name == "get_file":
+            given += 1
+            path = Path(arguments[1])
+            data = path.read_bytes()
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        return answer
+
+    reader = StateReader.open(hooked(memory, spoil), OLD, verify=False)
+    with pytest.raises(DamagedCheckpoint, match="not as it was written"):
+        reader.tensor("parameter", "body.weight")
+    assert given == 2
 
 
 def _stopping(place: str, how: Literal["before", "after"], stop_at: int = -1) -> tuple[Storage, Callable[[], int]]:

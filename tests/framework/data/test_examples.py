@@ -128,6 +128,22 @@ def test_a_limit_draws_by_the_seed_and_more_of_the_same(tmp_path: Path, valid: d
     assert len(read(train, valid, limit=1000).train) == 20
 
 
+def test_a_limit_keeps_the_share_of_each_class_and_one_of_each(tmp_path: Path, valid: dict[str, Any]) -> None:
+    names = ["a"] * 150 + ["b"] * 47 + ["c"] * 3
+    train = origin(write_csv(tmp_path / "train.csv", [(f"text {row}", name) for row, name in enumerate(names)]))
+    for seed in range(5):
+        few, more, most = (
+            np.bincount(read(train, valid, limit=limit, seed=seed).train.targets) for limit in (3, 20, 100)
+        )
+        assert few.tolist() == [1, 1, 1]
+        np.testing.assert_allclose(more, 20 * np.array([150, 47, 3]) / 200, atol=1.5)
+        np.testing.assert_allclose(most, 100 * np.array([150, 47, 3]) / 200, atol=1.5)
+    (said,) = refusal(train, valid, limit=2)
+    assert said == (
+        "`data.limit` is 2; allowed: at least 3, as so many classes have training samples, and each needs one."
+    )
+
+
 def test_weights_have_mean_one_on_each_side(tmp_path: Path) -> None:
     rows = [(text, label, 1 + number) for number, (text, label) in enumerate(LETTERS)]
     train = origin(write_csv(tmp_path / "train.csv", rows, header=("text", "label", "w")), weight="w")
@@ -182,14 +198,15 @@ def said_of(tmp_path: Path, rows: list[Any], *, settings: dict[str, Any] | None 
 def test_a_label_outside_the_map_is_refused_with_what_was_meant(tmp_path: Path) -> None:
     said = said_of(tmp_path, [*LETTERS, ("text", "A")], labels=["a", "b"])
     assert f"names {tmp_path}/train.csv, refused for row 22" in said
-    assert "one of the classes a, b, not 'A'" in said and "data.labels or mend the row" in said
+    assert "one of the classes a, b, not 'A'" in said and "mend the row, or extend data.labels" in said
     assert "did you mean negative?" in said_of(tmp_path, [("x", "negativ")], labels=["negative", "positive"])
 
 
 def test_a_validation_label_that_training_never_has_is_refused(tmp_path: Path) -> None:
     train = origin(write_csv(tmp_path / "train.csv", LETTERS))
     (said,) = refusal(train, origin(write_csv(tmp_path / "valid.csv", [("x", "c")])))
-    assert "`data.valid.files`" in said and "one of the classes a, b, not 'c'" in said
+    assert "`data.valid.files`" in said
+    assert "one of the classes a, b, not 'c'; mend the row, or give a training sample of it" in said
 
 
 @pytest.mark.parametrize("label", [None, "", float("nan"), ["a"], {"a": 1}])

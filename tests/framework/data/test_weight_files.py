@@ -52,6 +52,14 @@ def test_a_run_s_own_record_is_read_back(tmp_path: Path) -> None:
     assert "which has 3 rows of another data set; allowed: one row for each of the 3 training samples" in said
 
 
+def test_of_a_run_s_own_record_the_boost_counts_which_trust_is_no_part_of(tmp_path: Path) -> None:
+    """The stage that begins with it multiplies by trust itself, and an excluded label may count again."""
+    boost = np.array([0.5, 1.0, 1.5], dtype=np.float32)
+    table = SampleTable(weight=np.array([0.5, 0.0, 0.3], dtype=np.float32), loss=boost, boost=boost)
+    write_samples(tmp_path / "epoch.parquet", table, data="abc")
+    assert read(tmp_path / "epoch.parquet").tolist() == [0.5, 1.0, 1.5]
+
+
 @pytest.mark.parametrize(
     "numbers", [[0, 1], [0, 1, 2, 3], [0, 1, 1], [1, 2, 3], [0, 1, -2], [0.0, 1.0, 2.5], [0, 1, None]]
 )

@@ -14,6 +14,8 @@ def test_sizes_that_a_config_leaves_open_follow_stock_code():
     assert shape_of(CONFIGS["llama_unshared"]).head_dim == 10
     assert shape_of(CONFIGS["gpt2"]).ffn == 4 * 35
     assert shape_of({**CONFIGS["gpt2"], "tie_word_embeddings": False}).tied is False
+    as_published = {key: value for key, value in CONFIGS["gpt2"].items() if key != "n_inner"}
+    assert shape_of(as_published).ffn == 4 * 35
     silent = {k: v for k, v in CONFIGS["mistral"].items() if k != "num_key_value_heads"}
     assert shape_of(silent | {"num_attention_heads": 16}).kv_heads == 8  # unlike Llama's
 

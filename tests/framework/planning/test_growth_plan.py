@@ -11,10 +11,12 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
+from espalier.models.flops import model_flops
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.plan import build_plan
+from espalier.training.ledger import StepLedger
 from support.growing import growing_stages, trained
-from support.tiny import write_job, write_model
+from support.tiny import tiny_job, write_job, write_model
 
 Stages = list[dict[str, Any]]
 
@@ -46,6 +48,68 @@ def _add(*added: dict[str, Any]) -> Callable[[Stages], None]:
     return lambda stages: stages.extend(added)
 
 
+def test_what_is_unrolled_or_masked_is_counted_as_the_ledger_does(tmp_path: Path) -> None:
+    unrolled = {"name": "u", "kind": "evaluate", "model": "lessons", "unrolled": {"depth": 5}, "against": ["deep"]}
+    previews = {one.stage.name: one for one in prepared(tmp_path, _add(unrolled | {"sequences": 6})).previews}
+    small, deep = (
+        model_flops(previews[name].config, tokens=6 * 32, sequence_tokens=32, layers=layers)
+        for name, layers in (("lessons", 5), ("deep", 6))
+    )
+    assert previews["u"].flops == small + deep
+
+    bert = {"name": "bert", "kind": "load", "from_scratch": _SCRATCH | {"family": "bert"}}
+    taught = trained("taught", "bert", kind="distill", teacher="bert", masked_share=0.2)
+    score = {"name": "score", "kind": "evaluate", "model": "taught", "sequences": 6, "masked_share": 0.3}
+    prepared_bert = prepare(read_job(write_job(tmp_path, stages=[bert, taught, score])))
+    _, one, other = prepared_bert.previews
+    ledger = StepLedger(one.stage.config, one.config, one.config, seed=3, sequence_tokens=32, num_steps=4)
+    assert one.flops == pytest.approx(ledger.flops(4))
+    assert other.flops == model_flops(other.config, tokens=6 * 32, sequence_tokens=32, read_share=0.3)
+
+
+def too_long(root: Path, **job: Any) -> list[str]:
+    data = tiny_job(root)["data"] | {"sequence_tokens": 64}
+    with pytest.raises(RefusedInput) as refused:
+        prepare(read_job(write_job(root, data=data, **job)))
+    return [str(fault) for fault in refused.value.faults]
+
+
+def test_each_model_from_scratch_knows_the_positions_it_is_trained_on(tmp_path: Path) -> None:
+    loads = [
+        {"name": family, "kind": "load", "from_scratch": _SCRATCH | {"family": family}} for family in ("llama", "gpt2")
+    ]
+    stages = [*loads, *(trained(f"{load['name']}_trained", load["name"]) for load in loads)]
+    assert too_long(tmp_path, stages=stages) == [
+        f"`stages.{family}.from_scratch.positions` is 40; allowed: at least 64, as data.sequence_tokens says."
+        for family in ("llama", "gpt2")
+    ]
+    recipe = {
+        "name": "progressive_growth",
+        "from_scratch": _SCRATCH | {"family": "llama"},
+        "budget": {"steps": 100},
+        "batch": {"sequences": 4},
+        "baseline": True,
+    }
+    assert too_long(tmp_path, recipe=recipe, stages=[]) == [
+        "`recipe.from_scratch.positions` is 40; allowed: at least 64, as data.sequence_tokens says."
+    ]
+
+
+def test_a_published_model_that_knows_too_few_positions_is_named_once(tmp_path: Path) -> None:
+    stages = growing_stages(tmp_path)[:2]
+    write_job(tmp_path, stages=stages)
+    folder = tmp_path / "model" / "config.json"
+    config = json.loads(folder.read_text())
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 36, "n_layer": 3, "n_inner": None}
+    folder.write_text(json.dumps(gpt2 | {"n_head": 6, "n_positions": 24, "vocab_size": config["vocab_size"]}))
+    with pytest.raises(RefusedInput) as refused:
+        prepare(read_job(tmp_path / "job.yaml"))
+    assert [str(fault) for fault in refused.value.faults] == [
+        "`data.sequence_tokens` is 32; allowed: at most the 24 positions that the model of stage parent knows."
+    ]
+
+
+_SCRATCH = {"layers": 4, "hidden": 36, "heads": 3, "positions": 40, "train_tokenizer": {"vocabulary": 300}}
 _UNROLLED = {"name": "u", "kind": "evaluate", "model": "deep", "unrolled": {"depth": 4}}
 
 
@@ -60,6 +124,11 @@ _UNROLLED = {"name": "u", "kind": "evaluate", "model": "deep", "unrolled": {"dep
         (_set("deep", target={"layers": 2}), "`stages.deep.target.layers` is 2; allowed: more than the 3 layers"),
         (_set("deep", target={"hidden": 54}), "`stages.deep.target.hidden` is 54; allowed: a multiple of 36"),
         (_set("deep", target={}), "at least one of layers, hidden, ffn, heads"),
+        (_set("deep", operator="stack"), "`stages.deep.operator` is 'stack'; allowed: interpolate, the order in which"),
+        (_set("deep", operator="stack"), "or stack as stages.lessons.lessons.order"),
+        (_set("deep", operator="random"), "`stages.deep.operator` is 'random'; allowed: interpolate, the order in"),
+        (_set("lessons", lessons={"depth": 6, "order": "stack"}), "`stages.deep.operator` is 'interpolate'; allowed:"),
+        (_set("deep", noise=0.1), "`stages.deep.noise` is 0.1; allowed: leave it out, or a target with more hidden"),
         (_set("deep", operator="splice"), "one of interpolate, stack, copy_last, identity, random"),
         (_add(_UNROLLED), "`stages.u.unrolled.depth` is 4; allowed: at least the 6 layers"),
         (_add(_UNROLLED | {"unrolled": {"depth": 9}, "prompts": ["a"]}), "`stages.u.prompts` is 'a'"),
@@ -71,6 +140,23 @@ def test_what_cannot_work_is_refused(tmp_path: Path, change: Callable[[Stages], 
     with pytest.raises(RefusedInput) as refused:
         prepared(tmp_path, change)
     assert any(message in str(fault) for fault in refused.value.faults), refused.value.faults
+
+
+def test_growth_that_goes_with_its_lessons_is_not_refused(tmp_path: Path) -> None:
+    prepared(tmp_path, _set("deep", operator="identity"))
+    wide = growing_stages(tmp_path)[:3]
+    wide[2] |= {"target": {"ffn": 106}, "operator": "stack"}
+    prepare(read_job(write_job(tmp_path, stages=wide)))
+    recipe = {
+        "name": "progressive_growth",
+        "from_scratch": _SCRATCH | {"family": "llama"},
+        "preset": "apollo",
+        "budget": {"steps": 100},
+        "batch": {"sequences": 4},
+    }
+    for operator in ("interpolate", "stack"):
+        job = write_job(tmp_path, recipe=recipe | {"operator": operator}, stages=[])
+        assert prepare(read_job(job)).plan["grow_2"].config.operator == operator
 
 
 def test_a_family_without_a_table_is_refused_with_the_way_to_add_one(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
     prune = {"name": "slim", "kind": "prune", "student": "parent", "target": {"layers": 1}}
     gate = {"perplexity": {"max": 9.0}, "perplexity_ratio": {"max": 1.1}}
     scores = {"name": "scores", "kind": "evaluate", "model": "parent", "against": ["parent"], "prompts": ["once"]}
+    scores |= {"sequences": 4, "unrolled": {"depth": 9}}
     distill = {"name": "d", "kind": "distill", "teacher": "parent", "losses": [
         {"function": "forward_kl"}, {"function": "squared_error"}, {"function": "squared_distance"},
     ]}  # fmt: skip
@@ -87,6 +88,8 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
         "`stages.scores.gate.perplexity` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.gate.perplexity_ratio` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.prompts` is ['once']; allowed: leave it out; a classifier writes nothing.",
+        "`stages.scores.sequences` is 4; allowed: leave it out; only a job over text reads it.",
+        "`stages.scores.unrolled` is 'settings'; allowed: leave it out; only a job over text reads it.",
         "`stages.d.losses[1].function` is 'squared_error'; allowed: one of forward_kl, reverse_kl, jsd, "
         "skewed_forward_kl, skewed_reverse_kl, cross_entropy here.",
         "`stages.d.losses[2].function` is 'squared_distance'; allowed: one of forward_kl, reverse_kl, jsd, "
@@ -110,7 +113,7 @@ def test_what_only_labels_have_is_refused_over_text_all_at_once(tmp_path: Path) 
     scores = {"name": "scores", "kind": "evaluate", "model": "vanilla", "gate": {"metric": {"min": 0.1}}}
     heal = HEAL | {
         "teacher": "twins",
-        "signal": {"own_past": [0.0, 0.5], "momentum": 0.5},
+        "signal": {"own_past": [0.0, 0.5], "momentum": 0.5, "min_skill": 0.5, "full_at_noise": 0.1},
         "weights": {
             "disagreement": "label",
             "measure": "probability",
@@ -118,7 +121,7 @@ def test_what_only_labels_have_is_refused_over_text_all_at_once(tmp_path: Path) 
             "tolerance": 0.5,
             "initial": str(tmp_path / "absent.parquet"),
         },
-        "distrust": {"exclude": str(tmp_path / "absent")},
+        "distrust": {"exclude": str(tmp_path / "absent"), "rule": "persistent", "epochs": 3, "noise": 0.1},
     }
     found = said(TEXT, train, scores, TWINS, heal)
     assert [re.match(r"`(.*?)`", sentence)[1] for sentence in found] == [
@@ -134,6 +137,11 @@ def test_what_only_labels_have_is_refused_over_text_all_at_once(tmp_path: Path) 
         "stages.heal.weights.tolerance",
         "stages.heal.weights.initial",
         "stages.heal.distrust.exclude",
+        "stages.heal.distrust.rule",
+        "stages.heal.distrust.epochs",
+        "stages.heal.distrust.noise",
+        "stages.heal.signal.min_skill",
+        "stages.heal.signal.full_at_noise",
     ]
     assert "is 0.5; allowed: leave it out; only a job with labelled data reads it" in found[6]
 
@@ -163,7 +171,19 @@ def test_f1_is_of_two_classes(data: dict[str, Any], tmp_path: Path) -> None:
 def test_folds_are_at_most_the_samples(data: dict[str, Any]) -> None:
     assert said(data, TWINS | {"folds": 8}) == []
     (found,) = said(data, TWINS | {"folds": 9})
-    assert found == "`stages.twins.folds` is 9; allowed: at most the 8 training samples there are."
+    assert found == "`stages.twins.folds` is 9; allowed: at most the 8 different texts of the training samples."
+    path = Path(data["train"]["files"][0])
+    path.write_text(path.read_text().replace("text 7", "text 5"))
+    (found,) = said(data, TWINS | {"folds": 8})
+    assert found == "`stages.twins.folds` is 8; allowed: at most the 7 different texts of the training samples."
+
+
+def test_what_twins_do_not_read_is_refused_all_at_once(data: dict[str, Any]) -> None:
+    settings = {"validation": {}, "guard": {"nan": "skip"}, "checkpoint": {"every": 7}, "optimizer_state": "keep"}
+    assert said(data, TWINS | settings) == [
+        f"`stages.twins.{name}` is '{given}'; allowed: leave it out; only a stage that leaves a trained model reads it."
+        for name, given in zip(settings, ("settings", "settings", "settings", "keep"), strict=True)
+    ]
 
 
 def test_first_weights_and_exclusions_of_something_else_are_refused_at_once(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from espalier.config.faults import RefusedInput
 from espalier.config.growth import GrowStage
 from espalier.config.job import Job
+from espalier.config.load import read_job
+from espalier.config.schema import resolved
 from espalier.config.stages import TrainStage
 from espalier.engine.schedule import learning_rate
 from espalier.recipes import stages_of
@@ -19,7 +23,7 @@ from espalier.stages.plan import build_plan
 _SHAPE = {"family": "llama", "layers": 12, "hidden": 36, "heads": 6, "train_tokenizer": {"vocabulary": 300}}
 
 
-def job(**dials: Any) -> Job:
+def settings(**dials: Any) -> dict[str, Any]:
     recipe = {
         "name": "progressive_growth",
         "from_scratch": _SHAPE,
@@ -28,7 +32,11 @@ def job(**dials: Any) -> Job:
         **dials,
     }
     data = {"train": {"source": "text", "files": ["/a"]}, "valid": {"fraction": 0.1}, "sequence_tokens": 64}
-    return Job.model_validate({"name": "grown", "storage": "/runs", "data": data, "recipe": recipe})
+    return {"name": "grown", "storage": "/runs", "data": data, "recipe": recipe}
+
+
+def job(**dials: Any) -> Job:
+    return Job.model_validate(settings(**dials))
 
 
 def lessons(**dials: Any) -> list[TrainStage]:
@@ -112,16 +120,50 @@ def test_the_stacking_formula_gives_the_published_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dials", "message"),
+    ("given", "decay"),
     [
-        ({"depths": [6, 3, 12], "boundaries": [0.1, 0.2]}, "layers that increase"),
-        ({"depths": [3, 6], "boundaries": [0.1]}, "a last depth of from_scratch.layers 12"),
-        ({"depths": [3, 12], "boundaries": [0.1, 0.2]}, "1 places, one between each two of the 2 depths"),
-        ({"depths": [3, 12], "boundaries": ["400M"]}, "ascend inside the budget of 1000 steps"),
-        ({"preset": "gradual_stack", "boundaries": [0.5, 0.2]}, "ascend inside the budget of 1000 steps"),
-        ({"preset": "apollo", "operator": "random"}, "interpolate or stack"),
+        ({}, 0.1),
+        ({"optimizer": {"lr": 0.01, "schedule": "wsd"}}, 0.1),
+        ({"optimizer": {"lr": 0.01, "schedule": "wsd", "decay": 0.2}}, 0.2),
+        ({"optimizer": {"lr": 0.01, "schedule": "cosine"}}, 0.2),
     ],
 )
-def test_what_cannot_be_is_refused(dials: dict[str, Any], message: str) -> None:
-    with pytest.raises((RefusedInput, ValueError), match=message):
-        stages_of(job(**dials))
+def test_one_layer_grows_while_the_rate_is_constant(given: dict[str, Any], decay: float) -> None:
+    asked = job(preset="one_layer_to_full", **given)
+    assert asked.recipe.optimizer.decay == decay
+    assert Job.model_validate(resolved(asked)) == asked, "what is written down says it itself"
+    assert job(preset="late_stack", **given).recipe.optimizer.decay == 0.2
+
+
+@pytest.mark.parametrize(
+    ("dials", "path", "message"),
+    [
+        ({"depths": [6, 3, 12], "boundaries": [0.1, 0.2]}, "depths", "layers that increase"),
+        ({"depths": [3, 6], "boundaries": [0.1]}, "depths", "a last depth of from_scratch.layers 12"),
+        ({"depths": [3, 12], "boundaries": [0.1, 0.2]}, "boundaries", "1 places, one between each two of the 2 depths"),
+        ({"depths": [3, 12], "boundaries": ["400M"]}, "boundaries", "ascend inside the budget of 1000 steps"),
+        ({"preset": "gradual_stack", "boundaries": [0.5, 0.2]}, "boundaries", "ascend inside the budget of 1000 steps"),
+        ({"preset": "apollo", "operator": "random"}, "operator", "interpolate or stack"),
+        ({"preset": "apollo", "zero_level": "parameters"}, "zero_level", "none, optimizer or gradients"),
+        ({"sampling": "edge", "zero_level": "parameters"}, "zero_level", "or sampling: none"),
+        ({"gate": {"perplexity_ratio": {"max": 1.1}}}, "baseline", "true, as gate.perplexity_ratio compares with it"),
+        ({"from_scratch": _SHAPE | {"layers": 0}}, "from_scratch.layers", "a whole number above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, dials: dict[str, Any], path: str, message: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(settings(**dials)))
+    with pytest.raises(RefusedInput, match=message) as refused:
+        stages_of(read_job(file))
+    assert [fault.path for fault in refused.value.faults] == [f"recipe.{path}"]
+
+
+def test_what_draws_no_depths_may_shard_parameters() -> None:
+    assert lessons(preset="apollo", sampling="none", zero_level="parameters")[0].zero_level == "parameters"
+
+
+def test_a_stage_that_no_dial_refused_is_refused_as_a_setting() -> None:
+    recipe = job(preset="apollo").recipe.model_copy(update={"zero_level": "parameters"})
+    with pytest.raises(RefusedInput, match="lessons change that order") as refused:
+        stages_of(job().model_copy(update={"recipe": recipe}))
+    assert [fault.path for fault in refused.value.faults] == ["recipe.zero_level"]

@@ -30,6 +30,14 @@ def test_the_student_is_corrected_by_twins_and_measured_beside_plain_fine_tuning
     assert list(made(baseline=False)) == ["parent", "twins", "corrected", "scores", "exported"]
 
 
+def test_what_twins_do_not_read_is_not_given_to_them() -> None:
+    found = made(validation={}, guard={"nan": "skip"}, checkpoint={"every": 7})
+    for name in ("plain", "corrected"):
+        assert (found[name].checkpoint.every, found[name].guard.nan) == (7, "skip")
+        assert found[name].validation is not None
+    assert found["twins"] == made()["twins"]
+
+
 @pytest.mark.parametrize(
     ("budget", "share", "expected"),
     [

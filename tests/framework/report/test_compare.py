@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,23 @@ def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
 def test_a_step_of_a_drawn_depth_says_nothing_about_the_model() -> None:
     points = [Point(n, n, n, loss, whole=loss > 2) for n, loss in enumerate([4.0, 1.0, 4.0, 1.0])]
     line = Line("x", tuple(points), (), None)
-    assert [point.loss for point in line.smooth()] == [4.0, 4.0] and line.reaches(3.0) is None
+    assert [point.loss for point in line.smooth()] == [4.0] and line.reaches(3.0) is None
+
+
+def test_one_lucky_step_after_growing_reaches_nothing() -> None:
+    grown, baseline = lines_of(run_of([2.0, 6.0, 6.0, 6.0, 6.0, 3.0, 3.0], [3.0] * 10))
+    assert grown.reaches(baseline.final_loss) is None
+    short, _ = lines_of(run_of([2.0, 4.0], [3.0] * 10))
+    assert short.final_loss == 3.0 and short.reaches(3.0) == short.smooth()[-1], "all steps are one window"
+
+
+def test_what_growing_took_counts_for_what_follows() -> None:
+    growth = StageResult("grow", "grow", "k", "done", "f", {}, Cost(flops=1000.0, seconds=50.0))
+    grown, baseline = lines_of(replace(RUN, results=RUN.results | {"grow": growth}))
+    assert [point.flops for point in grown.points[:4]] == [1, 2, 3, 1007]
+    assert grown.points[-1].seconds == 1.5 + 14 + 50 and grown.points[-1].tokens == 1000
+    assert [point.flops for point, _ in grown.growths] == [3]
+    assert baseline.points == lines_of(RUN)[1].points
 
 
 def test_the_table_tells_what_was_saved() -> None:

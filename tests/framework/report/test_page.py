@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -7,7 +8,7 @@ import pytest
 from espalier.report.changes import signed_percent
 from espalier.report.lineage import lineage_drawing
 from espalier.report.page import write_report
-from espalier.report.run import read_run
+from espalier.report.run import PlannedStage, read_run
 from espalier.report.tables import cost_grid, model_grid, samples
 from espalier.report.verdict import judge
 from framework.report.runs import EVIL, NUM_STEPS, write_run
@@ -96,6 +97,54 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path, until, num_steps):
 
 def test_an_empty_folder_makes_a_page(tmp_path):
     assert "Nothing to show yet" in page_of(tmp_path).texts
+
+
+def grown_run(folder, *, against: tuple[str, ...]):
+    """A run that grew from `pruned` to `parent`, never measured as it was loaded."""
+    run = read_run(write_run(folder))
+    evaluation = run.results["scores"]
+    models = {name: evaluation.metrics["models"][name] for name in ("parent", *against)}
+    inputs = {"model": "parent"} | {f"against[{place}]": name for place, name in enumerate(against)}
+    small, large = (run.stage(name).shape for name in ("pruned", "parent"))
+    stages = (
+        PlannedStage("start", "load", shape=small | {"parameters": 33_628_752}),
+        PlannedStage("parent", "grow", {"student": "start"}, large),
+        PlannedStage("pruned", "load", shape=small),
+        PlannedStage("scores", "evaluate", inputs),
+    )
+    measured = replace(evaluation, metrics={"models": models, "gap_closed": 0.5})
+    states, messages = ({stage.name: word for stage in stages} for word in ("done", ""))
+    return replace(run, stages=stages, states=states, messages=messages, results={"scores": measured})
+
+
+@pytest.mark.parametrize(
+    ("against", "headline", "sentence"),
+    [
+        (("pruned",), "104.9 M → 134.5 M parameters, perplexity 53.7 → 24.1", "From pruned to parent."),
+        ((), "134.5 M parameters, perplexity 24.1", "parent, beside no other model."),
+    ],
+)
+def test_a_model_that_grew_is_shown_as_it_was_measured(tmp_path, against, headline, sentence):
+    verdict = judge(grown_run(tmp_path, against=against))
+    assert (verdict.headline, *verdict.sentences) == (headline, sentence)
+    assert [tile.label for tile in verdict.tiles[:2]] == ["parameters", "perplexity"]
+
+
+def test_models_of_one_size_are_compared_by_what_differs(tmp_path):
+    run = grown_run(tmp_path, against=("pruned",))
+    for model in run.results["scores"].metrics["models"].values():
+        model["parameters"] = 134_515_008
+    verdict = judge(run)
+    assert verdict.headline == "134.5 M parameters, perplexity 53.7 → 24.1"
+    assert [tile.label for tile in verdict.tiles] == ["perplexity", "time"]
+
+
+def test_a_model_that_grew_is_more_than_all_of_what_it_came_from(tmp_path):
+    svg = ElementTree.fromstring(lineage_drawing(grown_run(tmp_path, against=())))
+    box = next(one for one in svg.iter("g") if one.find("text").text == "parent")
+    assert "400 %" in list(box.itertext())
+    widths = {bar.get("class"): float(bar.get("width")) for bar in box.iter("rect")}
+    assert widths["fill"] == widths["track"]
 
 
 def test_a_failed_gate_is_told_at_the_top(tmp_path):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from espalier.config.faults import RefusedInput
 from espalier.config.job import RetryConfig
 from espalier.config.stages import EvaluateStage, ExportStage, LoadStage
+from espalier.stages.control import Control, Pulse
 from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out, decide
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 
 _CONFIGS = (
     LoadStage(name="parent", kind="load", model="/m"),
@@ -19,6 +24,30 @@ _CONFIGS = (
     ExportStage(name="out", kind="export", model="parent"),
 )
 RETRY = RetryConfig(max_failures=2, backoff_seconds=0.0)
+
+
+def test_an_order_that_another_process_has_given_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.note_attempt(5)
+    for late in (2, 5):
+        with pytest.raises(RefusedInput, match="another process"):
+            folder.note_attempt(late)
+    assert folder.attempts() == 5
+
+
+@pytest.mark.parametrize(("usual", "bound"), [(None, 7200.0), (1.0, 7200.0), (1000.0, 10000.0)])
+def test_the_bound_that_was_asked_for_holds_for_every_phase(usual: float | None, bound: float) -> None:
+    assert Pulse("saving", 0.0, usual).bound_seconds(least=7200.0) == bound
+
+
+def test_a_sign_of_life_begins_the_phase_anew_and_says_nothing_of_how_long_it_takes() -> None:
+    control = Control()
+    control.beat("writing")
+    time.sleep(0.05)
+    for _ in range(20):
+        control.alive()
+    assert control.pulse().seconds < 0.04
+    assert control.pulse().usual_seconds is None
 
 
 def plan(**context: object) -> Plan:

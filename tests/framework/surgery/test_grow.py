@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from espalier.config.faults import RefusedInput
+from espalier.config.growth import GrowStage, GrowTarget
 from espalier.models.families import layout, shape_of
 from espalier.models.shape import ModelShape
+from espalier.models.virtual_depth import VirtualDepth
 from espalier.surgery.grow import Grower
-from espalier.surgery.growth import Growth
+from espalier.surgery.growth import Growth, planned_growth
 from espalier.surgery.keep import Keep
 from espalier.surgery.prune import pruned_tensors
 from support.architectures import CONFIGS, build, output, tokens
@@ -84,6 +86,23 @@ def test_split_moments_are_those_of_the_split_gradients(name: str) -> None:
 
 
 @every_family
+@pytest.mark.parametrize("operator", ["stack", "interpolate", "copy_last", "identity"])
+def test_depth_and_width_at_once_equal_the_layers_run_in_their_order(name: str, operator: str) -> None:
+    shape, config = wide(name).cut(layers=7), CONFIGS[name]
+    parent, growth = build(config), Growth(config, shape, operator, noise=0.01)
+    child = model_of(growth, parent)
+    VirtualDepth(parent).run_layers(growth.equal_order)
+    expected, found = (model(input_ids=tokens(), use_cache=False)[0] for model in (parent, child))
+    if name == "bert":
+        found = found.chunk(2, dim=-1)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_fresh_layers_equal_nothing() -> None:
+    assert Growth(CONFIGS["llama"], deep("llama"), "random").equal_order is None
+
+
+@every_family
 def test_identity_insertion_keeps_the_logits(name: str) -> None:
     parent = build(CONFIGS[name])
     for layers in (4, 7):
@@ -137,6 +156,23 @@ def test_noise_sets_copies_apart() -> None:
     assert not split[:, 37:].equal(split[:, :18])
     torch.testing.assert_close(split[:, 37:] + split[:, :18], old[:, :18])
     assert split[:, 18:37].equal(old[:, 18:]), "what has no copy has no noise"
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "noise"),
+    [({"ffn": 74}, None, 0.01), ({"ffn": 74, "layers": 7}, None, 0.01), ({"layers": 7}, None, 0.0),
+     ({"ffn": 74}, 0.0, 0.0), ({"hidden": 120}, 0.5, 0.5)],
+)  # fmt: skip
+def test_copies_part_unless_asked_not_to(target: dict[str, int], given: float | None, noise: float) -> None:
+    stage = GrowStage(name="g", kind="grow", student="s", target=GrowTarget(**target), noise=given)
+    assert planned_growth(stage, CONFIGS["llama"]).noise == noise
+
+
+def test_split_units_learn_to_be_two() -> None:
+    stage = GrowStage(name="g", kind="grow", student="s", target=GrowTarget(ffn=74))
+    model = model_of(planned_growth(stage, CONFIGS["llama"]), build(CONFIGS["llama"]))
+    up = gradients(model)["model.layers.1.mlp.up_proj.weight"]
+    assert not torch.allclose(up[:37], up[37:], rtol=1e-4, atol=0)
 
 
 def test_new_units_can_begin_without_moments() -> None:

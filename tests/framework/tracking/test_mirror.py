@@ -204,3 +204,18 @@ def test_off_writes_nothing(folder):
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert not (folder / "wandb").exists()
+
+
+def test_online_what_keeps_its_first_value_is_named(folder):
+    class Online:
+        offline = False
+
+        def log(self, values):
+            pass
+
+    mirror = opened(folder, "off")
+    mirror._run, mirror._sent_step = Online(), 5
+    mirror.receive(News(steps=tuple(step(number, attempt=2) for number in (4, 5, 6)), num_forgotten_steps=2))
+    mirror.receive(News(steps=(step(7, attempt=2),)))
+    (event,) = read_events(folder / EVENTS)
+    assert "steps 4 to 5 were taken again" in event.message and "steps.jsonl" in event.message

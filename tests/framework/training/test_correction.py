@@ -57,12 +57,12 @@ def correction(
     teacher: np.ndarray | None = None,
     is_held_out: bool = False,
     excluded: list[int] | None = None,
-    num_epochs: float = 5.0,
+    num_revisions: int = 5,
 ) -> Correction:
     return Correction(
         config,
         samples(targets),
-        num_epochs=num_epochs,
+        num_revisions=num_revisions,
         weights=np.ones(COUNT),
         teacher=teacher,
         is_held_out=is_held_out,
@@ -154,8 +154,8 @@ def test_before_there_is_a_past_the_teacher_alone_is_heard() -> None:
 
 
 def test_a_stage_of_one_epoch_and_one_of_half() -> None:
-    for num_epochs in (1.0, 0.5):
-        found = correction(stage(signal={"own_past": [0.0, 1.0]}), teacher=answers(99), num_epochs=num_epochs)
+    for num_revisions in (1, 0):
+        found = correction(stage(signal={"own_past": [0.0, 1.0]}), teacher=answers(99), num_revisions=num_revisions)
         revise(found, 1)
         np.testing.assert_allclose(heard(found), answers(1), rtol=1e-5)
 
@@ -228,7 +228,7 @@ def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> 
     assert found.sequences.signal_weights.tolist() == weights.tolist(), "the teacher is heard on them all the same"
     np.testing.assert_allclose(found.doubt, 1 - believed, rtol=1e-4)
     np.testing.assert_allclose(revision.table.belief, believed, rtol=1e-4)
-    assert revision.figures["trust"] == pytest.approx(trusted.mean(), rel=1e-4)
+    assert revision.figures["trust"] == pytest.approx(trusted[kept > 0].mean(), rel=1e-4)
     assert revision.figures["noise"] == 0.3
     learnt = weights if counts_in == "signal" else kept * counted
     assert revision.figures["effective_share"] == pytest.approx(effective_share(learnt), rel=1e-4)
@@ -286,6 +286,49 @@ def test_a_signal_that_is_all_there_is_is_heard() -> None:
 def test_all_excluded_is_a_figure_too() -> None:
     found = correction(stage(), teacher=answers(99), excluded=list(range(COUNT)))
     assert revise(found, 1).figures["effective_share"] == 0.0
+
+
+@pytest.mark.parametrize("against", ["teacher", "label", "either"])
+def test_nothing_hangs_on_a_label_that_is_excluded(against: str) -> None:
+    out, other = [1, 4, 7], TARGETS.copy()
+    other[out] = (other[out] + 1) % CLASSES
+    weights = {"disagreement": against, "min_effective_share": 0.95}
+    config = stage(weights=weights, signal={"min_skill": 0.9, "full_at_noise": 0.9})
+    mostly = 0.6 * np.eye(CLASSES)[np.where(np.arange(COUNT) < 9, TARGETS, 0)] + 0.4 * answers(99)
+    mostly[[4, 10]] = [[0.01, 0.98, 0.01], [0.98, 0.01, 0.01]]  # the surest; the second contradicts its label
+    ours, theirs = (correction(config, targets=targets, teacher=mostly, excluded=out) for targets in (TARGETS, other))
+    boosts = [np.ones(COUNT)]
+    for epoch in range(3):
+        mine, yours = revise(ours, epoch), revise(theirs, epoch)
+        assert mine.figures == yours.figures
+        np.testing.assert_array_equal(mine.table.weight, yours.table.weight)
+        np.testing.assert_array_equal(mine.table.boost, yours.table.boost)
+        assert not np.array_equal(mine.table.belief, yours.table.belief)
+        boosts.append(mine.table.boost)
+    assert 0.0 < mine.figures["heard"] < mine.figures["noise"] / 0.9, "skill and noise both have a part in it"
+    assert (np.diff([boost[out].max() for boost in boosts]) < 0).all(), "it is never raised"
+
+
+def test_the_error_is_of_labels_that_count() -> None:
+    out = [1, 4, 7]
+    found = correction(stage(weights={"disagreement": "label"}), teacher=answers(99), excluded=out)
+    wrong = np.delete(answers(1).argmax(1) != TARGETS, out)
+    assert revise(found, 1).figures["error"] == pytest.approx(wrong.mean()) != wrong.sum() / COUNT
+
+
+def test_the_most_doubted_come_first_and_who_does_not_count_anyway_last() -> None:
+    found = correction(stage(), teacher=answers(99), excluded=[2, 5])
+    revise(found, 1)
+    order, doubt = found.suspects.tolist(), found.doubt
+    assert sorted(order) == list(range(COUNT)) and set(order[-2:]) == {2, 5}
+    assert (np.diff(doubt[order[:-2]]) <= 0).all() and doubt[order[-2]] >= doubt[order[-1]]
+
+
+def test_the_boost_is_the_weight_without_the_trust() -> None:
+    found = correction(stage(distrust={"noise": 0.3}), teacher=answers(99), excluded=[2])
+    table = revise(found, 1).table
+    np.testing.assert_allclose(table.boost, found.tables()["weights"].numpy(), rtol=1e-6)
+    assert table.weight[2] == 0.0 < table.boost[2] and not np.allclose(table.weight, table.boost)
 
 
 def test_new_weights_reach_batches_and_come_beside_the_samples_own() -> None:
@@ -362,7 +405,7 @@ def test_the_samples_first_weights_hold_from_the_start() -> None:
     found = Correction(
         stage(distrust={"rule": "none"}),
         samples(),
-        num_epochs=2.0,
+        num_revisions=2,
         weights=first,
         teacher=answers(99),
         excluded=np.zeros(COUNT, dtype=bool),

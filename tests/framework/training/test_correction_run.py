@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
 from espalier.tracking.samples import read_samples
 from support.labelled import labelled_job, write_labelled_job
 from support.spawn import run_ranks
-from support.whole_run import run_job
+from support.whole_run import recorded_steps, run_again, run_job
 
 RUN = Path("runs", "tiny")
 
@@ -102,14 +103,50 @@ def stock_accuracy(root: Path) -> float:
     return float((np.array(found) == valid.targets).mean())
 
 
-def test_a_stage_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, one: tuple[Path, dict[str, Any]]) -> None:
-    stages = labelled_job(tmp_path)["stages"]
-    stages[3] |= {"checkpoint": {"every": 7, "keep_latest": 9}}
-    job = write_labelled_job(tmp_path, stages=stages)
-    run_ranks(run_job, 1, str(job))
-    for later in (tmp_path / RUN / "stages" / "corrected").glob("step-*"):
-        if later.name > "step-00000007":
-            (later / "manifest.json").unlink()
-    (tmp_path / RUN / "stages" / "corrected" / "result.json").unlink()
-    run_ranks(run_job, 1, str(job))
-    assert np.array_equal(weights(tmp_path), weights(one[0]))
+STOPPED_AT = 7
+CHECKPOINT = {"every": STOPPED_AT, "keep_latest": 9, "in_background": False}  # a slow disk makes no fewer of them
+STOPPED: dict[str, dict[str, Any]] = {
+    "mixed": {"signal": {"own_past": [0.0, 0.5]}},
+    "patient": {"validation": {"patience": 1}, "optimizer": {"lr": 0.01, "final_lr_ratio": 0.0}},
+    "seen": {"weights": {"predictions": "training"}},
+}
+"""Settings of stages that are stopped amid their second epoch, by name."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("whole")
+    parent, _, twins, corrected, *_ = labelled_job(root)["stages"]
+    corrected = {**corrected, "signal": {}, "checkpoint": CHECKPOINT}
+    stages = [corrected | {"name": name} | settings for name, settings in STOPPED.items()]
+    return root / RUN, run_ranks(run_job, 1, str(write_labelled_job(root, stages=[parent, twins, *stages])))[0]
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_stage_that_was_stopped_goes_on_and_ends_with_the_same_bits(
+    whole: tuple[Path, dict[str, Any]], name: str
+) -> None:
+    run, expected = whole[0], whole[1][name]
+    uninterrupted = {record.epoch: record for record in final_epochs(run / EPOCHS, name)}
+    assert list(uninterrupted) == ([1, 2] if name == "patient" else [1, 2, 3]), "the best was before the stop"
+    tables = {epoch: read_samples(run / table_path(name, epoch)) for epoch in uninterrupted}
+    for later in (run / "stages" / name).glob("step-*"):
+        if later.name > f"step-{STOPPED_AT:08d}":
+            shutil.rmtree(later)
+    (run / "stages" / name / "result.json").unlink()
+    shutil.rmtree(run / "records" / "samples" / name)
+
+    found = run_ranks(run_again, 1, str(run), name)[0]
+    attempts = {row["step"]: row["attempt"] for row in recorded_steps(run) if row["stage"] == name}
+    last = max(record.step for record in uninterrupted.values())
+    assert attempts == {step: 1 + (step > STOPPED_AT) for step in range(1, last + 1)}, "it did not begin anew"
+    assert found["metrics"] == expected["metrics"] and found["checkpoint"] == expected["checkpoint"]
+    for epoch, record in uninterrupted.items():
+        assert (run / table_path(name, epoch)).exists() == (record.step > STOPPED_AT)
+    for record in final_epochs(run / EPOCHS, name):
+        before = uninterrupted.pop(record.epoch)
+        assert (record.metrics, record.correction) == (before.metrics, before.correction)
+        if record.step > STOPPED_AT:
+            for column, values in vars(read_samples(run / table_path(name, record.epoch))).items():
+                np.testing.assert_array_equal(values, vars(tables[record.epoch])[column], err_msg=column)
+    assert not uninterrupted

@@ -18,6 +18,9 @@ def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int,
         over = sum(taken.count(epoch) == num_samples for epoch in set(taken))
         assert epochs.ended(step) == over
     ends = [step for step in range(1, steps + 1) if epochs.ends_at(step)]
+    assert [epochs.ends_until(step) for step in range(steps + 1)] == [
+        sum(end <= step for end in ends) for step in range(steps + 1)
+    ]
     last_of_each = {(epoch + 1) * num_samples - 1 for epoch in set(stream) if stream.count(epoch) == num_samples}
     assert ends == sorted({place // sequences + 1 for place in last_of_each})
 
@@ -31,3 +34,4 @@ def test_a_step_across_the_end_is_the_end() -> None:
 def test_a_step_of_several_epochs_ends_them_at_once() -> None:
     epochs = Epochs(num_samples=3, sequences=7)
     assert [epochs.ended(step) for step in (1, 2, 3)] == [2, 4, 7] and epochs.ends_at(1)
+    assert [epochs.ends_until(step) for step in (0, 1, 2, 3)] == [0, 1, 2, 3]

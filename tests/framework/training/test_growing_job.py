@@ -95,6 +95,7 @@ def test_the_ledger_adds_up(one: Run) -> None:
         assert mine[-1] == results[stage]["cost"]["flops"] and mine == sorted(mine)
         assert plan[stage]["shape"]["parameters"] == results[stage]["metrics"]["parameters"]
     assert plan["later"]["flops"] == results["later"]["cost"]["flops"]
+    assert plan["unrolled"]["flops"] == pytest.approx(results["unrolled"]["cost"]["flops"], rel=0.02), "but for padding"
     drawn = sum(step["depth"] for step in steps[:4]) / 4
     head = plan["later"]["flops"] - 6 * (per_layer := (plan["later"]["flops"] - plan["lessons"]["flops"]) / 1.5)
     assert mean_depth("uniform", held=3, depth=6) == 4.5

@@ -19,6 +19,8 @@ from support.whole_run import recorded_steps, run_job
 RUN = Path("runs", "tiny")
 _SHAPE = {"layers": 2, "hidden": 36, "heads": 3, "positions": 40, "train_tokenizer": {"vocabulary": 300}}
 
+_LARGER = {"layers": 5, "hidden": 72, "ffn": 190}
+
 
 def scratch(name: str, **settings: Any) -> dict[str, Any]:
     return {"name": name, "kind": "load", "from_scratch": _SHAPE | settings}
@@ -36,6 +38,7 @@ def stages(root: Path) -> list[dict[str, Any]]:
         trained("gpt_trained", "gpt"),
         scratch("llama", family="llama", tied=False, kv_heads=1),
         trained("llama_trained", "llama"),
+        {"name": "llama_larger", "kind": "grow", "student": "llama_trained", "target": _LARGER},
     ]
 
 
@@ -51,6 +54,11 @@ def test_a_bert_learns_to_fill_in_and_grows_without_a_seam(done: tuple[Path, dic
     models = results["score"]["metrics"]["models"]
     assert models["second"]["nll"] < models["bert"]["nll"] - 0.2
     assert 0.25 < models["bert"]["tokens"] / models["bert"]["passed_tokens"] < 0.35
+
+
+def test_depth_and_width_at_once_are_held_against_what_they_must_equal(done: tuple[Path, dict[str, Any]]) -> None:
+    seam = done[1]["llama_larger"]["metrics"]["seam"]
+    assert seam["difference"] < 1e-4 < abs(seam["jump"])
 
 
 def test_each_family_learns_from_its_first_steps(done: tuple[Path, dict[str, Any]]) -> None:
@@ -74,3 +82,25 @@ def test_the_same_text_makes_the_same_tokenizer(tmp_path: Path) -> None:
     tokenizer = PretrainedTokenizer(tmp_path / "a")
     assert tokenizer.decode(tokenizer.encode(["the lady enters ünd"])[0]) == "the lady enters ünd"
     assert (tokenizer.eos_id, tokenizer.mask_id) == (0, 2) and tokenizer.vocabulary <= 320
+
+
+def test_one_schedule_in_two_stages_is_one_stage_of_all_its_steps(tmp_path: Path) -> None:
+    """Text, masks, dropout, depths and rate go on where the stage before stopped."""
+    dials = {"lessons": {"depth": 4}, "batch": {"sequences": 4, "microbatch_sequences": 2}}
+
+    def learnt(name: str, student: str, steps: int, *part: float, **settings: Any) -> dict[str, Any]:
+        schedule = {"part": {"start": part[0], "end": part[1]}} if part else {}
+        optimizer = {"lr": 0.01, "schedule": "wsd", "warmup": 0.1, "decay": 0.5} | schedule
+        return trained(name, student, budget={"steps": steps}, optimizer=optimizer, **dials, **settings)
+
+    job = [
+        scratch("bert", family="bert", dropout=0.1),
+        learnt("whole", "bert", 10),
+        learnt("begun", "bert", 4, 0.0, 0.4),
+        learnt("ended", "begun", 6, 0.4, 1.0, optimizer_state="keep"),
+    ]
+    run_ranks(run_job, 1, str(write_job(tmp_path, stages=job)))
+    steps = recorded_steps(tmp_path / RUN)
+    whole, pieces = ([s for s in steps if (s["stage"] == "whole") == is_whole] for is_whole in (True, False))
+    for name in ("loss", "gradient_norm", "lr", "depth"):
+        assert [step[name] for step in pieces] == [step[name] for step in whole], name

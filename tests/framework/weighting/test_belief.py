@@ -21,11 +21,13 @@ def test_a_class_is_believed_as_its_probability() -> None:
 
 def test_a_number_is_believed_by_its_typical_distance() -> None:
     answers, targets = np.array([[1.0], [2.0], [3.0], [7.0]]), np.array([1.0, 4.0, 3.0, 3.0])
-    spread = math.sqrt((4 + 16) / 4)
+    spread = 1.4826 * 1.0
     expected = [math.exp(-0.5 * (distance / (2 * spread)) ** 2) for distance in (0.0, 2.0, 0.0, 4.0)]
     np.testing.assert_allclose(belief(answers, targets), expected)
     far = np.zeros((100, 1)), np.array([0.1] * 99 + [9.0])
-    assert belief(*far)[:99].min() > 0.99 and belief(*far)[99] < 0.01
+    assert np.allclose(belief(*far)[:99], belief(*far)[0]) and belief(*far)[0] > 0.9 and belief(*far)[99] < 0.01
+    mostly_exact = np.zeros((5, 1)), np.array([0.0, 0.0, 0.0, 1.0, -1.0])
+    assert belief(*mostly_exact)[:3].tolist() == [1.0] * 3 and 0.0 < belief(*mostly_exact)[3] < 1.0
 
 
 def test_a_perfect_regression_is_believed() -> None:
@@ -86,8 +88,36 @@ def test_noise_is_what_sure_answers_contradict() -> None:
 
 
 def test_noise_of_a_regression_is_what_is_far_off() -> None:
-    targets = np.array([0.1] * 99 + [9.0])
-    assert noise_seen(np.zeros((100, 1)), targets) == 0.01
+    answers = np.repeat(np.arange(10.0), 100)
+    targets = answers + np.tile([0.1, -0.1], 500)
+    targets[::5] = answers[::-1][::5] + 0.1  # a fifth of them, and none is near
+    assert noise_seen(answers[:, None], targets) == pytest.approx((0.2 - 0.0185) / (0.9 - 0.0185), abs=0.002)
+    assert noise_seen(answers[:, None], answers) == 0.0
+    assert noise_seen(np.zeros((100, 1)), np.linspace(-1.0, 1.0, 100)) == 0.0, "far from all alike is no noise"
+
+
+def rated(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers, labels from 0 to 5 of which a share was drawn anew, and which those are."""
+    random = np.random.default_rng(1)
+    truth, drawn = random.integers(0, 6, (2, 4000)).astype(np.float64)
+    answers, wrong = truth + random.normal(scale=0.7, size=4000), random.random(4000) < noise
+    return answers[:, None], np.where(wrong, drawn, truth), wrong
+
+
+def test_noise_of_a_regression_rises_with_the_share_of_wrong_labels() -> None:
+    seen = [noise_seen(*rated(noise)[:2]) for noise in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    np.testing.assert_allclose(seen, [0.0, 0.1, 0.2, 0.3, 0.4], atol=0.04)
+    assert seen[0] < 0.005 and (np.diff(seen) > 0.05).all()
+
+
+def test_wrong_numbers_are_trusted_less_where_there_are_more_of_them() -> None:
+    trusted = []
+    for noise in (0.1, 0.2, 0.4):
+        answers, labels, wrong = rated(noise)
+        found = trust(belief(answers, labels), noise=noise_seen(answers, labels), num_classes=2)
+        assert found[wrong].mean() < found[~wrong].mean() - 0.05
+        trusted.append(found[wrong].mean())
+    assert trusted[0] > trusted[1] > trusted[2]
 
 
 def test_epochs_come_after_without_changing_what_was() -> None:

@@ -46,6 +46,14 @@ def test_the_error_is_weighed() -> None:
     np.testing.assert_allclose(found.weights, np.array([2.5, 1.5, 1.5, 0.5]) / 1.5)
 
 
+def test_the_error_is_of_those_that_count() -> None:
+    weights, apart, nobody = np.array([2.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0]), np.zeros(4, dtype=bool)
+    for counts, error in (([1, 1, 1, 1], 0.25), ([0, 1, 1, 1], 0.5), ([0, 0, 1, 0], 0.0)):
+        counted = np.array(counts, dtype=bool)
+        found = revise(weights, apart, num_classes=2, held=nobody, config=WeightsConfig(), counts=counted)
+        assert found.error == error
+
+
 def test_the_rate_is_a_part_of_the_step() -> None:
     found = step([1, 1, 1, 1], [1, 0, 0, 0], rate=0.5)
     assert found.alpha == pytest.approx(0.5 * math.log(3))

@@ -23,7 +23,7 @@ def shape_of(config: ConfigDict) -> ModelShape:
     faults = [*_unsupported(config, family), *_bad_sizes(config, family)]
     if faults:
         raise RefusedInput(faults)
-    sizes = {axis: config[key] for axis, key in family.SIZES.items()}
+    sizes = {axis: config.get(key) for axis, key in family.SIZES.items()}
     sizes["ffn"] = sizes["ffn"] or 4 * sizes["hidden"]
     shape = ModelShape(
         family=config["model_type"],
