@@ -327,7 +327,7 @@ def test_the_most_doubted_come_first_and_who_does_not_count_anyway_last() -> Non
 def test_the_boost_is_the_weight_without_the_trust() -> None:
     found = correction(stage(distrust={"noise": 0.3}), teacher=answers(99), excluded=[2])
     table = revise(found, 1).table
-    np.testing.assert_allclose(table.boost, found.tables()["weights"].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(table.boost, found.tables()["weights"].numpy(), rtol=5e-4)
     assert table.weight[2] == 0.0 < table.boost[2] and not np.allclose(table.weight, table.boost)
 
 
