@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import check_files, discard, is_committed, load_manifest
-from espalier.checkpoint.storage import Storage
+from espalier.checkpoint.storage import UNFINISHED, Storage
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
@@ -92,10 +92,18 @@ def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[
         counts = candidate in origins and step <= last_step
         if num_kept == 0 or (counts and num_kept < keep_latest):
             num_kept += counts
+            _tidy(storage, candidate)
         else:
             discard(storage, candidate)
             removed.append(candidate)
     return tuple(removed)
+
+
+def _tidy(storage: Storage, candidate: str) -> None:
+    """Remove the first name of a manifest whose writer was killed right after it got its second one."""
+    for name in storage.list(candidate):
+        if name.endswith(UNFINISHED) and is_committed(storage, candidate):
+            storage.remove(f"{candidate}/{name}")
 
 
 def _newest_first(storage: Storage, folder: str) -> list[tuple[int, str]]:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from espalier.config.faults import Fault, RefusedInput
 
 Bytes = bytes | memoryview
+UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 8 * 2**20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
@@ -104,7 +105,7 @@ class LocalStorage:
             os.fsync(file.fileno())
 
     def publish(self, path: str, data: bytes) -> None:
-        unfinished = f"{path}.{secrets.token_hex(4)}.unfinished"
+        unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
         self.write_bytes(unfinished, data)
         try:
             self.rename(unfinished, path, replace=False)

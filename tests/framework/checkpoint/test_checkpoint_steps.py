@@ -107,3 +107,13 @@ def test_a_removal_stopped_half_way_leaves_no_checkpoint(storage: LocalStorage) 
     assert (storage.root / step_folder("heal", 3)).is_dir()
     assert list((storage.root / step_folder("heal", 3)).glob("*.safetensors"))
     assert not (storage.root / step_folder("heal", 3) / "manifest.json").exists()
+
+
+def test_the_first_name_of_a_manifest_does_not_stay(storage: LocalStorage) -> None:
+    """Its writer was killed between giving it the second one and taking this one away."""
+    kept, unfinished = step_folder("heal", 11), "manifest.json.0badcafe.unfinished"
+    os.link(storage.root / kept / "manifest.json", storage.root / kept / unfinished)
+    assert latest(storage, STAGE) == Latest(kept)
+    retain(storage, STAGE, keep_latest=1)
+    assert unfinished not in storage.list(kept)
+    assert latest(storage, STAGE) == Latest(kept)
