@@ -20,7 +20,7 @@ from fetch import DEMO, download, fetch_once
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 RATINGS = "amazonReviewSnippets_GroundTruth.txt"
 WRONG = 0.2
-NUM_TRAIN, NUM_VALID = 640, 600
+NUM_TRAIN, NUM_VALID = 300, 600
 
 
 def main() -> None:
