@@ -92,11 +92,16 @@ def test_a_stopped_worker_is_found_out_and_every_worker_says_where_it_was(runner
     assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
 
 
+def pid_in(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
 def test_sigterm_to_a_worker_is_a_preemption(runner: RayRunner, run_folder: str) -> None:
+    file = Path(run_folder, "pid-1")
+    before = pid_in(file)
     with ThreadPoolExecutor() as pool:
         failure = pool.submit(failure_of, runner, StageOrder(run_folder, "steps", 2))
-        before = Path(run_folder, "pid-1").read_text()
-        while (pid := Path(run_folder, "pid-1").read_text()) == before:
+        while (pid := pid_in(file)) in ("", before):
             time.sleep(0.1)
         os.kill(int(pid), signal.SIGTERM)
         assert failure.result(timeout=30).cause == "preempted"
