@@ -78,10 +78,8 @@ def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
     allowed = f"auto, never, or a checkpoint of this run: {folder.path}/stages/<stage>/step-<number>"
     if checkpoint.parent.parent != (folder.path / "stages").resolve() or checkpoint.parent.name not in names:
         raise RefusedInput([Fault("resume", resume, allowed)])
-    storage, place = (
-        state_storage(folder.path, prepared.job),
-        f"{stage_folder(checkpoint.parent.name)}/{checkpoint.name}",
-    )
+    storage = state_storage(folder.path, prepared.job)
+    place = f"{stage_folder(checkpoint.parent.name)}/{checkpoint.name}"
     try:
         check_files(storage, place, load_manifest(storage, place), verify=True)
     except (DamagedCheckpoint, OSError) as error:

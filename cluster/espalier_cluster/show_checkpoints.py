@@ -69,7 +69,7 @@ def show_one(console: Console, folder: Path) -> None:
         RefusedInput: the folder is no checkpoint, or its manifest is not as it was written.
     """
     folder = folder.resolve()
-    run = Path(*folder.parts[:-3])
+    run = [folder, *folder.parents][:4][-1]
     storage = states_of(run)
     try:
         manifest = load_manifest(storage, folder.relative_to(run).as_posix())

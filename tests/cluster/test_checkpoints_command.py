@@ -254,3 +254,9 @@ def test_states_elsewhere_that_cannot_be_reached_are_not_called_none(
     monkeypatch.setattr("espalier.stages.run_folder.RunFolder.read_job", lambda folder: None)
     with pytest.raises(RefusedInput, match="library"):
         find_checkpoints(run)
+
+
+@pytest.mark.parametrize("folder", ["/", "/nowhere", "/nowhere/step-00000001"])
+def test_a_folder_that_lies_in_no_run_is_refused(folder: str) -> None:
+    outcome = CliRunner().invoke(app, ["checkpoint", "show", folder])
+    assert isinstance(outcome.exception, RefusedInput) and "<run>/stages" in str(outcome.exception)
