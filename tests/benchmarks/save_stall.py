@@ -33,6 +33,7 @@ from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
+from espalier.engine.adamw import rate_scales
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
 from espalier.models.build import build_network
@@ -225,7 +226,9 @@ def _training(config: dict[str, Any], world: World) -> tuple[Callable[[Callable[
     dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     network = build_network(config, dtype=dtype, device=world.device)
     network.train()
-    engine = PlainEngine(network, Objective(terms), optimizer=OptimizerConfig(lr=1e-4), world=world)
+    scales = rate_scales(config, 1.0)
+    optimizer = OptimizerConfig(lr=1e-4)
+    engine = PlainEngine(network, Objective(terms), optimizer=optimizer, rate_scales=scales, world=world)
     with torch.no_grad():
         for fragment in engine.fragments():
             fragment.values.normal_(0.0, 0.02)
