@@ -1,7 +1,7 @@
-"""The desk between the driver and one worker group: orders lie on it, results come back over it.
+"""The desk between the driver and its workers: orders lie on it, results come back over it.
 
 Everyone waits here in a call that returns when there is something to say, so a seam between two stages costs
-a few round trips and nobody polls. A desk serves one worker group: nothing on it outlives a lost group.
+a few round trips and nobody polls.
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ class Chair:
 
 
 class Desk:
-    """Holds the orders of one worker group, one at a time. Runs as a Ray actor, on one event loop.
+    """Holds the orders of one driver's workers, one at a time. Runs as a Ray actor, on one event loop.
 
-    An order is done when every rank has reported it: a rank that fails after rank zero returned still fails
-    the stage.
+    Its workers come in groups: when one of them is lost, all are replaced, and what an earlier group still says is
+    not heard. An order is done when every rank has reported it: a rank that fails after rank zero returned still
+    fails the stage.
     """
 
     def __init__(self, num_workers: int, *, hang_seconds: float = 10.0) -> None:
         self._num_workers = num_workers
-        self._orders: list[StageOrder] = []
+        self._least_seconds = max(hang_seconds - _LATENCY_SECONDS, hang_seconds / 2)
+        self._order: StageOrder | None = None
+        self._num_orders = 0
+        self._outcome: StageResult | StageFailed | None = None
+        self._group, self._is_lost, self._was_given = 0, True, False
         self._seated: dict[int, Chair] = {}
         self._reported: dict[int, StageResult] = {}
-        self._failure: StageFailed | None = None
-        self._closed = False
-        self._watch = Watch(num_workers, least_seconds=max(hang_seconds - _LATENCY_SECONDS, hang_seconds / 2))
+        self._watch = Watch(num_workers, least_seconds=self._least_seconds)
+        self._is_closed = False
         self._is_stopping = False
         self._changed = asyncio.Condition()
 
@@ -51,25 +55,37 @@ class Desk:
         A failure is returned, because Ray would wrap it in an error of its own if it were raised.
         """
         async with self._changed:
+            self._order, self._outcome, self._was_given = order, None, False
+            self._num_orders += 1
             self._reported.clear()
             self._watch.begin(time.monotonic())
-            self._orders.append(order)
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: self._failure is not None or self._all_reported)
-            return self._failure or self._reported[0]
+            await self._changed.wait_for(lambda: self._outcome is not None)
+            assert self._outcome is not None
+            return self._outcome
 
-    async def sit_down(self, rank: int, chair: Chair) -> None:
-        """A rank has started."""
+    async def open_group(self) -> None:
+        """New workers are about to start, in the place of all that there were."""
+        if self._was_given and not self._is_lost:
+            await self.lose(StageFailed("worker_lost", "Ray started all workers anew."))
+        async with self._changed:
+            self._group += 1
+            self._is_lost = self._was_given = False
+            self._seated.clear()
+            self._reported.clear()
+            self._watch = Watch(self._num_workers, least_seconds=self._least_seconds)
+            self._watch.begin(time.monotonic())
+
+    async def sit_down(self, rank: int, chair: Chair) -> int:
+        """A rank has started; the number of its group."""
         self._seated[rank] = chair
         self._watch.sit_down(rank, time.monotonic())
+        return self._group
 
-    async def chairs(self) -> list[Chair]:
-        """Where the ranks that have started are."""
-        return list(self._seated.values())
-
-    async def beat(self, rank: int, pulse: Pulse) -> bool:
+    async def beat(self, group: int, rank: int, pulse: Pulse) -> bool:
         """A rank's sign of life; whether it is to stop at the end of its step."""
-        self._watch.hear(rank, pulse, time.monotonic())
+        if self._is_at_work(group):
+            self._watch.hear(rank, pulse, time.monotonic())
         return self._is_stopping
 
     async def ask_to_stop(self) -> None:
@@ -77,37 +93,53 @@ class Desk:
         self._is_stopping = True
 
     async def hang(self) -> Hang | None:
-        """Which order hangs, if the one that is out does."""
-        return None if self._all_reported else self._watch.hang(time.monotonic())
+        """Which order hangs, if one is out and does."""
+        is_out = self._outcome is None and not self._is_lost
+        return self._watch.hang(time.monotonic()) if is_out else None
 
-    async def next_order(self, *, num_done: int) -> StageOrder | None:
-        """The order after the first `num_done`, as soon as it is there; None when no more will come."""
+    async def next_order(self, group: int, *, after: int) -> tuple[int, StageOrder] | None:
+        """The order that is out and its number, once that is larger than `after`; None when no more will come."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or len(self._orders) > num_done)
-            return None if self._closed else self._orders[num_done]
+            await self._changed.wait_for(
+                lambda: not self._is_at_work(group) or (self._outcome is None and self._num_orders > after)
+            )
+            if not self._is_at_work(group) or self._order is None:
+                return None
+            self._was_given = True
+            return self._num_orders, self._order
 
-    async def report(self, rank: int, result: StageResult) -> None:
-        """A rank has carried out the current order. Rank zero's result is the one that counts."""
+    async def report(self, group: int, rank: int, result: StageResult) -> None:
+        """A rank has carried out the order that is out. Rank zero's result is the one that counts."""
         async with self._changed:
-            self._reported[rank] = result
+            if self._is_at_work(group):
+                self._reported[rank] = result
+                if len(self._reported) == self._num_workers:
+                    self._outcome = self._outcome or self._reported[0]
+                self._changed.notify_all()
+
+    async def lose(self, failure: StageFailed) -> list[Chair]:
+        """The workers are of no use any more: fails the order that is out. Of one group, the first reason stays.
+
+        Returns:
+            where they are, or were.
+        """
+        async with self._changed:
+            if not self._is_lost:
+                self._is_lost = True
+                self._outcome = self._outcome or failure
+                self._changed.notify_all()
+            return list(self._seated.values())
+
+    async def close(self) -> bool:
+        """Send home every rank that asks for an order from now on; whether there is any."""
+        async with self._changed:
+            self._is_closed = True
             self._changed.notify_all()
-
-    async def lose(self, failure: StageFailed) -> None:
-        """The group is gone: fails the order that is out and any laid down later. The first reason stays."""
-        async with self._changed:
-            self._failure = self._failure or failure
-            self._changed.notify_all()
-
-    async def close(self) -> None:
-        """Send home every rank that asks for an order from now on."""
-        async with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+            return await self.num_seated() > 0
 
     async def num_seated(self) -> int:
-        """How many ranks have started."""
-        return len(self._seated)
+        """How many workers of the group at work have started."""
+        return 0 if self._is_lost else len(self._seated)
 
-    @property
-    def _all_reported(self) -> bool:
-        return len(self._reported) == self._num_workers
+    def _is_at_work(self, group: int) -> bool:
+        return group == self._group and not self._is_lost and not self._is_closed

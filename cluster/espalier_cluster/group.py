@@ -1,4 +1,4 @@
-"""One worker group as the driver holds it: the process that runs Ray Train, and the desk with the orders."""
+"""The workers as the driver holds them: the process that runs Ray Train, and the desk with the orders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ray.types import ObjectRef
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.config.job import WorkersConfig
-from espalier.stages.orders import StageOrder
+from espalier.stages.orders import StageFailed, StageOrder
 from espalier_cluster.desk import Desk
 from espalier_cluster.ending import end_processes
 from espalier_cluster.watch import Hang
@@ -21,7 +21,8 @@ _ANSWER_SECONDS = 30.0
 
 
 class WorkerGroup:
-    """Processes that stay for several orders. Constructing it starts them and returns at once.
+    """Processes that stay for several orders. Constructing it starts them and returns at once. When one fails or is
+    lost, Ray Train replaces all of them: nothing is taken over from memory.
 
     Ray Train has a process of its own because it waits as long as the group lives. A thread of the driver
     that waits in Ray kills the driver when Ray is shut down (2.60); a process can be ended at any time, with
@@ -36,7 +37,7 @@ class WorkerGroup:
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": node}
         logs = "" if verbose else f"{run_folder}/logs"
         self._num_workers = workers.count
-        self._given_up = False
+        self._is_left = False
         desk = ray.remote(Desk).options(max_concurrency=2 * workers.count + 16, **here)
         self._desk = desk.remote(workers.count, hang_seconds=hang_seconds)
         seat = {"desk": self._desk, "work": work, "logs": logs, "stacks": f"{run_folder}/logs/stacks"}
@@ -49,7 +50,7 @@ class WorkerGroup:
     @property
     def is_open(self) -> bool:
         """Whether another order can be given to it."""
-        return not self._given_up and self.ending() is None
+        return not self._is_left and self.ending() is None
 
     def is_seated(self) -> bool:
         """Whether all workers have started."""
@@ -64,9 +65,8 @@ class WorkerGroup:
         return _answer(self._desk.hang.remote())
 
     def end(self) -> str:
-        """Kill all workers, which first write down where they are; what was found about them."""
-        self.give_up()
-        return end_processes(_answer(self._desk.chairs.remote()))
+        """Kill all workers, which first write down where they are; what was found about them. Others will start."""
+        return end_processes(_answer(self._desk.lose.remote(StageFailed("hang", "the order hangs"))))
 
     def ending(self) -> str | None:
         """Why Ray Train ended; None while it runs."""
@@ -77,16 +77,13 @@ class WorkerGroup:
         except RayError as error:
             return f"its process died: {error}"
 
-    def give_up(self) -> None:
-        """Take no more orders. Ray takes the processes down, and the next group waits for their place."""
-        self._given_up = True
-
     def leave(self) -> None:
         """Send the workers home; end those that do not go."""
-        self.give_up()
+        self._is_left = True
+        some_go = False
         with contextlib.suppress(RayError):
-            _answer(self._desk.close.remote())
-        if not ray.wait([self._train], timeout=_GRACE_SECONDS)[0]:
+            some_go = _answer(self._desk.close.remote())
+        if not ray.wait([self._train], timeout=_GRACE_SECONDS if some_go else 0)[0]:
             ray.cancel(self._train, force=True)
 
 

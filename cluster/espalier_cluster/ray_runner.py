@@ -1,8 +1,7 @@
 """Carries orders out on a group of Ray workers that outlives the stages.
 
-Ray Train places, starts and watches the processes. Whether a failed order is given again is the controller's
-business alone, so Ray never retries one: a group that lost a worker or raised is given up as a whole, and the
-next order opens a new one, which takes nothing from memory.
+Ray Train places, starts and watches the processes, and replaces all of them when one was lost or raised, so that
+the next order meets none that remembers anything. Whether there is a next order is the controller's business alone.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class RayRunner:
         """Carry out one order.
 
         Raises:
-            StageFailed: with its cause. The next order gets a new group.
+            StageFailed: with its cause. The next order gets new processes.
         """
         group = self._open_group()
         try:
@@ -78,7 +77,6 @@ class RayRunner:
             outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
             group.leave()  # its workers may be at work still, and hold the place that the next ones need
         if isinstance(outcome, StageFailed):
-            group.give_up()
             raise outcome
         return outcome
 

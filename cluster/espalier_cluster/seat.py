@@ -52,22 +52,23 @@ def take_orders(config: SeatConfig) -> None:
     """Carry out orders until the desk sends this rank home.
 
     Raises:
-        RankFailed: the work failed. The group is not used again: after an exception nobody knows which
-            collectives the other ranks have passed.
+        RankFailed: the work failed. All ranks are replaced then: after an exception nobody knows which
+            collectives the others have passed.
     """
     desk = config["desk"]
     rank = ray.train.get_context().get_world_rank()
     log = _write_to(Path(config["logs"]) / f"worker-{rank}.log") if config["logs"] else ""
     dump_on_signal(Path(config["stacks"]) / f"worker-{rank}.txt")
     try:
-        ray.get(desk.sit_down.remote(rank, Chair(rank, ray.get_runtime_context().get_node_id(), os.getpid())))
-        threading.Thread(target=_give_signs_of_life, args=(desk, rank), daemon=True).start()
+        chair = Chair(rank, ray.get_runtime_context().get_node_id(), os.getpid())
+        group = ray.get(desk.sit_down.remote(rank, chair))
+        threading.Thread(target=_give_signs_of_life, args=(desk, group, rank), daemon=True).start()
         work = find_work(config["work"])
-        num_done = 0
-        while (order := ray.get(desk.next_order.remote(num_done=num_done))) is not None:
+        number = 0
+        while (given := ray.get(desk.next_order.remote(group, after=number))) is not None:
+            number, order = given
             CONTROL.beat("starting")
-            ray.get(desk.report.remote(rank, work(order, CONTROL)))
-            num_done += 1
+            ray.get(desk.report.remote(group, rank, work(order, CONTROL)))
     except BaseException as error:
         from espalier.training.failure import describe  # here, because the driver imports this module too
 
@@ -80,10 +81,10 @@ def heed_preemption() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: CONTROL.preempted.set())
 
 
-def _give_signs_of_life(desk: ActorHandle, rank: int) -> None:
+def _give_signs_of_life(desk: ActorHandle, group: int, rank: int) -> None:
     with contextlib.suppress(RayError):  # the desk is gone: so will this process be
         while True:
-            if ray.get(desk.beat.remote(rank, CONTROL.pulse())):
+            if ray.get(desk.beat.remote(group, rank, CONTROL.pulse())):
                 CONTROL.stop.set()
             time.sleep(_BEAT_SECONDS)
 

@@ -1,10 +1,11 @@
-"""The Ray Train run behind a worker group. Runs in a process of its own."""
+"""The Ray Train run behind the workers. Runs in a process of its own, and stays when it loses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -22,16 +23,19 @@ _COLLECTIVE_TIMEOUT_SECONDS = 3600
 def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
     """Start the workers, set up their process group, and return when all have gone home.
 
+    When one fails or is lost, the desk is told why and all are started anew, at once: whether there will be another
+    order for them is not known here, but their imports take longer than the answer.
+
     Raises:
-        ray.train.TrainingFailedError: a worker failed or was lost; the desk has been told why.
+        ray.train.TrainingFailedError: they cannot be started.
     """
-    watch = _Watch(seat["desk"], seat["logs"])
+    desk = seat["desk"]
     _Trainer(
         take_orders,
         train_loop_config=dict(seat),
         torch_config=_torch_config(workers),
         scaling_config=_scaling_config(workers),
-        run_config=_run_config(workers, run_folder, callbacks=[watch, _Preemption()]),
+        run_config=_run_config(workers, run_folder, callbacks=[_Watch(desk, seat["logs"]), _Group(desk)]),
     ).fit()
 
 
@@ -43,18 +47,25 @@ class _Trainer(TorchTrainer):
 
 
 class _Watch(UserCallback):
-    """Tells the desk of a failure when Ray notices it; `fit` returns only after taking the group down."""
+    """Tells the desk of a failure when Ray notices it."""
 
     def __init__(self, desk: ActorHandle, logs: str) -> None:
         self._desk = desk
         self._logs = logs
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        self._desk.lose.remote(judge(worker_exceptions, logs=self._logs))
+        ray.get(self._desk.lose.remote(judge(worker_exceptions, logs=self._logs)))
 
 
-class _Preemption(WorkerGroupCallback):
-    """Prepares every worker for SIGTERM: Ray runs our work in a thread, and only the main one may do this."""
+class _Group(WorkerGroupCallback):
+    """Opens the desk to new workers, and prepares each for SIGTERM: only a main thread may, and Ray runs our work in
+    another."""
+
+    def __init__(self, desk: ActorHandle) -> None:
+        self._desk = desk
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        ray.get(self._desk.open_group.remote())
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         worker_group.execute(heed_preemption)
@@ -74,7 +85,7 @@ def _run_config(workers: WorkersConfig, run_folder: str, *, callbacks: list[Any]
     return RunConfig(
         name="ray",  # Ray Train wants a folder on the shared storage; nothing of ours is in it
         storage_path=run_folder,
-        failure_config=FailureConfig(max_failures=0),
+        failure_config=FailureConfig(max_failures=-1),  # when the driver has had enough, it gives no order
         callbacks=callbacks,
         logging_config=LoggingConfig(log_level="ERROR"),
         # torchrun sets it, Ray does not; without it every worker takes all the cores.

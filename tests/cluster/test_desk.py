@@ -23,14 +23,22 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def seat(desk: Desk) -> int:
+    """Two ranks of a new group."""
+    await desk.open_group()
+    await desk.sit_down(0, Chair(0, "node", 10))
+    return await desk.sit_down(1, Chair(1, "node", 11))
+
+
 def test_an_order_is_done_when_every_rank_has_reported_and_rank_zero_says_how() -> None:
     async def scene(desk: Desk) -> None:
         outcome = asyncio.create_task(desk.carry_out(FIRST))
-        assert await desk.next_order(num_done=0) == FIRST
-        await desk.report(0, RESULT)
+        group = await seat(desk)
+        assert await desk.next_order(group, after=0) == (1, FIRST)
+        await desk.report(group, 0, RESULT)
         await settle()
         assert not outcome.done()
-        await desk.report(1, OTHER)
+        await desk.report(group, 1, OTHER)
         assert await outcome == RESULT
 
     with_desk(scene)
@@ -38,40 +46,86 @@ def test_an_order_is_done_when_every_rank_has_reported_and_rank_zero_says_how() 
 
 def test_a_rank_waits_for_the_next_order_and_never_gets_the_last_one_again() -> None:
     async def scene(desk: Desk) -> None:
+        group = await seat(desk)
         first = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        waiting = asyncio.create_task(desk.next_order(num_done=1))
-        await desk.report(0, RESULT)
+        waiting = asyncio.create_task(desk.next_order(group, after=1))
+        await desk.report(group, 0, RESULT)
         await first
         await settle()
         assert not waiting.done()
         second = asyncio.create_task(desk.carry_out(SECOND))
-        assert await waiting == SECOND
+        assert await waiting == (2, SECOND)
         assert not second.done(), "a report on the first order must not count for the second"
-        await desk.report(0, OTHER)
+        await desk.report(group, 0, OTHER)
         assert await second == OTHER
 
     with_desk(scene, num_workers=1)
 
 
-def test_the_first_reason_of_a_loss_is_the_one_told() -> None:
+def test_the_first_reason_of_a_loss_is_the_one_told_and_its_group_is_told_nothing_more() -> None:
     async def scene(desk: Desk) -> None:
+        group = await seat(desk)
         outcome = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        await desk.lose(StageFailed("worker_lost", "worker 1 died"))
+        assert [chair.pid for chair in await desk.lose(StageFailed("worker_lost", "worker 1 died"))] == [10, 11]
         await desk.lose(StageFailed("error", "and then all the others"))
         failure = await outcome
         assert isinstance(failure, StageFailed) and failure.message == "worker 1 died"
-        assert await desk.carry_out(SECOND) is failure, "a lost group takes no order"
+        second = asyncio.create_task(desk.carry_out(SECOND))
+        await settle()
+        await desk.lose(StageFailed("error", "told late, of the group that is lost already"))
+        assert await desk.next_order(group, after=1) is None
+        await settle()
+        assert not second.done() and await desk.num_seated() == 0 and await desk.hang() is None
+        second.cancel()
+
+    with_desk(scene)
+
+
+def test_after_a_loss_the_next_order_goes_to_the_new_group_and_the_old_one_is_not_heard() -> None:
+    async def scene(desk: Desk) -> None:
+        old = await seat(desk)
+        first = asyncio.create_task(desk.carry_out(FIRST))
+        assert await desk.next_order(old, after=0) == (1, FIRST)
+        await desk.lose(StageFailed("worker_lost", "worker 1 died"))
+        assert isinstance(await first, StageFailed)
+        second = asyncio.create_task(desk.carry_out(SECOND))
+        await settle()
+        group = await seat(desk)
+        for rank in (0, 1):
+            assert await desk.next_order(group, after=0) == (2, SECOND)
+            await desk.report(old, rank, OTHER)
+        await settle()
+        assert not second.done()
+        for rank in (0, 1):
+            await desk.report(group, rank, RESULT)
+        assert await second == RESULT
+
+    with_desk(scene)
+
+
+def test_a_group_that_ray_replaces_without_a_word_has_lost_the_order_that_it_was_given() -> None:
+    async def scene(desk: Desk) -> None:
+        outcome = asyncio.create_task(desk.carry_out(FIRST))
+        await seat(desk)
+        group = await seat(desk)
+        await settle()
+        assert not outcome.done(), "nobody had begun it"
+        await desk.next_order(group, after=0)
+        await seat(desk)
+        failure = await outcome
+        assert isinstance(failure, StageFailed) and failure.cause == "worker_lost"
 
     with_desk(scene)
 
 
 def test_a_rank_that_fails_after_rank_zero_has_reported_still_fails_the_order() -> None:
     async def scene(desk: Desk) -> None:
+        group = await seat(desk)
         outcome = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        await desk.report(0, RESULT)
+        await desk.report(group, 0, RESULT)
         await desk.lose(StageFailed("error", "rank 1 could not close its engine"))
         assert isinstance(await outcome, StageFailed)
 
@@ -80,13 +134,14 @@ def test_a_rank_that_fails_after_rank_zero_has_reported_still_fails_the_order() 
 
 def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
     async def scene(desk: Desk) -> None:
-        waiting = asyncio.create_task(desk.next_order(num_done=0))
+        group = await seat(desk)
+        waiting = asyncio.create_task(desk.next_order(group, after=0))
         await settle()
-        await desk.close()
+        assert await desk.close()
         assert await waiting is None
         order = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        assert await desk.next_order(num_done=0) is None
+        assert await desk.next_order(group, after=0) is None
         order.cancel()
 
     with_desk(scene)
@@ -94,6 +149,7 @@ def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
 
 def test_ranks_are_counted_once_when_they_sit_down() -> None:
     async def scene(desk: Desk) -> None:
+        await desk.open_group()
         for rank in (0, 2, 0):
             await desk.sit_down(rank, Chair(rank, "node", rank))
         assert await desk.num_seated() == 2
