@@ -13,9 +13,10 @@ from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage, Storage
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.contract import Storage
+from espalier.storage.local import LocalStorage
 
 
 @dataclass(frozen=True)

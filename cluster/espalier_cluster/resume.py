@@ -12,7 +12,6 @@ from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import check_files, discard, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import latest, stage_folder
-from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.schema import resolved
@@ -20,6 +19,7 @@ from espalier.config.stages import TrainedStage
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.run_folder import RunFolder, write_json
+from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
 
 _CARRIED_OUT = "resume.json"

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import load_manifest
-from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import Storage
 from espalier.tracking.figures import bytes_text, plain_text
 from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
 

@@ -22,8 +22,8 @@ from espalier.checkpoint.fragments import Fragment, Slot
 from espalier.checkpoint.manifest import Origin
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
+from espalier.storage.local import LocalStorage
 
 SLOTS: tuple[Slot, ...] = ("parameter", "exp_avg", "exp_avg_sq")
 

@@ -28,7 +28,6 @@ from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from espalier.checkpoint.manifest import Origin
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
@@ -39,6 +38,7 @@ from espalier.engine.plain import PlainEngine
 from espalier.models.build import build_network
 from espalier.models.families import layout, num_parameters
 from espalier.objectives.terms import Term
+from espalier.storage.local import LocalStorage
 from espalier.training.copies import HostCopies
 from espalier.training.step import take_step
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
@@ -16,6 +15,7 @@ from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder, write_json
+from espalier.storage.local import LocalStorage
 from espalier.tracking.events import EVENTS, read_events
 from espalier_cluster.command import app
 from espalier_cluster.resume import go_back

@@ -14,9 +14,9 @@ import torch
 from typer.testing import CliRunner
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.local import LocalStorage
 from espalier_cluster.checkpoints import examine, find_checkpoints
 from espalier_cluster.command import app
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors, save_ranks

@@ -17,27 +17,28 @@ CLUSTER = ROOT / "cluster" / "espalier_cluster"
 DOORS = {"transformers": "models", "datasets": "data", "deepspeed": "engine", "wandb": "tracking"}
 ARROWS = {  # room -> rooms it may import; every room may import config
     "config": set(),
-    "stages": set(),
+    "storage": set(),
+    "stages": {"storage"},
     "distributed": set(),
     "recipes": set(),
-    "models": {"data"},  # a network takes a batch
+    "models": {"data", "storage"},  # a network takes a batch
     "surgery": {"models"},
     "data": set(),
     "objectives": set(),
-    "checkpoint": set(),
-    "tracking": {"stages"},
+    "checkpoint": {"storage"},
+    "tracking": {"stages", "storage"},
     "engine": {"checkpoint", "data", "distributed", "models", "objectives"},
     "teachers": {"data", "objectives"},
     "weighting": set(),
     "evaluation": {"teachers", "data", "distributed", "engine", "models", "objectives"},
     "planning": {"data", "engine", "models", "objectives", "recipes", "stages", "surgery"},
-    "report": {"stages", "tracking"},
+    "report": {"stages", "storage", "tracking"},
     "training": {
         "checkpoint", "data", "distributed", "engine", "evaluation", "models", "objectives", "recipes", "stages",
-        "surgery", "teachers", "tracking", "weighting",
+        "storage", "surgery", "teachers", "tracking", "weighting",
     },
 }  # fmt: skip
-TORCH_FREE = ("config", "stages", "recipes", "planning", "tracking", "report")
+TORCH_FREE = ("config", "storage", "stages", "recipes", "planning", "tracking", "report")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -14,11 +14,11 @@ from typing import Any
 from unittest import mock
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.engine.plain import PlainEngine
 from espalier.engine.zero import ZeroEngine
 from espalier.models.network import Network
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.local import LocalStorage
 from espalier.training import load, prune
 from espalier.training.copies import HostCopies
 from espalier.training.records import StepRecorder

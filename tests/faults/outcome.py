@@ -10,8 +10,8 @@ import torch
 import xxhash
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage, xxh3_of
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.local import LocalStorage, xxh3_of
 from espalier.tracking import lines
 from espalier.tracking.record import STEPS
 

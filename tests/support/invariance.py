@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import NO_LABEL, Batch
 from espalier.distributed.world import World
@@ -19,6 +18,7 @@ from espalier.engine.frozen import FrozenModel
 from espalier.engine.objective import Objective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
+from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
 from support.models import LLAMA, save_initial
 

@@ -8,9 +8,9 @@ from typing import Any
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Origin
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.models.build import build_initialised
+from espalier.storage.local import LocalStorage
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

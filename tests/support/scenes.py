@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.load import read_job
 from espalier.config.schema import resolved
 from espalier.distributed.world import World
@@ -21,6 +20,7 @@ from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder, write_json
+from espalier.storage.local import LocalStorage
 from espalier.tracking import lines
 from espalier.training import train
 from espalier.training.step import StepReport, sample_ids

@@ -2,5 +2,5 @@
 
 Read in this order: `fragments` (what is stored), `manifest` (what makes it a checkpoint), `write` and `read`
 (both ways), `steps` (many of them), `huggingface` and `export` (plain model folders), `lock` (one run at a
-time). State is touched through `storage` alone, so that a test can stop a save between any two effects.
+time). Files are touched through the room `storage` alone.
 """

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from espalier.checkpoint.huggingface import CONFIG, INDEX, WEIGHTS, ModelFolder
-from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import Storage
 
 
 def write_folder(

@@ -15,8 +15,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from espalier.checkpoint.storage import LocalStorage, Storage
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import Storage
+from espalier.storage.local import LocalStorage
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -9,10 +9,10 @@ import xxhash
 from pydantic import ValidationError
 
 from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
-from espalier.checkpoint.storage import Storage
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import COMMIT, Storage
 
-MANIFEST = "manifest.json"
+MANIFEST = COMMIT
 _MAX_BYTES = 256 * 2**20
 
 

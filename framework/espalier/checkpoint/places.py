@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from espalier.checkpoint.storage import LocalStorage, Storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
+from espalier.storage.contract import Storage
+from espalier.storage.local import LocalStorage
 
 
 def state_storage(run_folder: Path, job: Job) -> Storage:
@@ -18,7 +19,7 @@ def state_storage(run_folder: Path, job: Job) -> Storage:
     """
     if job.checkpoints is None:
         return LocalStorage(run_folder)
-    from espalier.checkpoint.object_storage import open_storage  # brings fsspec, which few runs need
+    from espalier.storage.objects import open_storage  # brings fsspec, which few runs need
 
     return open_storage(f"{job.checkpoints.rstrip('/')}/{job.name}")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from espalier.checkpoint.fragments import Slot, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, TensorRecord
 from espalier.checkpoint.manifest_file import check_files, load_manifest
-from espalier.checkpoint.storage import NotAsWritten, Storage
+from espalier.storage.contract import NotAsWritten, Storage
 
 
 class StateReader:

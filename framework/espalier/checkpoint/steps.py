@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import check_files, discard, is_committed, load_manifest
-from espalier.checkpoint.storage import UNFINISHED, Storage
+from espalier.storage.contract import UNFINISHED, Storage
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 

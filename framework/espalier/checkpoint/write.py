@@ -29,7 +29,7 @@ from espalier.checkpoint.manifest_file import (
     write_manifest,
 )
 from espalier.checkpoint.serialize import safetensors_parts
-from espalier.checkpoint.storage import Storage
+from espalier.storage.contract import Storage
 
 _FILE_NAME = "attempt-{:04d}-rank-{:05d}-{:04d}.safetensors"
 _ATTEMPT = re.compile(r"^attempt-(\d+)-rank-")

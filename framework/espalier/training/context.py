@@ -10,7 +10,6 @@ from pathlib import Path
 
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import Storage
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
 from espalier.config.stages import StageConfig
@@ -26,6 +25,7 @@ from espalier.recipes import stages_of
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.marks import TIME, TimeLog
 

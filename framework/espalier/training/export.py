@@ -11,7 +11,6 @@ from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.huggingface import ModelFolder
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import ExportStage
 from espalier.models.architecture import architecture
@@ -19,6 +18,7 @@ from espalier.models.families import num_parameters
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.local import LocalStorage
 from espalier.training.card import model_card
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost

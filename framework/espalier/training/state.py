@@ -14,13 +14,13 @@ from espalier.checkpoint.manifest import DamagedCheckpoint, Origin
 from espalier.checkpoint.manifest_file import discard, is_committed, load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import Storage
 from espalier.checkpoint.write import RankFiles, SupersededAttempt, begin, commit, write_fragments
 from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
 from espalier.stages.orders import StageFailed
+from espalier.storage.contract import Storage
 from espalier.training.context import StageContext
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import Manifest, Origin
-from espalier.checkpoint.storage import Bytes, LocalStorage, Storage
 from espalier.checkpoint.write import begin, commit, write_fragments
+from espalier.storage.contract import Bytes, Storage
+from espalier.storage.local import LocalStorage
 
 SHAPES = {"body.weight": (5, 7), "body.bias": (11,), "scale": ()}
 SLOTS = ("parameter", "exp_avg", "exp_avg_sq")

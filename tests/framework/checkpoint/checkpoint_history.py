@@ -15,8 +15,9 @@ from espalier.checkpoint.manifest import Origin
 from espalier.checkpoint.manifest_file import is_committed
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import Latest, latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage, Storage
 from espalier.checkpoint.write import begin, commit, write_fragments
+from espalier.storage.contract import Storage
+from espalier.storage.local import LocalStorage
 
 STAGE = stage_folder("heal")
 MANIFEST = "manifest.json"

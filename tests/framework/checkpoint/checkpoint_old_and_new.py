@@ -7,7 +7,7 @@ from checkpoint_cases import cut, make_tensors, save_ranks
 
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import retain, stage_folder, step_folder
-from espalier.checkpoint.storage import Storage
+from espalier.storage.contract import Storage
 
 OLD, NEW = step_folder("heal", 500), step_folder("heal", 1000)
 STAGE = stage_folder("heal")

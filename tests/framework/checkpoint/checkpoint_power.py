@@ -14,7 +14,8 @@ from typing import Literal
 
 from checkpoint_cases import Stopped
 
-from espalier.checkpoint.storage import Bytes, LocalStorage
+from espalier.storage.contract import Bytes
+from espalier.storage.local import LocalStorage
 
 How = Literal["before", "during", "after"]
 

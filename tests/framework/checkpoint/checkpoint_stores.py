@@ -17,7 +17,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from espalier.checkpoint.object_storage import ObjectStorage
+from espalier.storage.objects import ObjectStorage
 
 CHANGES = ("pipe_file", "cp_file", "rm_file")
 Hook = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoint_stores import S3, serving
 
-from espalier.checkpoint import object_storage
+from espalier.storage import objects
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +28,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_storage, "_PAUSES_SECONDS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(objects, "_PAUSES_SECONDS", (0.001, 0.001, 0.001))
 
 
 @pytest.fixture

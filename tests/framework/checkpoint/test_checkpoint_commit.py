@@ -13,8 +13,8 @@ from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import is_committed
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import SupersededAttempt, begin, commit, write_fragments
+from espalier.storage.local import LocalStorage
 
 FOLDER = "stages/heal/step-00000500"
 

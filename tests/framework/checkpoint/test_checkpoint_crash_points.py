@@ -12,7 +12,8 @@ from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_r
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import Bytes, LocalStorage
+from espalier.storage.contract import Bytes
+from espalier.storage.local import LocalStorage
 
 OLD, NEW = step_folder("heal", 500), step_folder("heal", 1000)
 STAGE = stage_folder("heal")

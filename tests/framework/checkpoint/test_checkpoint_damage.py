@@ -12,7 +12,7 @@ from checkpoint_cases import cut, make_tensors, save_ranks
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import _digest, load_manifest
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
+from espalier.storage.local import LocalStorage
 
 FOLDER = "stages/heal/step-00000500"
 

@@ -14,8 +14,8 @@ from checkpoint_damages import ALONE, duplicate, flip, replace, swap, write_newe
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import Latest, latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
+from espalier.storage.local import LocalStorage
 
 STAGE = stage_folder("heal")
 OLD, NEW = step_folder("heal", 500), step_folder("heal", 1000)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
+from espalier.storage.local import LocalStorage
 
 TENSORS = {
     "embed.weight": torch.randn(13, 5),

@@ -19,14 +19,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 
-from espalier.checkpoint import object_storage
 from espalier.checkpoint.manifest_file import MANIFEST
-from espalier.checkpoint.object_storage import ObjectStorage, open_storage
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import Latest, latest, retain
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin
 from espalier.config.faults import RefusedInput
+from espalier.storage import objects
+from espalier.storage.local import LocalStorage
+from espalier.storage.objects import ObjectStorage, open_storage
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -302,6 +302,6 @@ def test_a_store_whose_library_is_missing_says_what_to_install(monkeypatch: pyte
     def missing(place: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr(object_storage, "url_to_fs", missing)
+    monkeypatch.setattr(objects, "url_to_fs", missing)
     with pytest.raises(RefusedInput, match=r"espalier-train\[s3\]"):
         open_storage("s3://bucket/runs")

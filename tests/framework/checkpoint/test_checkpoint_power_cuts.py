@@ -15,7 +15,7 @@ from checkpoint_power import PowerCutStorage
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
+from espalier.storage.local import LocalStorage
 
 OLD, NEW, NEXT = (step_folder("heal", step) for step in (500, 1000, 1500))
 STAGE = stage_folder("heal")

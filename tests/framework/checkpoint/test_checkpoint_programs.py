@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.steps import latest
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import SupersededAttempt
 from espalier.config.faults import RefusedInput
+from espalier.storage.local import LocalStorage
 
 NUM_PROGRAMS, NUM_RULES = 500, 12
 SIZES = (  # of a model as it is grown and pruned

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
+from espalier.storage.local import LocalStorage
 
 FOLDER = "stages/heal/step-00000500"
 

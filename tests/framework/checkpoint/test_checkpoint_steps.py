@@ -10,8 +10,8 @@ import pytest
 from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_ranks
 
 from espalier.checkpoint.steps import Latest, latest, retain, stage_folder, step_folder
-from espalier.checkpoint.storage import LocalStorage
 from espalier.checkpoint.write import begin
+from espalier.storage.local import LocalStorage
 
 STAGE = stage_folder("heal")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from checkpoint_cases import calls_of
 
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.faults import RefusedInput
+from espalier.storage.local import LocalStorage
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_file_larger_than_asked_for_is_refused(storage: LocalStorage) -> None:
 def test_the_hash_is_of_the_whole_content(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write_bytes("a", bytes(range(101)))
     whole = storage.xxh3("a")
-    monkeypatch.setattr("espalier.checkpoint.storage._CHUNK_BYTES", 7)
+    monkeypatch.setattr("espalier.storage.local._CHUNK_BYTES", 7)
     assert storage.xxh3("a") == whole
     storage.write_bytes("a", bytes(range(100)))
     assert storage.xxh3("a") != whole

@@ -14,12 +14,12 @@ from checkpoint_stores import Stop, hooked
 
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import MANIFEST, is_committed, load_manifest
-from espalier.checkpoint.object_storage import open_storage
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import Latest, latest, retain
-from espalier.checkpoint.storage import Storage
 from espalier.checkpoint.write import SupersededAttempt, begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
+from espalier.storage.contract import Storage
+from espalier.storage.objects import open_storage
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 

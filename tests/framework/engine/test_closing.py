@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.training import OptimizerConfig
 from espalier.distributed.world import World
 from espalier.engine.closing import free_memory
@@ -20,6 +19,7 @@ from espalier.engine.frozen import FrozenModel
 from espalier.engine.objective import Objective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
+from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
 from support.invariance import LENGTH, sequences_of
 from support.models import LLAMA, save_initial

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.distributed.world import World
 from espalier.engine.adamw import rate_scales
 from espalier.engine.objective import Objective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
+from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
 from support.architectures import CONFIGS
 from support.invariance import save_models, sequences_of

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.storage import LocalStorage
+from espalier.storage.local import LocalStorage
 from espalier.surgery.lessons import mean_depth
 from support.growing import run_whole_and_in_pieces, write_growing_job
 from support.spawn import run_ranks

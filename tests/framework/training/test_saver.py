@@ -12,10 +12,11 @@ import torch
 
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
-from espalier.checkpoint.storage import Bytes, LocalStorage
 from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed
+from espalier.storage.contract import Bytes
+from espalier.storage.local import LocalStorage
 from espalier.training import saver, state
 
 

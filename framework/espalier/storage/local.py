@@ -1,7 +1,4 @@
-"""The only code of this room that touches files.
-
-A save is a list of calls to one object; a test that replaces it can stop, tear or reorder any of them.
-"""
+"""Files in a folder of a file system."""
 
 from __future__ import annotations
 
@@ -10,89 +7,20 @@ import os
 import secrets
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import xxhash
 from safetensors import safe_open
 
-from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import UNFINISHED, Bytes, is_plain, leaves
 
-Bytes = bytes | memoryview
-UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 8 * 2**20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
-class NotAsWritten(ValueError):
-    """A file has other content than it was given."""
-
-
-class Storage(Protocol):
-    """Files under one root. Paths are relative, with `/`; a path that leaves the root is refused.
-
-    Every method raises `OSError` for what the disk refuses. Writing makes content durable, and only
-    `sync_folder` makes names durable: a file or a rename survives a power cut when its folder was synced
-    after it.
-    """
-
-    def write_bytes(self, path: str, *parts: Bytes) -> None:
-        """Write a file, one part after another, in an existing folder and sync its content."""
-
-    def publish(self, path: str, data: bytes) -> None:
-        """Write a new file in an existing folder so that it is there whole or not at all, durably.
-
-        Raises:
-            FileExistsError: it is there already, and stays as it is.
-        """
-
-    def make_folder(self, path: str) -> None:
-        """Make a folder and its parents, durably; nothing to do when it is there."""
-
-    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
-        """Give a file or folder another name, replacing a file of that name, in one step.
-
-        Args:
-            replace: of files only: without it a file that is there stays, and `FileExistsError` is raised.
-        """
-
-    def sync_folder(self, path: str) -> None:
-        """Make the names in a folder durable."""
-
-    def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it."""
-
-    def exists(self, path: str) -> bool: ...
-
-    def list(self, path: str) -> tuple[str, ...]:
-        """Sorted names in a folder; empty when there is no such folder."""
-
-    def num_bytes(self, path: str) -> int:
-        """Size of a file."""
-
-    def xxh3(self, path: str) -> str:
-        """XXH3 (128 bits, hex) of a file's content, read in bounded memory."""
-
-    def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
-        """A file's content; `ValueError` when it is larger than `max_bytes`."""
-
-    def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
-        """A safetensors file, memory-mapped: what it gives are views that share pages, to be copied.
-
-        Args:
-            xxh3: of its content, where it is known. A storage that fetches a copy for this process holds that to it;
-                a file that all processes share was held to it by one of them.
-
-        Raises:
-            SafetensorError: it is none.
-            NotAsWritten: what was fetched is something else, twice.
-        """
-
-    def free_bytes(self) -> int:
-        """Room left for new files."""
-
-
 class LocalStorage:
-    """A folder of a file system that every worker sees."""
+    """A folder of a file system that every worker sees. Beyond what is asked of every storage it replaces files and
+    adds to them, which a run's own records need and an object store cannot.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -163,6 +91,27 @@ class LocalStorage:
     def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
         return safe_open(self._inside(path), framework="pt", device="cpu")
 
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file that may be there already: the old content or the new, never a part, and durably."""
+        unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
+        self.write_bytes(unfinished, data)
+        self.rename(unfinished, path)
+        self.sync_folder(PurePosixPath(path).parent.as_posix())
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a file, made when missing, in one write; durable once `sync_file` says so.
+
+        The file is opened anew each time: closing is what makes the end visible to other hosts on a network file
+        system, and the file may have been replaced meanwhile.
+        """
+        with self._inside(path).open("ab", buffering=0) as file:
+            file.write(data)
+
+    def sync_file(self, path: str) -> None:
+        """Make a file's content durable, and its name."""
+        _sync(self._inside(path))
+        self.sync_folder(PurePosixPath(path).parent.as_posix())
+
     def free_bytes(self) -> int:
         there = next(one for one in (self.root, *self.root.parents) if one.exists())
         return shutil.disk_usage(there).free
@@ -173,16 +122,6 @@ class LocalStorage:
         if not is_plain(path) or not target.resolve().is_relative_to(self.root):
             raise leaves(path, str(self.root))
         return target
-
-
-def is_plain(path: str) -> bool:
-    """Whether a path is relative and never steps up."""
-    return not path.startswith("/") and ".." not in PurePosixPath(path).parts and "\0" not in path
-
-
-def leaves(path: str, root: str) -> RefusedInput:
-    """The refusal of a path that leaves its storage."""
-    return RefusedInput([Fault("path", path, f"a relative path that stays inside `{root}`")])
 
 
 def xxh3_of(file: Path) -> str:
@@ -212,8 +151,8 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -22,9 +22,9 @@ import fsspec
 from fsspec.core import url_to_fs
 from safetensors import safe_open
 
-from espalier.checkpoint.manifest_file import MANIFEST
-from espalier.checkpoint.storage import Bytes, LocalStorage, NotAsWritten, Storage, is_plain, leaves, xxh3_of
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.contract import COMMIT, Bytes, NotAsWritten, Storage, is_plain, leaves
+from espalier.storage.local import LocalStorage, xxh3_of
 
 _PAUSES_SECONDS = (1.0, 4.0, 16.0)  # between tries of ours: a store's own client tries for seconds in each
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
@@ -141,7 +141,7 @@ class ObjectStorage:
         target = self._inside(path)
         assert target != self.root, "the root itself is never removed"
         # Stopped half-way, what remains must be no checkpoint.
-        for name in sorted(self._below(target), key=lambda name: PurePosixPath(name).name != MANIFEST):
+        for name in sorted(self._below(target), key=lambda name: PurePosixPath(name).name != COMMIT):
             self._kept.pop(name, None)
             self._ask(self._delete, name)
 
