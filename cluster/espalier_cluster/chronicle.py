@@ -44,4 +44,4 @@ class Chronicle:
         self._has_failed = True
         self._events.add("failed", stage.name, failure.message)
         if failure.detail:
-            (self._folder.path / "failure.txt").write_text(failure.detail)
+            self._folder.files.replace("failure.txt", failure.detail.encode())

@@ -19,7 +19,6 @@ from espalier import __version__
 from espalier.checkpoint.lock import RunLock
 from espalier.checkpoint.places import require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
-from espalier.config.schema import resolved
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.report.compare import compare_growth
@@ -28,7 +27,7 @@ from espalier.report.run import read_run
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
 from espalier.stages.orders import FULL
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.ledger import account
@@ -75,15 +74,14 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         _write_down(prepared, folder)
         events = EventLog(folder.path / EVENTS)
         names = [stage.name for stage in prepared.plan.stages]
-        results = {name: result for name in names if (result := folder.result(name)) is not None}
-        earlier = Progress(results, folder.attempts())
+        earlier = Progress(folder.results(names), folder.attempts())
         with _timed(folder), _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
             lock.on_lost = lambda: _stand_back(console, events, stop_wish)
             stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
         if stop.code is not ExitCode.RESUMABLE:
             arrived(folder)
         _report(console, folder)
-        show_outcome(console, [r for name in names if (r := folder.result(name)) is not None])
+        show_outcome(console, list(folder.results(names).values()))
         for stage in prepared.plan.stages:
             if stage.config.kind == "correct":
                 show_suspects(console, folder.path, stage.name)
@@ -95,14 +93,14 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
 
 
 def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
+    folder.tidy()
     go_back(prepared, folder)
-    (folder.path / "failure.txt").unlink(missing_ok=True)
-    write_json(folder.path / "job.json", resolved(prepared.job))
-    write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
-    if not (folder.path / "run.json").exists():
+    folder.remove("failure.txt")
+    prepared.write_down(folder)
+    if not folder.ids():
         ids = {"run_id": secrets.token_hex(8), "wandb_id": secrets.token_hex(4)}
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(folder.path / "run.json", ids | {"created": created, "versions": _versions()})
+        folder.write_json("run.json", ids | {"created": created, "versions": _versions()})
 
 
 def _versions() -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,7 +16,7 @@ from espalier.config.schema import resolved
 from espalier.config.stages import TrainedStage
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
 
@@ -50,17 +48,16 @@ def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
         if checkpoint:
             _cut(checkpoint, prepared, folder)
     if prepared.job.resume != "auto":
-        write_json(folder.path / _CARRIED_OUT, resolved(prepared.job))
+        folder.write_json(_CARRIED_OUT, resolved(prepared.job))
 
 
 def arrived(folder: RunFolder) -> None:
     """A start came to an end that is not to be gone on from: the next one goes back again if it is told to."""
-    (folder.path / _CARRIED_OUT).unlink(missing_ok=True)
+    folder.remove(_CARRIED_OUT)
 
 
 def _was_carried_out(job: Job, folder: RunFolder) -> bool:
-    path = folder.path / _CARRIED_OUT
-    return path.exists() and json.loads(path.read_text()) == resolved(job)
+    return folder.read_json(_CARRIED_OUT) == resolved(job)
 
 
 def _forget(job: Job, folder: RunFolder) -> None:
@@ -68,7 +65,7 @@ def _forget(job: Job, folder: RunFolder) -> None:
     if storage.exists("stages"):
         storage.remove("stages")
     for old in ("stages", "records", "exports", "run.json"):
-        _remove(folder.path / old)
+        folder.remove(old)
 
 
 def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
@@ -95,11 +92,11 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
     for step in storage.list(stage):
         if step.startswith("step-") and step > checkpoint.name:
             discard(storage, f"{stage}/{step}")
-    _remove(folder.stage(name) / "result.json")
+    folder.remove(f"stages/{name}/result.json")
     for later in prepared.plan.after(name):
         if storage.exists(stage_folder(later)):
             storage.remove(stage_folder(later))
-        _remove(folder.stage(later))
+        folder.remove(f"stages/{later}")
 
 
 def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: str | None) -> None:
@@ -147,10 +144,3 @@ def _newest_key(storage: Storage, stage: str) -> str | None:
 def _has_result(folder: RunFolder, stage: str, key: str) -> bool:
     result = folder.result(stage)
     return result is not None and result.key == key
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from espalier.evaluation.paired import compare
 from espalier.recipes import stages_of
 from espalier.stages.controller import ExitCode
 from espalier.stages.result import StageResult
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
 
@@ -46,13 +45,13 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
 
     The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
     """
-    folder = RunFolder.of(job).path
+    folder = RunFolder.of(job)
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
-    console.print(f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder}", soft_wrap=True)
+    console.print(f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}", soft_wrap=True)
     codes = _run_all(children, how, at_once(job, how), console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
     shown = summary(ended)
-    write_json(folder / "seeds.json", shown)
+    folder.write_json("seeds.json", shown)
     show(console, shown)
     return worst(codes)
 
@@ -99,8 +98,7 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
 
 def _result(folder: RunFolder, stage: str) -> StageResult | None:
     """Of a stage as the run's plan has it now."""
-    path, result = folder.path / "plan.json", folder.result(stage)
-    plan = json.loads(path.read_text()) if path.exists() else []
+    result, plan = folder.result(stage), folder.read_json("plan.json", missing=[])
     keys = [entry["key"] for entry in plan if entry["name"] == stage]
     return result if result is not None and [result.key] == keys else None
 
@@ -122,13 +120,12 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _child(job: Job, folder: Path, seed: int) -> Child:
+def _child(job: Job, folder: RunFolder, seed: int) -> Child:
     name = seed_name(job.name, seed)
-    changes = {"name": name, "storage": str(folder), "seed": seed, "seeds": 1}
+    changes = {"name": name, "storage": str(folder.path), "seed": seed, "seeds": 1}
     own = Job.model_validate(resolved(job) | changes)
-    file, log = folder / f"{name}.json", folder / f"{name}.log"
-    write_json(file, resolved(own))
-    return Child(seed, own, file, log)
+    folder.write_json(f"{name}.json", resolved(own))
+    return Child(seed, own, folder.path / f"{name}.json", folder.path / f"{name}.log")
 
 
 def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Console) -> list[int]:

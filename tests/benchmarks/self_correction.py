@@ -28,14 +28,13 @@ from self_correction_methods import METHODS, needed_stages
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.config.job import Job
-from espalier.config.schema import resolved
 from espalier.distributed.world import World
 from espalier.evaluation.answers import probabilities
 from espalier.evaluation.paired import compare
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
 from espalier.tracking.samples import read_samples
 from espalier.training.worker import run_stage
@@ -121,8 +120,7 @@ def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, method: str) -
 
 def _run(job: Job, world: World) -> dict[str, dict[str, Any]]:
     prepared, folder = prepare(job), RunFolder.of(job)
-    write_json(folder.path / "job.json", resolved(job))
-    write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
+    prepared.write_down(folder)
     results = {}
     for stage in prepared.plan.stages:
         result = folder.result(stage.name)

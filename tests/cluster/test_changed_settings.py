@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
-from espalier.config.schema import resolved
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.result import StageResult
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.tracking.events import EVENTS, read_events
 from espalier_cluster.command import app
@@ -31,7 +30,7 @@ def job(tmp_path: Path) -> Path:
     path = write_job(tmp_path)
     begun = prepare(read_job(path))
     folder = RunFolder.of(begun.job)
-    write_json(folder.path / "job.json", resolved(begun.job))
+    begun.write_down(folder)
     save(folder, begun.plan["heal"].key)
     return path
 

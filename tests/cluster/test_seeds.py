@@ -14,7 +14,7 @@ from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
 from espalier.stages.controller import ExitCode
 from espalier.stages.result import StageResult
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier_cluster import seeds
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.seeds import Child, _child, summary, worst
@@ -25,13 +25,13 @@ def finish(child: Child, ours: float, theirs: float, *, key: str = "k") -> None:
     models = {"corrected": {"accuracy": ours}, "vanilla": {"accuracy": theirs}}
     metrics = {"model": "corrected", "watched": "accuracy", "models": models}
     folder = RunFolder.of(child.job)
-    write_json(folder.path / "plan.json", [{"name": "corrected", "key": "c"}, {"name": "scores", "key": "k"}])
+    folder.write_json("plan.json", [{"name": "corrected", "key": "c"}, {"name": "scores", "key": "k"}])
     folder.write_result(StageResult("scores", "evaluate", key, "done", None, metrics))
 
 
 def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
-    children = [_child(job, tmp_path / "seeds", seed) for seed in (3, 4, 5)]
+    children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4, 5)]
     assert [child.job.seed for child in children] == [3, 4, 5]
     assert len({RunFolder.of(child.job).path for child in children}) == 3
     for child, (ours, theirs) in zip(children, [(0.9, 0.7), (0.8, 0.7), (0.85, 0.8)], strict=True):
@@ -43,12 +43,12 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
 
 def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
-    assert summary([_child(job, tmp_path / "seeds", 3)]) == [] == summary([])
+    assert summary([_child(job, RunFolder(tmp_path / "seeds"), 3)]) == [] == summary([])
 
 
 def test_results_of_earlier_settings_are_not_compared_with_those_of_new_ones(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
-    children = [_child(job, tmp_path / "seeds", seed) for seed in (3, 4)]
+    children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
     for child, key in zip(children, ("of old settings", "k"), strict=True):
         finish(child, 0.9, 0.7, key=key)
     assert [row["values"] for row in summary(children)] == [[0.9], [0.7]]
@@ -76,7 +76,7 @@ def test_runs_are_not_left_behind_when_looking_after_them_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = read_job(write_labelled_job(tmp_path))
-    children = [_child(job, tmp_path / "seeds", seed) for seed in (3, 4)]
+    children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
     begun: list[subprocess.Popen[bytes]] = []
 
     def start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
@@ -103,7 +103,7 @@ def test_a_name_that_seeds_make_too_long_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RefusedInput, match=rf"`name` .*; allowed: at most {length - 1} characters, as the runs of"):
             read_job(write_labelled_job(tmp_path, name="n" * length, seed=seed, seeds=3))
         job = read_job(write_labelled_job(tmp_path, name="n" * (length - 1), seed=seed, seeds=3))
-        assert [len(_child(job, tmp_path, seed + number).job.name) for number in range(3)][-1] == 64
+        assert [len(_child(job, RunFolder(tmp_path), seed + number).job.name) for number in range(3)][-1] == 64
     assert read_job(write_labelled_job(tmp_path, name="n" * 64)).seeds == 1
 
 

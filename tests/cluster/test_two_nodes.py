@@ -13,11 +13,10 @@ from ray.cluster_utils import Cluster
 from espalier.config.faults import RefusedInput
 from espalier.config.job import RetryConfig, WorkersConfig
 from espalier.config.load import read_job
-from espalier.config.schema import resolved
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.orders import StageFailed, StageOrder
-from espalier.stages.run_folder import write_json
+from espalier.stages.run_folder import RunFolder
 from espalier_cluster.embedded import cluster
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner
@@ -108,8 +107,7 @@ def test_a_real_job_outlives_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) 
     run_ranks(run_job, 2, str(calm / "job.yaml"))
     prepared = prepare(read_job(rough / "job.yaml"))
     run = rough / "runs" / "tiny"
-    write_json(run / "job.json", resolved(prepared.job))
-    write_json(run / "plan.json", [preview.to_json() for preview in prepared.previews])
+    prepared.write_down(RunFolder(run))
     runner = RayRunner(WORKERS, str(run))
     with ThreadPoolExecutor() as pool:
         stop = pool.submit(

@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from espalier.config.load import read_job
-from espalier.config.schema import resolved
 from espalier.config.training import ZeroLevel
 from espalier.planning.prepare import prepare
 from espalier.stages.plan import Plan
-from espalier.stages.run_folder import write_json
+from espalier.stages.run_folder import RunFolder
 from faults.attempt import RANKS, attempt
 from faults.moments import Moment
 from faults.outcome import outcome
@@ -64,8 +63,7 @@ def write_down(material: Path, run: Path, level: ZeroLevel, *, in_background: bo
     """What the driver of a run writes before its first order."""
     file = write_job_file(material, run.parent, level, in_background=in_background, steps=steps)
     prepared = prepare(read_job(file))
-    write_json(run / "job.json", resolved(prepared.job))
-    write_json(run / "plan.json", [preview.to_json() for preview in prepared.previews])
+    prepared.write_down(RunFolder(run))
     return prepared.plan
 
 

@@ -14,12 +14,11 @@ from typing import Any
 from unittest import mock
 
 from espalier.config.load import read_job
-from espalier.config.schema import resolved
 from espalier.distributed.world import World
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.tracking import lines
 from espalier.training import train
@@ -137,8 +136,7 @@ def _write_down(world: World, root: str, settings: dict[str, Any]) -> None:
         overrides = [f"stages.{STAGE}.{path}={value}" for path, value in settings.items()]
         overrides.append(f"workers.count={world.size}")
         prepared = prepare(read_job(job, overrides))
-        write_json(_run(root) / "job.json", resolved(prepared.job))
-        write_json(_run(root) / "plan.json", [preview.to_json() for preview in prepared.previews])
+        prepared.write_down(RunFolder(_run(root)))
     world.barrier()
 
 

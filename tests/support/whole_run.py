@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from espalier.config.load import read_job
-from espalier.config.schema import resolved
 from espalier.distributed.world import World
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
-from espalier.stages.run_folder import RunFolder, write_json
+from espalier.stages.run_folder import RunFolder
 from espalier.training.worker import run_stage
 
 
@@ -33,8 +32,7 @@ def plan_job(world: World, job_file: str) -> tuple[Path, list[str]]:
     prepared = prepare(read_job(Path(job_file)))
     folder = RunFolder.of(prepared.job)
     if world.is_rank_zero:
-        write_json(folder.path / "job.json", resolved(prepared.job))
-        write_json(folder.path / "plan.json", [preview.to_json() for preview in prepared.previews])
+        prepared.write_down(folder)
     world.barrier()
     return folder.path, [stage.name for stage in prepared.plan.stages]
 

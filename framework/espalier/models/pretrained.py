@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +13,8 @@ import xxhash
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.tokenizer import Encoded
+from espalier.storage.contract import UNFINISHED
+from espalier.storage.local import LocalStorage
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _TOKENIZER = (
@@ -81,14 +82,17 @@ def tokenizer_key(folder: Path) -> str:
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Bring a tokenizer's files (and generation settings) into another folder, whole or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    files, unfinished = LocalStorage(target.parent), f"{target.name}{UNFINISHED}"
+    for old in (unfinished, target.name):
+        if files.exists(old):
+            files.remove(old)
+    files.make_folder(unfinished)
     for name in _KEPT:
         if (source / name).exists():
-            shutil.copyfile(source / name, partial / name)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+            files.write_bytes(f"{unfinished}/{name}", (source / name).read_bytes())
+    files.sync_folder(unfinished)
+    files.rename(unfinished, target.name)
+    files.sync_folder(".")
 
 
 class PretrainedTokenizer:

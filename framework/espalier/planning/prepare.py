@@ -11,6 +11,7 @@ from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
+from espalier.config.schema import resolved
 from espalier.config.stages import CorrectStage, StageConfig
 from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import digest_of, fingerprint
@@ -20,6 +21,7 @@ from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, find_sources
 from espalier.recipes import stages_of
 from espalier.stages.plan import Plan, build_plan
+from espalier.stages.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class PreparedJob:
     plan: Plan
     previews: tuple[StagePreview, ...]
     sources: dict[str, Source]
+
+    def write_down(self, folder: RunFolder) -> None:
+        """What workers read before they begin, and the report."""
+        folder.write_json("job.json", resolved(self.job))
+        folder.write_json("plan.json", [preview.to_json() for preview in self.previews])
 
 
 def prepare(job: Job) -> PreparedJob:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from espalier.report.curves import tick_text
 from espalier.report.lines import Line, Point, lines_of
 from espalier.report.run import RunRecord
 from espalier.report.tables import NOTHING, Cell, Grid
+from espalier.storage.local import LocalStorage
 from espalier.tracking.figures import count_text, duration_text, flops_text, number_text
 
 _ROOM = Path(__file__).parent
@@ -76,9 +76,8 @@ def write_page(comparison: Comparison, path: Path) -> None:
         loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     style = Markup((_ROOM / "page.css").read_text(encoding="utf-8"))
-    new = path.with_name(path.name + ".new")
-    new.write_text(environment.get_template("compare.html").render(style=style, lines=comparison), encoding="utf-8")
-    os.replace(new, path)
+    page = environment.get_template("compare.html").render(style=style, lines=comparison)
+    LocalStorage(path.parent).replace(path.name, page.encode())
 
 
 def _row(line: Line, baseline: Line, goal: float) -> tuple[Cell, ...]:

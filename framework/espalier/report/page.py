@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jinja2
@@ -19,6 +18,7 @@ from espalier.report.time import time_use
 from espalier.report.validation import validation_charts
 from espalier.report.verdict import judge
 from espalier.report.weights import sample_weights
+from espalier.storage.local import LocalStorage
 
 _ROOM = Path(__file__).parent
 
@@ -30,11 +30,8 @@ def write_report(run_folder: Path) -> Path:
         The file. It holds its own style and drawings, no script, and refers to nothing outside itself.
     """
     page = render(read_run(run_folder))
-    path = run_folder / "report.html"
-    new = path.with_name(path.name + ".new")  # a browser that reloads sees the old page or the new one
-    new.write_text(page, encoding="utf-8")
-    os.replace(new, path)
-    return path
+    LocalStorage(run_folder).replace("report.html", page.encode())  # who reloads sees the old page or the new one
+    return run_folder / "report.html"
 
 
 def render(run: RunRecord) -> str:

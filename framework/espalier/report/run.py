@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking.board import Board
 from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
@@ -16,7 +16,6 @@ from espalier.tracking.ledger import Ledger, account
 from espalier.tracking.marks import TIME, Mark, read_marks
 from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
-from espalier.tracking.results import read_results
 
 State = Literal["pending", "running", "done", "failed", "gate failed"]
 
@@ -104,17 +103,18 @@ class RunRecord:
 
 def read_run(run_folder: Path) -> RunRecord:
     """Read what there is: only a folder that holds no plan shows nothing."""
-    stages = _read_plan(run_folder / "plan.json")
+    folder = RunFolder(run_folder)
+    stages = _planned(folder.read_json("plan.json", missing=[]))
     names = [stage.name for stage in stages]
-    results = read_results(run_folder, names)
+    results = folder.results(names)
     steps = read_steps(run_folder / STEPS)
     events = read_events(run_folder / EVENTS)
     board = Board(names)
     board.take(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
         folder=run_folder,
-        job=_read_json(run_folder / "job.json", {}),
-        run=_read_json(run_folder / "run.json", {}),
+        job=folder.read_json("job.json", missing={}),
+        run=folder.ids(),
         stages=stages,
         states={name: _state(results.get(name), board.rows[name].state) for name in names},
         messages={name: board.rows[name].message for name in names},
@@ -130,9 +130,9 @@ def _ledger(marks: list[Mark], news: list[Event | StepRecord]) -> Ledger | None:
     return account(marks, now=max(one.time for one in [*marks, *news])) if marks else None
 
 
-def _read_plan(path: Path) -> tuple[PlannedStage, ...]:
+def _planned(plan: list[dict[str, Any]]) -> tuple[PlannedStage, ...]:
     stages: dict[str, PlannedStage] = {}
-    for value in _read_json(path, []):
+    for value in plan:
         stage = PlannedStage.from_json(value)
         if stage.kind == "export" and not stage.shape and stage.parent in stages:
             stage = replace(stage, shape=stages[stage.parent].shape)  # the same model, written another way
@@ -144,7 +144,3 @@ def _state(result: StageResult | None, seen: str) -> State:
     if result is not None:
         return "done" if result.status == "done" else "gate failed"
     return "failed" if seen == "failed" else "running" if seen == "running" else "pending"
-
-
-def _read_json(path: Path, missing: Any) -> Any:
-    return json.loads(path.read_text()) if path.exists() else missing

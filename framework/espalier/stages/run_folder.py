@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.stages.result import StageResult
+from espalier.storage.contract import UNFINISHED
+from espalier.storage.local import LocalStorage
+
+_MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,48 @@ class RunFolder:
     def tokenizer(self, key: str) -> Path:
         return self.path / "tokenizers" / key
 
+    @property
+    def files(self) -> LocalStorage:
+        """All that is written here goes through this."""
+        return LocalStorage(self.path)
+
+    def read_json(self, file: str, *, missing: Any = None) -> Any:
+        """A small file's value; `missing` when there is no such file."""
+        try:
+            return json.loads(self.files.read_bytes(file, max_bytes=_MAX_BYTES))
+        except FileNotFoundError:
+            return missing
+
+    def write_json(self, file: str, value: Any) -> None:
+        """Write a small file whole or not at all, durably, in place of an earlier one."""
+        files = self.files
+        files.make_folder(PurePosixPath(file).parent.as_posix())
+        files.replace(file, json.dumps(value, indent=2, allow_nan=False).encode())
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a folder, durably; nothing to do when there is none."""
+        files = self.files
+        if files.exists(path):
+            files.remove(path)
+            files.sync_folder(PurePosixPath(path).parent.as_posix())
+
+    def tidy(self) -> None:
+        """Remove what a kill in the middle of a write has left. Only for who holds the run."""
+        for path in self.path.rglob(f"*{UNFINISHED}"):
+            if path.is_file():
+                self.remove(path.relative_to(self.path).as_posix())
+
     def read_job(self) -> Job:
         """The job as it was resolved by the driver."""
-        return Job.model_validate_json((self.path / "job.json").read_text())
+        return Job.model_validate_json(self.files.read_bytes("job.json", max_bytes=_MAX_BYTES))
 
     def ids(self) -> dict[str, Any]:
         """Ids of this run, W&B's among them; empty before the driver made them."""
-        path = self.path / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return self.read_json("run.json", missing={})
 
     def attempts(self) -> int:
         """Orders ever given in this folder; it outlives results, so that a late worker never has a fresh number."""
-        path = self.path / "attempts"
-        return int(path.read_text()) if path.exists() else 0
+        return self.read_json("attempts", missing=0)
 
     def note_attempt(self, attempt: int) -> None:
         """Remember an order before it is given.
@@ -76,24 +109,17 @@ class RunFolder:
                 f"a run that nobody else goes on with; attempt {given} was begun by another process, so leave it to it"
             )
             raise RefusedInput([Fault(str(self.path), f"attempt {attempt}", allowed)])
-        write_json(self.path / "attempts", attempt)
+        self.write_json("attempts", attempt)
 
     def result(self, stage: str) -> StageResult | None:
         """The committed result of a stage; None when there is none yet."""
-        path = self.stage(stage) / "result.json"
-        return StageResult.from_json(json.loads(path.read_text())) if path.exists() else None
+        value = self.read_json(f"stages/{stage}/result.json")
+        return None if value is None else StageResult.from_json(value)
+
+    def results(self, stages: Iterable[str]) -> dict[str, StageResult]:
+        """By stage, for those that have one, in the order given."""
+        return {stage: result for stage in stages if (result := self.result(stage)) is not None}
 
     def write_result(self, result: StageResult) -> None:
         """Commit a stage's result: from here on the stage is done."""
-        write_json(self.stage(result.stage) / "result.json", result.to_json())
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w") as file:
-        json.dump(value, file, indent=2, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+        self.write_json(f"stages/{result.stage}/result.json", result.to_json())

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import xxhash
@@ -83,10 +84,9 @@ class LocalStorage:
 
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
         with self._inside(path).open("rb") as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
-        return data
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
+            return file.read()
 
     def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
         return safe_open(self._inside(path), framework="pt", device="cpu")
@@ -94,8 +94,13 @@ class LocalStorage:
     def replace(self, path: str, data: bytes) -> None:
         """Write a file that may be there already: the old content or the new, never a part, and durably."""
         unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
-        self.write_bytes(unfinished, data)
-        self.rename(unfinished, path)
+        try:
+            self.write_bytes(unfinished, data)
+            self.rename(unfinished, path)
+        except OSError:
+            with suppress(OSError):
+                self.remove(unfinished)
+            raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def append(self, path: str, data: bytes) -> None:

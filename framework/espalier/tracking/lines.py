@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from espalier.storage.local import LocalStorage
+
+_MAX_BYTES = 2**40
+
 
 def prepare(path: Path) -> None:
     """Make the folder, and end a line that a crash cut off, so that the next one does not stick to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not _ends_whole(path):
-        with path.open("ab", buffering=0) as file:
-            file.write(b"\n")
+    files = LocalStorage(path.parent)
+    files.make_folder(".")
+    if (content := _content(path)) and not content.endswith(b"\n"):
+        files.append(path.name, b"\n")
 
 
 def append(path: Path, value: dict[str, Any]) -> None:
-    """Write one line at the end.
+    """Write one line at the end, in the operating system's hands when this returns."""
+    LocalStorage(path.parent).append(path.name, _line(value))
 
-    The file is opened anew each time: closing is what makes a line visible to other hosts on a network file
-    system, and the file may have been replaced by `rewrite` meanwhile.
-    """
-    with path.open("ab", buffering=0) as file:
-        file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
+
+def sync(path: Path) -> None:
+    """Let what was appended outlive a power cut; nothing to do where there is no file."""
+    files = LocalStorage(path.parent)
+    if files.exists(path.name):
+        files.sync_file(path.name)
 
 
 def rewrite(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Replace the whole file; a crash leaves the old one or the new one, never a part."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.writelines(json.dumps(value, allow_nan=False).encode() + b"\n" for value in values)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    LocalStorage(path.parent).replace(path.name, b"".join(map(_line, values)))
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -48,15 +48,15 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole lines, in order; none when there is no file."""
+    return [value for line in _content(path).splitlines() if (value := parse(line)) is not None]
+
+
+def _content(path: Path) -> bytes:
     try:
-        lines = path.read_bytes().splitlines()
+        return LocalStorage(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES)
     except FileNotFoundError:
-        return []
-    return [value for line in lines if (value := parse(line)) is not None]
+        return b""
 
 
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        return file.read(1) in (b"\n", b"")
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False).encode() + b"\n"

@@ -6,20 +6,19 @@ the record alone: a mirror that starts anew sends what W&B lacks, so every step 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espalier.config.job import Job
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking import notable, payload
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
 from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
 from espalier.tracking.record import STEPS, StepRecord, read_steps
-from espalier.tracking.results import read_results
 
 if TYPE_CHECKING:
     import wandb
@@ -73,7 +72,7 @@ class Mirror:
         self._events.add("mirror", "", plain_text(message)[:500])
 
     def _start(self, job: Job) -> None:
-        wandb_id = json.loads((self._run_folder / "run.json").read_text())["wandb_id"]
+        wandb_id = RunFolder(self._run_folder).ids()["wandb_id"]
         online = self._wants_online(job)
         try:
             self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=online)
@@ -111,7 +110,7 @@ class Mirror:
         self._send_results(finished)
 
     def _send_results(self, stages: Iterable[str]) -> None:
-        for result in read_results(self._run_folder, stages).values():
+        for result in RunFolder(self._run_folder).results(stages).values():
             self._run.summary.update(payload.result_values(result))
 
     def _send_all_again(self, run: wandb.Run) -> None:
@@ -166,7 +165,7 @@ class Mirror:
             return
         for record in list(self._waiting.values()):  # of steps that were left out, so that nothing told of them
             self._send_epoch(record)
-        results = read_results(self._run_folder, self._stages)
+        results = RunFolder(self._run_folder).results(self._stages)
         if results:
             self._run.log({"stages": _table(payload.stage_table(results.values()))})
         for name, result in results.items():

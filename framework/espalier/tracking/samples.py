@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from espalier.storage.local import LocalStorage
+
 if TYPE_CHECKING:  # it starts threads when it is imported; only runs that weigh samples need it
     import pyarrow
 
@@ -81,7 +83,8 @@ def _write(path: Path, table: pyarrow.Table) -> None:
     encodings = {"sample": "DELTA_BINARY_PACKED"} if "sample" in table.column_names else {}
     encodings |= {field.name: "BYTE_STREAM_SPLIT" for field in table.schema if field.type == pyarrow.float32()}
     few = [field.name for field in table.schema if field.type == pyarrow.int16()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pyarrow.parquet.write_table(table, partial, compression="zstd", use_dictionary=few, column_encoding=encodings)
-    partial.replace(path)
+    made = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, made, compression="zstd", use_dictionary=few, column_encoding=encodings)
+    files = LocalStorage(path.parent)
+    files.make_folder(".")
+    files.replace(path.name, made.getvalue().to_pybytes())

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from espalier.config.training import GuardConfig, Remedy
 from espalier.stages.orders import StageFailed
-from espalier.stages.run_folder import write_json
 from espalier.training.context import StageContext
 from espalier.training.state import find_resume
 from espalier.training.step import StepReport
@@ -79,11 +76,10 @@ class LeftOut:
     @staticmethod
     def read(context: StageContext) -> LeftOut:
         """What earlier attempts at this very stage decided."""
-        path = _path(context)
-        if not path.exists():
+        kept = context.folder.read_json(_file(context))
+        if kept is None or kept["key"] != context.key:
             return LeftOut()
-        kept = json.loads(path.read_text())
-        return LeftOut(frozenset(kept["steps"]), kept["times"]) if kept["key"] == context.key else LeftOut()
+        return LeftOut(frozenset(kept["steps"]), kept["times"])
 
     def after(self, bad: BadStep, context: StageContext, *, limit: int) -> LeftOut:
         """What to leave out from now on; rank zero writes it down first. Collective.
@@ -102,11 +98,12 @@ class LeftOut:
         first = bad.step if bad.remedy == "skip" else resumed_from + 1
         after = LeftOut(self.steps | set(range(first, bad.step + 1)), self.times + 1)
         if context.world.is_rank_zero:
-            write_json(_path(context), {"key": context.key, "steps": sorted(after.steps), "times": after.times})
+            kept = {"key": context.key, "steps": sorted(after.steps), "times": after.times}
+            context.folder.write_json(_file(context), kept)
             text = f"{where}; going back to step {resumed_from}, leaving out steps {first} to {bad.step}"
             context.events.add("note", context.config.name, text)
         return after
 
 
-def _path(context: StageContext) -> Path:
-    return context.folder.stage(context.config.name) / "left_out.json"
+def _file(context: StageContext) -> str:
+    return f"stages/{context.config.name}/left_out.json"

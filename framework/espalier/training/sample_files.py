@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.data.examples import Labelled
+from espalier.storage.local import LocalStorage
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
@@ -49,29 +51,25 @@ class SampleFiles:
         """Chosen samples with text, label, answers and the weights of all epochs."""
         train = self._labelled.train
         history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
-        path = self._root / place
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+        made = io.StringIO()
+        writer = csv.writer(made)
+        writer.writerow(["name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair"])
+        for row, sample in enumerate(chosen):
             writer.writerow(
-                ["name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair"]
+                [
+                    train.names[sample],
+                    sample,
+                    f"{doubt[sample]:.4f}",
+                    self._word(train.targets[sample]),
+                    "" if table.teacher is None else self._word(table.teacher[sample]),
+                    self._word(table.student[sample]),
+                    f"{table.loss[sample]:.4f}",
+                    " ".join(f"{weights[row]:.3f}" for weights in history),
+                    train.texts[sample],
+                    train.pairs[sample] if train.pairs else "",
+                ]
             )
-            for place, sample in enumerate(chosen):
-                writer.writerow(
-                    [
-                        train.names[sample],
-                        sample,
-                        f"{doubt[sample]:.4f}",
-                        self._word(train.targets[sample]),
-                        "" if table.teacher is None else self._word(table.teacher[sample]),
-                        self._word(table.student[sample]),
-                        f"{table.loss[sample]:.4f}",
-                        " ".join(f"{weights[place]:.3f}" for weights in history),
-                        train.texts[sample],
-                        train.pairs[sample] if train.pairs else "",
-                    ]
-                )
-        partial.replace(path)
+        LocalStorage(self._root).replace(str(place), made.getvalue().encode())
 
     def _earlier_weights(self, epoch: int) -> Iterator[NDArray[np.float32]]:
         """Of the epochs before this one that the run has a file of: a step may have ended several at once."""

@@ -21,6 +21,9 @@ from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
 from espalier.stages.orders import StageFailed
 from espalier.storage.contract import Storage
+from espalier.tracking import lines
+from espalier.tracking.epochs import EPOCHS
+from espalier.tracking.record import STEPS
 from espalier.training.context import StageContext
 
 
@@ -86,6 +89,8 @@ def commit_save(
     newest = context.folder.attempts()
     if newest > context.attempt:
         raise SupersededAttempt(f"attempt {context.attempt} may not save `{folder}`: attempt {newest} was begun")
+    for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
+        lines.sync(context.folder.path / records)
     commit(
         context.storage,
         folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,11 @@ def test_a_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "epoch.parquet"
     write_samples(path, table(11), data="abc")
 
-    def full_disk(_: pyarrow.Table, where: Path, **__: Any) -> None:
-        where.write_bytes(b"PAR1")
+    def full_disk(*_: Any) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(pyarrow.parquet, "write_table", full_disk)
+        broken.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match="No space"):
             write_samples(path, table(7), data="abc")
     assert len(read_samples(path).weight) == 11

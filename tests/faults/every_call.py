@@ -1,0 +1,158 @@
+"""A whole run, ended at any of its calls to the storage: the same command goes on and comes to the same.
+
+    python tests/faults/every_call.py [--calls 40] [--seed 1] [--folder FOLDER]
+
+Driver and worker are one process here, so every file that a run leaves, its records and results as well as its
+checkpoints, is written through calls that can be numbered. At one of them the process dies: before its effect, after
+it, with half of it done, or by a power cut, which also takes what was appended and not synced. Without `--calls` every
+call is tried, each in one of these ways in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import yaml
+from rich.console import Console
+
+from espalier.config.load import read_job
+from espalier.planning.prepare import prepare
+from espalier.storage.contract import UNFINISHED
+from espalier.storage.local import LocalStorage
+from espalier_cluster.drive import HowToRun, drive
+from faults.outcome import differences, outcome
+from support.tiny import tiny_job, write_model, write_text
+
+How = Literal["before", "after", "torn", "power"]
+CALLS = ("write_bytes", "append", "rename", "remove", "make_folder", "sync_folder", "sync_file")
+_KILLED = 137
+
+
+def main() -> None:
+    """Print a table: calls by kind, how often the run was ended there, and how often it came to the same."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, help="drawn by the seed; all when left out")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        faults = try_calls(Path(folder), num_calls=asked.calls, seed=asked.seed, tell=print)
+    raise SystemExit(1 if faults else 0)
+
+
+def try_calls(folder: Path, *, num_calls: int | None, seed: int, tell: Callable[[str], Any]) -> list[str]:
+    """What was not as in the undisturbed run, a line each."""
+    torch.set_num_threads(1)
+    write_model(folder / "model")
+    write_text(folder / "text")
+    calls = _undisturbed(folder)
+    expected = outcome(folder / "calm" / "tiny")
+    draw = random.Random(seed)
+    chosen = range(len(calls)) if num_calls is None else sorted(draw.sample(range(len(calls)), num_calls))
+    tried: Counter[tuple[str, str]] = Counter()
+    equal: Counter[tuple[str, str]] = Counter()
+    faults = []
+    for number in chosen:
+        how = get_args(How)[(number + seed) % len(get_args(How))]
+        cell = (calls[number], how)
+        found = _disturbed(folder, f"rough-{number}", number, how, expected)
+        tried[cell] += 1
+        equal[cell] += not found
+        faults += [f"call {number}, {calls[number]}, {how}: {one}" for one in found[:3]]
+    tell(f"{len(calls)} calls in an undisturbed run; ended at {len(chosen)}, equal {equal.total()}")
+    tell(f"{'':<14}" + "".join(f"{how:>10}" for how in get_args(How)))
+    for kind in CALLS:
+        cells = [f"{equal[kind, how]}/{tried[kind, how]}" for how in get_args(How)]
+        tell(f"{kind:<14}" + "".join(f"{cell:>10}" for cell in cells))
+    for fault in faults:
+        tell(fault)
+    return faults
+
+
+def _undisturbed(folder: Path) -> list[str]:
+    """The calls of a run, in order."""
+    seen = folder / "calls.json"
+    code = _in_child(_go, folder, "calm", lambda calls: seen.write_text(json.dumps(calls)))
+    assert code == 0, f"an undisturbed run ended with {code}"
+    return json.loads(seen.read_text())
+
+
+def _disturbed(folder: Path, name: str, number: int, how: How, expected: dict[str, Any]) -> list[str]:
+    if (code := _in_child(_go, folder, name, None, number, how)) != _KILLED:
+        return [f"ended with {code} instead of being killed"]
+    if (code := _in_child(_go, folder, name, None)) != 0:
+        return [f"the second start ended with {code}"]
+    run = folder / name / "tiny"
+    left = [str(path.relative_to(run)) for path in run.rglob(f"*{UNFINISHED}*")]
+    return [*differences(expected, outcome(run)), *(f"left behind: {path}" for path in left)]
+
+
+def _in_child(work: Callable[..., None], *given: object) -> int:
+    child = multiprocessing.get_context("fork").Process(target=work, args=given)
+    child.start()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _go(
+    folder: Path, name: str, tell: Callable[[list[str]], object] | None, stop_at: int = -1, how: How = "before"
+) -> None:
+    """Start the run, or go on with it, as `espalier run --in-process` does."""
+    job = tiny_job(folder, storage=str(folder / name))
+    job["stages"][2] |= {"checkpoint": {"every": 2, "keep_latest": 1}}
+    job["stages"][3]["prompts"] = []
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
+    calls = _number_calls(stop_at, how)
+    with open(os.devnull, "w") as nowhere:
+        code = drive(prepare(read_job(folder / f"{name}.yaml")), HowToRun(in_process=True), Console(file=nowhere))
+    if tell:
+        tell(calls)
+    os._exit(code)
+
+
+def _number_calls(stop_at: int, how: How) -> list[str]:
+    """From here on every call that changes something is counted, and one of them is this process's last."""
+    calls: list[str] = []
+    synced: dict[Path, int] = {}
+    for kind in CALLS:
+        plain = getattr(LocalStorage, kind)
+
+        def call(self: LocalStorage, path: str, *given: Any, kind: str = kind, plain: Any = plain, **more: Any) -> None:
+            number = len(calls)
+            calls.append(kind)
+            file = self.root / path
+            if kind == "append":
+                synced.setdefault(file, file.stat().st_size if file.exists() else 0)
+            if number == stop_at and how == "torn" and kind in ("write_bytes", "append"):
+                content = b"".join(given)
+                with file.open("wb" if kind == "write_bytes" else "ab") as opened:
+                    opened.write(content[: len(content) // 2])
+            if number == stop_at and how == "power":
+                for appended, num_bytes in synced.items():
+                    if appended.exists():
+                        os.truncate(appended, min(num_bytes, appended.stat().st_size))
+            if number == stop_at and how != "after":
+                os._exit(_KILLED)
+            plain(self, path, *given, **more)
+            if number == stop_at:
+                os._exit(_KILLED)
+            if kind == "sync_file":
+                synced[file] = file.stat().st_size
+
+        setattr(LocalStorage, kind, call)
+    return calls
+
+
+if __name__ == "__main__":
+    main()
