@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from espalier.checkpoint.huggingface import CONFIG, INDEX, WEIGHTS, ModelFolder
 from espalier.config.faults import Fault, RefusedInput
-from espalier.storage.contract import Storage
+from espalier.storage.contract import UNFINISHED, Storage
 
 
 def write_folder(
@@ -23,7 +24,7 @@ def write_folder(
     Memory is bounded by two shards, and a shard by `max_shard_bytes` or its only tensor.
 
     Args:
-        folder: in a storage; it and `<folder>.unfinished` beside it are written.
+        folder: in a storage; what is unfinished lies beside it, under a name that no other process has.
         model: `config` is written as it is, so its `dtype` should be the one given here.
         dtype: of floating-point tensors; others keep theirs.
 
@@ -33,9 +34,11 @@ def write_folder(
     names = storage.list(folder)
     if names and CONFIG not in names:
         raise RefusedInput([Fault(folder, ", ".join(names), "a new or empty folder, or an earlier export")])
-    unfinished = f"{folder}.unfinished"
-    if storage.exists(unfinished):
-        storage.remove(unfinished)
+    parent, _, own = folder.rpartition("/")
+    for name in storage.list(parent or "."):
+        if name.startswith(f"{own}.") and name.endswith(UNFINISHED):
+            storage.remove(f"{parent or '.'}/{name}")
+    unfinished = f"{folder}.{secrets.token_hex(4)}{UNFINISHED}"
     storage.make_folder(unfinished)
     shards = _shards(model.shapes, dtype.itemsize, max_shard_bytes)
     _write_weights(storage, unfinished, model=model, dtype=dtype, shards=shards)
@@ -45,7 +48,7 @@ def write_folder(
     if storage.exists(folder):
         storage.remove(folder)
     storage.rename(unfinished, folder)
-    storage.sync_folder(folder.rpartition("/")[0] or ".")
+    storage.sync_folder(parent or ".")
 
 
 def _write_weights(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch
@@ -26,8 +28,18 @@ def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None
     return common | {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[settings.family](settings)
 
 
-def tokenizer_figures(folder: Path, *, setting: str) -> tuple[int, int | None, int | None]:
-    """Vocabulary size, id of the end of text, id of padding, of a tokenizer folder; without loading transformers.
+@dataclass(frozen=True)
+class TokenizerFigures:
+    """What a model takes from its tokenizer: the size of its vocabulary, and the ids of tokens with a meaning."""
+
+    vocabulary: int
+    eos_id: int | None
+    pad_id: int | None
+    mask_id: int | None
+
+
+def tokenizer_figures(folder: Path, *, setting: str) -> TokenizerFigures:
+    """The figures of a tokenizer folder, without loading transformers.
 
     Raises:
         RefusedInput: no tokenizer.json there.
@@ -38,11 +50,13 @@ def tokenizer_figures(folder: Path, *, setting: str) -> tuple[int, int | None, i
     if not path.exists():
         raise RefusedInput([Fault(setting, str(folder), "a folder with a tokenizer.json")])
     tokenizer = Tokenizer.from_file(str(path))
-    named = folder / "tokenizer_config.json"
-    settings = json.loads(named.read_bytes()) if named.exists() else {}
-    eos, pad = (_content(settings.get(name)) for name in ("eos_token", "pad_token"))
-    ids = [tokenizer.token_to_id(token) if token else None for token in (eos, pad)]
-    return tokenizer.get_vocab_size(with_added_tokens=True), ids[0], ids[1]
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter counts where both say something
+        if (folder / name).exists():
+            settings |= json.loads((folder / name).read_bytes())
+    tokens = [_content(settings.get(name)) for name in ("eos_token", "pad_token", "mask_token")]
+    ids = [tokenizer.token_to_id(token) if token else None for token in tokens]
+    return TokenizerFigures(tokenizer.get_vocab_size(with_added_tokens=True), *ids)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:

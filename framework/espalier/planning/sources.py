@@ -60,8 +60,10 @@ def _scratch(stage: LoadStage) -> Source:
         return Source(config, f"made here, {vocabulary}", repr(config))
     assert settings.tokenizer is not None
     folder = find_model(settings.tokenizer, setting=setting)
-    vocabulary, eos_id, pad_id = tokenizer_figures(folder, setting=setting)
-    config, key = scratch_config(settings, vocabulary=vocabulary, eos_id=eos_id, pad_id=pad_id), tokenizer_key(folder)
+    found, key = tokenizer_figures(folder, setting=setting), tokenizer_key(folder)
+    if settings.family == "bert" and found.mask_id is None:
+        raise RefusedInput([Fault(setting, str(folder), "a tokenizer with a mask token, as a BERT fills in masks")])
+    config = scratch_config(settings, vocabulary=found.vocabulary, eos_id=found.eos_id, pad_id=found.pad_id)
     shape_of(config)
     return Source(config, key, repr([config, key]))
 

@@ -23,8 +23,8 @@ def run(context: StageContext, settings: FromScratch) -> StageResult:
     stage, setting = context.config, f"stages.{context.config.name}.from_scratch"
     key = context.world.from_rank_zero(_tokenizer(context, settings) if context.world.is_rank_zero else None)
     figures = tokenizer_figures(context.folder.tokenizer(key), setting=f"{setting}.tokenizer")
-    asked = settings.train_tokenizer.vocabulary if settings.train_tokenizer else figures[0]
-    config = scratch_config(settings, vocabulary=asked, eos_id=figures[1], pad_id=figures[2])
+    asked = settings.train_tokenizer.vocabulary if settings.train_tokenizer else figures.vocabulary
+    config = scratch_config(settings, vocabulary=asked, eos_id=figures.eos_id, pad_id=figures.pad_id)
     weights = []
     if context.world.is_rank_zero:
         model = build_initialised(config, seed=stream_seed(context.job.seed, "initial weights"))

@@ -107,6 +107,7 @@ def test_an_export_that_stops_is_not_there(tmp_path: Path) -> None:
             assert tensors_of(root / "out").shapes == _model().shapes
         write_folder(LocalStorage(root), "out", model=_model(), dtype=torch.float32)
         assert LocalStorage(root).list("out") == ("README.md", "config.json", "model.safetensors")
+        assert LocalStorage(root).list(".") == ("out",)
 
 
 def _sharded(folder: Path) -> Path:

@@ -142,6 +142,17 @@ def test_what_cannot_work_is_refused(tmp_path: Path, change: Callable[[Stages], 
     assert any(message in str(fault) for fault in refused.value.faults), refused.value.faults
 
 
+def test_a_bert_from_scratch_needs_a_tokenizer_with_a_mask_wherever_that_is_said(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    folder = write_model(tmp_path / "model")
+    shape = {key: value for key, value in _SCRATCH.items() if key != "train_tokenizer"}
+    bert = {"name": "bert", "kind": "load", "from_scratch": shape | {"family": "bert", "tokenizer": str(folder)}}
+    with pytest.raises(RefusedInput, match="`stages.bert.from_scratch.tokenizer`.*a tokenizer with a mask token"):
+        prepared(tmp_path, _add(bert))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": {"content": "a"}}))
+    assert "bert" in prepared(tmp_path, _add(bert)).sources
+
+
 def test_growth_that_goes_with_its_lessons_is_not_refused(tmp_path: Path) -> None:
     prepared(tmp_path, _set("deep", operator="identity"))
     wide = growing_stages(tmp_path)[:3]
