@@ -15,6 +15,7 @@ from espalier.checkpoint.steps import step_folder
 from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed
+from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Bytes
 from espalier.storage.local import LocalStorage
 from espalier.training import saver, state
@@ -52,7 +53,7 @@ def opened(tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) ->
         storage=FullAt(tmp_path, 6),
         attempt=1,
         announce=notes.append,
-        folder=SimpleNamespace(attempts=lambda: 1, ids=dict),
+        folder=RunFolder(tmp_path),
         key="k",
     )
     return saver.Saver(context, state.Lineage({}, "t", None), step_folder("heal", 0))
