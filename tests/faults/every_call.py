@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from typing import Any, Literal, get_args
 import torch
 import yaml
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from espalier.config.load import read_job
 from espalier.planning.prepare import prepare

@@ -147,7 +147,7 @@ def test_a_bert_from_scratch_needs_a_tokenizer_with_a_mask_wherever_that_is_said
     folder = write_model(tmp_path / "model")
     shape = {key: value for key, value in _SCRATCH.items() if key != "train_tokenizer"}
     bert = {"name": "bert", "kind": "load", "from_scratch": shape | {"family": "bert", "tokenizer": str(folder)}}
-    with pytest.raises(RefusedInput, match="`stages.bert.from_scratch.tokenizer`.*a tokenizer with a mask token"):
+    with pytest.raises(RefusedInput, match=r"`stages.bert.from_scratch.tokenizer`.*a tokenizer with a mask token"):
         prepared(tmp_path, _add(bert))
     (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": {"content": "a"}}))
     assert "bert" in prepared(tmp_path, _add(bert)).sources
