@@ -1,11 +1,12 @@
 """A whole run, ended at any of its calls to the storage: the same command goes on and comes to the same.
 
-    python tests/faults/every_call.py [--calls 40] [--seed 1] [--folder FOLDER]
+    python tests/faults/every_call.py [--growing] [--calls 40] [--seed 1] [--folder FOLDER]
 
 Driver and worker are one process here, so every file that a run leaves, its records and results as well as its
 checkpoints, is written through calls that can be numbered. At one of them the process dies: before its effect, after
 it, with half of it done, or by a power cut, which also takes what was appended and not synced. Without `--calls` every
-call is tried, each in one of these ways in turn.
+call is tried, each in one of these ways in turn. The run loads, prunes, distills, evaluates and exports; with
+`--growing` it has lessons, two growths and a cut, and so ends in each stage and at each seam of those.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -25,6 +27,7 @@ from typing import Any, Literal, get_args
 import torch
 import yaml
 from rich.console import Console
+from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -34,8 +37,10 @@ from espalier.storage.contract import UNFINISHED
 from espalier.storage.local import LocalStorage
 from espalier_cluster.drive import HowToRun, drive
 from faults.outcome import differences, outcome
+from support.growing import growing_stages
 from support.tiny import tiny_job, write_model, write_text
 
+Stages = list[dict[str, Any]]
 How = Literal["before", "after", "torn", "power"]
 CALLS = ("write_bytes", "append", "rename", "remove", "make_folder", "sync_folder", "sync_file")
 _KILLED = 137
@@ -44,31 +49,35 @@ _KILLED = 137
 def main() -> None:
     """Print a table: calls by kind, how often the run was ended there, and how often it came to the same."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--growing", action="store_true")
     parser.add_argument("--calls", type=int, help="drawn by the seed; all when left out")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        faults = try_calls(Path(folder), num_calls=asked.calls, seed=asked.seed, tell=print)
+        faults = try_calls(Path(folder), growing=asked.growing, num_calls=asked.calls, seed=asked.seed, tell=print)
     raise SystemExit(1 if faults else 0)
 
 
-def try_calls(folder: Path, *, num_calls: int | None, seed: int, tell: Callable[[str], Any]) -> list[str]:
+def try_calls(
+    folder: Path, *, num_calls: int | None, seed: int, tell: Callable[[str], Any], growing: bool = False
+) -> list[str]:
     """What was not as in the undisturbed run, a line each."""
     torch.set_num_threads(1)
     write_model(folder / "model")
     write_text(folder / "text")
-    calls = _undisturbed(folder)
+    stages = growing_stages(folder) if growing else _stages(folder)
+    calls = _undisturbed(folder, stages)
     expected = outcome(folder / "calm" / "tiny")
     draw = random.Random(seed)
     chosen = range(len(calls)) if num_calls is None else sorted(draw.sample(range(len(calls)), num_calls))
     tried: Counter[tuple[str, str]] = Counter()
     equal: Counter[tuple[str, str]] = Counter()
     faults = []
-    for number in chosen:
+    for number in track(chosen, "runs ended", transient=True):
         how = get_args(How)[(number + seed) % len(get_args(How))]
         cell = (calls[number], how)
-        found = _disturbed(folder, f"rough-{number}", number, how, expected)
+        found = _disturbed(folder, stages, number, how, expected)
         tried[cell] += 1
         equal[cell] += not found
         faults += [f"call {number}, {calls[number]}, {how}: {one}" for one in found[:3]]
@@ -82,22 +91,32 @@ def try_calls(folder: Path, *, num_calls: int | None, seed: int, tell: Callable[
     return faults
 
 
-def _undisturbed(folder: Path) -> list[str]:
+def _stages(folder: Path) -> Stages:
+    stages = tiny_job(folder)["stages"]
+    stages[2]["checkpoint"]["keep_latest"] = 1
+    stages[3]["prompts"] = []  # writing samples takes longer than all the rest
+    return stages
+
+
+def _undisturbed(folder: Path, stages: Stages) -> list[str]:
     """The calls of a run, in order."""
     seen = folder / "calls.json"
-    code = _in_child(_go, folder, "calm", lambda calls: seen.write_text(json.dumps(calls)))
+    code = _in_child(_go, folder, stages, "calm", lambda calls: seen.write_text(json.dumps(calls)))
     assert code == 0, f"an undisturbed run ended with {code}"
     return json.loads(seen.read_text())
 
 
-def _disturbed(folder: Path, name: str, number: int, how: How, expected: dict[str, Any]) -> list[str]:
-    if (code := _in_child(_go, folder, name, None, number, how)) != _KILLED:
+def _disturbed(folder: Path, stages: Stages, number: int, how: How, expected: dict[str, Any]) -> list[str]:
+    name = f"rough-{number}"
+    if (code := _in_child(_go, folder, stages, name, None, number, how)) != _KILLED:
         return [f"ended with {code} instead of being killed"]
-    if (code := _in_child(_go, folder, name, None)) != 0:
+    if (code := _in_child(_go, folder, stages, name, None)) != 0:
         return [f"the second start ended with {code}"]
     run = folder / name / "tiny"
     left = [str(path.relative_to(run)) for path in run.rglob(f"*{UNFINISHED}*")]
-    return [*differences(expected, outcome(run)), *(f"left behind: {path}" for path in left)]
+    found = [*differences(expected, outcome(run)), *(f"left behind: {path}" for path in left)]
+    shutil.rmtree(folder / name)
+    return found
 
 
 def _in_child(work: Callable[..., None], *given: object) -> int:
@@ -109,12 +128,15 @@ def _in_child(work: Callable[..., None], *given: object) -> int:
 
 
 def _go(
-    folder: Path, name: str, tell: Callable[[list[str]], object] | None, stop_at: int = -1, how: How = "before"
+    folder: Path,
+    stages: Stages,
+    name: str,
+    tell: Callable[[list[str]], object] | None,
+    stop_at: int = -1,
+    how: How = "before",
 ) -> None:
     """Start the run, or go on with it, as `espalier run --in-process` does."""
-    job = tiny_job(folder, storage=str(folder / name))
-    job["stages"][2] |= {"checkpoint": {"every": 2, "keep_latest": 1}}
-    job["stages"][3]["prompts"] = []
+    job = tiny_job(folder, storage=str(folder / name), stages=stages)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
     calls = _number_calls(stop_at, how)
     with open(os.devnull, "w") as nowhere:
