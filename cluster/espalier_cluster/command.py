@@ -14,6 +14,7 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from espalier.config.schema import job_schema, resolved
 from espalier.stages.controller import ExitCode
+from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
 
 app = typer.Typer(
@@ -43,8 +44,10 @@ def main() -> None:
             console.print(f"refused: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.REFUSED) from None
     except (OSError, DamagedCheckpoint) as error:  # a disk or a store; the message names the file
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(ExitCode.ERROR) from None
+        is_full = isinstance(error, OSError) and error.errno in FULL
+        text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
+        Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
 
 
 @app.command()

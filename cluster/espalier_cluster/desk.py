@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from espalier.stages.control import Pulse
 from espalier.stages.orders import StageFailed, StageOrder
@@ -16,6 +17,14 @@ from espalier.stages.result import StageResult
 from espalier_cluster.watch import Hang, Watch
 
 _LATENCY_SECONDS = 1.0  # of a sign of life and of the driver's look: a hang is found within `hang_seconds`
+
+
+Wish = Literal["go on", "stop", "leave"]
+"""Of a worker: to end its order after this step; or to end at once, because it was given up."""
+
+
+class GroupLost(Exception):
+    """A worker whose group was given up asks for something."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Desk:
         async with self._changed:
             self._order, self._outcome, self._was_given = order, None, False
             self._num_orders += 1
+            self._is_stopping = False
             self._reported.clear()
             self._watch.begin(time.monotonic())
             self._changed.notify_all()
@@ -64,8 +74,8 @@ class Desk:
             assert self._outcome is not None
             return self._outcome
 
-    async def open_group(self) -> None:
-        """New workers are about to start, in the place of all that there were."""
+    async def open_group(self) -> int:
+        """New workers are about to start, in the place of all that there were; the number of their group."""
         if self._was_given and not self._is_lost:
             await self.lose(StageFailed("worker_lost", "Ray started all workers anew."))
         async with self._changed:
@@ -75,36 +85,53 @@ class Desk:
             self._reported.clear()
             self._watch = Watch(self._num_workers, least_seconds=self._least_seconds)
             self._watch.begin(time.monotonic())
+            self._changed.notify_all()
+            return self._group
 
-    async def sit_down(self, rank: int, chair: Chair) -> int:
-        """A rank has started; the number of its group."""
-        self._seated[rank] = chair
-        self._watch.sit_down(rank, time.monotonic())
-        return self._group
+    async def sit_down(self, group: int, chair: Chair) -> None:
+        """A rank has started.
 
-    async def beat(self, group: int, rank: int, pulse: Pulse) -> bool:
-        """A rank's sign of life; whether it is to stop at the end of its step."""
-        if self._is_at_work(group):
-            self._watch.hear(rank, pulse, time.monotonic())
-        return self._is_stopping
+        Raises:
+            GroupLost: its group was replaced meanwhile.
+        """
+        self._require(group)
+        self._seated[chair.rank] = chair
+        self._watch.sit_down(chair.rank, time.monotonic())
+
+    async def beat(self, group: int, rank: int, pulse: Pulse) -> Wish:
+        """A rank's sign of life, and what is wished of it."""
+        if group != self._group or self._is_lost:
+            return "leave"
+        self._watch.hear(rank, pulse, time.monotonic())
+        return "stop" if self._is_stopping else "go on"
 
     async def ask_to_stop(self) -> None:
         """Let every rank know at its next sign of life."""
         self._is_stopping = True
 
-    async def hang(self) -> Hang | None:
-        """Which order hangs, if one is out and does."""
-        is_out = self._outcome is None and not self._is_lost
-        return self._watch.hang(time.monotonic()) if is_out else None
+    async def end_hang(self) -> tuple[Hang, list[Chair]] | None:
+        """If the order that is out hangs: how, and the workers, which are lost with it."""
+        hang = self._watch.hang(time.monotonic()) if self._outcome is None and not self._is_lost else None
+        if hang is None:
+            return None
+        chairs = list(self._seated.values())
+        await self.lose(StageFailed("hang", str(hang)))
+        return hang, chairs
 
     async def next_order(self, group: int, *, after: int) -> tuple[int, StageOrder] | None:
-        """The order that is out and its number, once that is larger than `after`; None when no more will come."""
+        """The order that is out and its number, once that is larger than `after`; None when no more will come.
+
+        Raises:
+            GroupLost: this group gets no more. It must not seem to have come to its end.
+        """
         async with self._changed:
             await self._changed.wait_for(
                 lambda: not self._is_at_work(group) or (self._outcome is None and self._num_orders > after)
             )
-            if not self._is_at_work(group) or self._order is None:
+            if self._is_closed:
                 return None
+            self._require(group)
+            assert self._order is not None
             self._was_given = True
             return self._num_orders, self._order
 
@@ -117,18 +144,13 @@ class Desk:
                     self._outcome = self._outcome or self._reported[0]
                 self._changed.notify_all()
 
-    async def lose(self, failure: StageFailed) -> list[Chair]:
-        """The workers are of no use any more: fails the order that is out. Of one group, the first reason stays.
-
-        Returns:
-            where they are, or were.
-        """
+    async def lose(self, failure: StageFailed) -> None:
+        """The workers are of no use any more: fails the order that is out. Of one group, the first reason stays."""
         async with self._changed:
             if not self._is_lost:
                 self._is_lost = True
                 self._outcome = self._outcome or failure
                 self._changed.notify_all()
-            return list(self._seated.values())
 
     async def close(self) -> bool:
         """Send home every rank that asks for an order from now on; whether there is any."""
@@ -140,6 +162,10 @@ class Desk:
     async def num_seated(self) -> int:
         """How many workers of the group at work have started."""
         return 0 if self._is_lost else len(self._seated)
+
+    def _require(self, group: int) -> None:
+        if group != self._group or self._is_lost:
+            raise GroupLost("another worker of this group was lost, and all are replaced")
 
     def _is_at_work(self, group: int) -> bool:
         return group == self._group and not self._is_lost and not self._is_closed

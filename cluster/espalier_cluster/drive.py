@@ -67,7 +67,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         RefusedInput: another process holds the run, or the cluster has no room for it.
     """
     job, folder = prepared.job, RunFolder.of(prepared.job)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.files.make_folder(".")
     with RunLock(folder.path / "lock", job=job.name) as lock, silenced(verbose=how.verbose):
         if job.checkpoints is not None:
             require_usable(state_storage(folder.path, job), job)

@@ -11,8 +11,8 @@ from ray.types import ObjectRef
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.config.job import WorkersConfig
-from espalier.stages.orders import StageFailed, StageOrder
-from espalier_cluster.desk import Desk
+from espalier.stages.orders import StageOrder
+from espalier_cluster.desk import Chair, Desk
 from espalier_cluster.ending import end_processes
 from espalier_cluster.watch import Hang
 
@@ -60,13 +60,11 @@ class WorkerGroup:
         """Let the ranks save at the end of their step and end the order."""
         self._desk.ask_to_stop.remote()
 
-    def hang(self) -> Hang | None:
-        """Whether the order that is out hangs."""
-        return _answer(self._desk.hang.remote())
-
-    def end(self) -> str:
-        """Kill all workers, which first write down where they are; what was found about them. Others will start."""
-        return end_processes(_answer(self._desk.lose.remote(StageFailed("hang", "the order hangs"))))
+    def end_hang(self) -> tuple[Hang, str] | None:
+        """If the order that is out hangs: how, and what was found when all workers, which first write down where they
+        are, were killed. Others start."""
+        found: tuple[Hang, list[Chair]] | None = _answer(self._desk.end_hang.remote())
+        return None if found is None else (found[0], end_processes(found[1]))
 
     def ending(self) -> str | None:
         """Why Ray Train ended; None while it runs."""
@@ -85,6 +83,8 @@ class WorkerGroup:
             some_go = _answer(self._desk.close.remote())
         if not ray.wait([self._train], timeout=_GRACE_SECONDS if some_go else 0)[0]:
             ray.cancel(self._train, force=True)
+            # Ray gives the process to the next run at once, which must not be the one that is ended.
+            ray.wait([self._train], timeout=_GRACE_SECONDS)
 
 
 def _answer(asked: ObjectRef) -> Any:

@@ -52,7 +52,7 @@ class RayRunner:
             work: `module:function`, called on every rank: takes a `StageOrder`, returns a `StageResult`.
             verbose: let Ray carry the workers' output to this terminal instead of writing logs.
             stop: when it is set, the order under way is to end at the end of a step.
-            patience_seconds: how long to wait for nodes while the cluster is too small for the group.
+            patience_seconds: how long to wait for workers to start, or for nodes while the cluster is too small.
         """
         self._workers = workers
         self._run_folder = run_folder
@@ -119,19 +119,22 @@ class RayRunner:
             if asked_at is not None and now - asked_at > self._retry.grace_seconds:
                 within = f"within retry.grace_seconds {self._retry.grace_seconds:g}"
                 return StageFailed("stopped", f"no step ended {within}; what was done since the last save is lost")
-            if hang := group.hang():
-                found, stacks = group.end(), f"{self._run_folder}/logs/stacks"
+            if ended := group.end_hang():
+                (hang, found), stacks = ended, f"{self._run_folder}/logs/stacks"
                 message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
                 return StageFailed("hang", message, silent_seconds=hang.seconds)
-            faults = [] if silent or group.is_seated() else room_faults(self._workers, ray.nodes())
-            if not faults:
+            if silent or group.is_seated():
                 waiting_since = spoke_at = now
             elif now - waiting_since > self._patience_seconds:
-                return StageFailed("stopped", f"No room after {self._patience_seconds:.0f} s: {faults[0]}")
+                return StageFailed("stopped", f"{self._what_is_missing()}, after {self._patience_seconds:.0f} s")
             elif now - spoke_at > _SPEAK_SECONDS:
-                _log.warning("Waiting for room on the cluster: %s", faults[0])
+                _log.warning("Waiting: %s", self._what_is_missing())
                 spoke_at = now
         return ray.get(answer)
+
+    def _what_is_missing(self) -> str:
+        faults = room_faults(self._workers, ray.nodes())
+        return f"no room on the cluster: {faults[0]}" if faults else "the workers have not all started"
 
     def _cluster_lost(self, silent: float) -> StageFailed | None:
         """Whether there is anybody left to wait for, when the head has been silent for so many seconds."""

@@ -89,10 +89,10 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
     """Remove what is newer in its stage, and all that was made from what the stage came to."""
     name = checkpoint.parent.name
     storage, stage = state_storage(folder.path, prepared.job), stage_folder(name)
+    folder.remove(f"stages/{name}/result.json")  # first: without a result it goes on from whatever is left
     for step in storage.list(stage):
         if step.startswith("step-") and step > checkpoint.name:
             discard(storage, f"{stage}/{step}")
-    folder.remove(f"stages/{name}/result.json")
     for later in prepared.plan.after(name):
         if storage.exists(stage_folder(later)):
             storage.remove(stage_folder(later))

@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.desk import Chair
+from espalier_cluster.desk import Chair, Wish
 from espalier_cluster.ending import dump_on_signal
 from espalier_cluster.failure import RankFailed, see
 
@@ -30,6 +30,9 @@ CONTROL = Control()
 """This process's: its main thread and the thread that works meet here."""
 
 _BEAT_SECONDS = 0.5
+_LEAVE_SECONDS = 30.0  # longer than it takes to write the stacks down, and Ray to take the group down
+
+_group = 0
 
 
 class SeatConfig(TypedDict):
@@ -61,7 +64,8 @@ def take_orders(config: SeatConfig) -> None:
     dump_on_signal(Path(config["stacks"]) / f"worker-{rank}.txt")
     try:
         chair = Chair(rank, ray.get_runtime_context().get_node_id(), os.getpid())
-        group = ray.get(desk.sit_down.remote(rank, chair))
+        group = _group
+        ray.get(desk.sit_down.remote(group, chair))
         threading.Thread(target=_give_signs_of_life, args=(desk, group, rank), daemon=True).start()
         work = find_work(config["work"])
         number = 0
@@ -76,16 +80,27 @@ def take_orders(config: SeatConfig) -> None:
         raise RankFailed(rank, time.time(), describe(error, where=where, see=see(log))) from error
 
 
-def heed_preemption() -> None:
-    """SIGTERM, which comes before a machine is taken away, is a wish to stop. Called in each process's main thread."""
+def join(group: int) -> None:
+    """Be of this group. SIGTERM, which comes before a machine is taken away, is a wish to stop from here on.
+
+    Called in each process's main thread, before anything else.
+    """
+    global _group
+    _group = group
     signal.signal(signal.SIGTERM, lambda number, frame: CONTROL.preempted.set())
 
 
 def _give_signs_of_life(desk: ActorHandle, group: int, rank: int) -> None:
     with contextlib.suppress(RayError):  # the desk is gone: so will this process be
+        given_up_at: float | None = None
         while True:
-            if ray.get(desk.beat.remote(group, rank, CONTROL.pulse())):
+            wish: Wish = ray.get(desk.beat.remote(group, rank, CONTROL.pulse()))
+            if wish == "stop":
                 CONTROL.stop.set()
+            if wish == "leave":
+                given_up_at = given_up_at or time.monotonic()
+                if time.monotonic() - given_up_at > _LEAVE_SECONDS:  # whoever was to end it could not
+                    os._exit(1)
             time.sleep(_BEAT_SECONDS)
 
 

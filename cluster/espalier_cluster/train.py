@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.callbacks import DatasetsCallback  # these two are not public (2.60)
+from ray.train.v2._internal.callbacks import DatasetsCallback  # these are not public (2.60)
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from espalier.config.job import WorkersConfig
+from espalier.stages.orders import StageFailed
 from espalier_cluster.failure import judge
-from espalier_cluster.seat import SeatConfig, heed_preemption, take_orders
+from espalier_cluster.seat import SeatConfig, join, take_orders
 
 # Long, because ranks wait in collectives while rank zero writes a whole model.
 _COLLECTIVE_TIMEOUT_SECONDS = 3600
@@ -40,10 +43,14 @@ def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
 
 
 class _Trainer(TorchTrainer):
-    """Without Ray Data, of which nothing is used: every start would wait for one more process, its manager."""
+    """Without Ray Data, of which nothing is used: every start would wait for one more process, its manager.
+
+    What prepares a group for us comes before all that can fail.
+    """
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
+        needed = [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
+        return sorted(needed, key=lambda one: not isinstance(one, _Group))
 
 
 class _Watch(UserCallback):
@@ -58,17 +65,38 @@ class _Watch(UserCallback):
 
 
 class _Group(WorkerGroupCallback):
-    """Opens the desk to new workers, and prepares each for SIGTERM: only a main thread may, and Ray runs our work in
-    another."""
+    """Opens the desk to new workers, and tells it when their start fails, of which Ray tells nobody.
+
+    Each joins in its main thread: only that may heed signals, and Ray runs our work in another.
+    """
 
     def __init__(self, desk: ActorHandle) -> None:
         self._desk = desk
+        self._number = 0
+        self._started: Any = None
+
+    @contextmanager
+    def on_worker_group_start(self) -> Iterator[None]:
+        self._started = None
+        try:
+            yield
+        except WorkerGroupStartupTimeoutError:  # no room yet: the driver sees that for itself, and Ray tries again
+            raise
+        except Exception as error:
+            if self._started is not None:
+                # Ray forgets workers that had started, and the place they hold, when a later step of a start fails.
+                self._started.get_worker_group_state().shutdown()
+            first, _, _ = str(error).partition("\n")
+            text = f"A worker failed while it started: {first}"
+            ray.get(self._desk.lose.remote(StageFailed("worker_lost", text, str(error))))
+            raise WorkerGroupStartupFailedError(text) from error  # which Ray tries again
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        ray.get(self._desk.open_group.remote())
+        self._number = ray.get(self._desk.open_group.remote())
 
     def after_worker_group_start(self, worker_group: Any) -> None:
-        worker_group.execute(heed_preemption)
+        self._started = worker_group
+        worker_group.execute(join, self._number)
 
 
 def _torch_config(workers: WorkersConfig) -> TorchConfig:

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
+from espalier.stages.control import Pulse
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.desk import Chair, Desk
+from espalier_cluster.desk import Chair, Desk, GroupLost
 
 FIRST, SECOND = StageOrder("/run", "heal", 1), StageOrder("/run", "score", 1)
 RESULT, OTHER = (StageResult("heal", "train", key, "done", None) for key in ("zero", "other"))
@@ -25,9 +28,10 @@ async def settle() -> None:
 
 async def seat(desk: Desk) -> int:
     """Two ranks of a new group."""
-    await desk.open_group()
-    await desk.sit_down(0, Chair(0, "node", 10))
-    return await desk.sit_down(1, Chair(1, "node", 11))
+    group = await desk.open_group()
+    for rank in (0, 1):
+        await desk.sit_down(group, Chair(rank, "node", 10 + rank))
+    return group
 
 
 def test_an_order_is_done_when_every_rank_has_reported_and_rank_zero_says_how() -> None:
@@ -68,16 +72,19 @@ def test_the_first_reason_of_a_loss_is_the_one_told_and_its_group_is_told_nothin
         group = await seat(desk)
         outcome = asyncio.create_task(desk.carry_out(FIRST))
         await settle()
-        assert [chair.pid for chair in await desk.lose(StageFailed("worker_lost", "worker 1 died"))] == [10, 11]
+        await desk.lose(StageFailed("worker_lost", "worker 1 died"))
         await desk.lose(StageFailed("error", "and then all the others"))
         failure = await outcome
         assert isinstance(failure, StageFailed) and failure.message == "worker 1 died"
         second = asyncio.create_task(desk.carry_out(SECOND))
         await settle()
         await desk.lose(StageFailed("error", "told late, of the group that is lost already"))
-        assert await desk.next_order(group, after=1) is None
+        for asked in (desk.next_order(group, after=1), desk.sit_down(group, Chair(0, "node", 10))):
+            with pytest.raises(GroupLost):
+                await asked
+        assert await desk.beat(group, 0, Pulse("step", 0.0, None)) == "leave"
         await settle()
-        assert not second.done() and await desk.num_seated() == 0 and await desk.hang() is None
+        assert not second.done() and await desk.num_seated() == 0 and await desk.end_hang() is None
         second.cancel()
 
     with_desk(scene)
@@ -120,6 +127,39 @@ def test_a_group_that_ray_replaces_without_a_word_has_lost_the_order_that_it_was
     with_desk(scene)
 
 
+def test_a_wish_to_stop_is_of_one_order() -> None:
+    async def scene(desk: Desk) -> None:
+        group = await seat(desk)
+        outcome = asyncio.create_task(desk.carry_out(FIRST))
+        await settle()
+        await desk.ask_to_stop()
+        assert await desk.beat(group, 0, Pulse("step", 0.0, None)) == "stop"
+        await desk.lose(StageFailed("worker_lost", "worker 1 died"))
+        await outcome
+        second = asyncio.create_task(desk.carry_out(SECOND))
+        await settle()
+        assert await desk.beat(await seat(desk), 0, Pulse("step", 0.0, None)) == "go on"
+        second.cancel()
+
+    with_desk(scene)
+
+
+def test_a_hang_is_told_once_with_the_places_of_its_workers() -> None:
+    async def scene(desk: Desk) -> None:
+        group = await seat(desk)
+        outcome = asyncio.create_task(desk.carry_out(FIRST))
+        await settle()
+        for rank in (0, 1):
+            await desk.beat(group, rank, Pulse("step", 100.0, 0.1))
+        found = await desk.end_hang()
+        assert found is not None and [chair.pid for chair in found[1]] == [10, 11]
+        failure = await outcome
+        assert isinstance(failure, StageFailed) and failure.cause == "hang"
+        assert await desk.end_hang() is None
+
+    with_desk(scene)
+
+
 def test_a_rank_that_fails_after_rank_zero_has_reported_still_fails_the_order() -> None:
     async def scene(desk: Desk) -> None:
         group = await seat(desk)
@@ -149,9 +189,9 @@ def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
 
 def test_ranks_are_counted_once_when_they_sit_down() -> None:
     async def scene(desk: Desk) -> None:
-        await desk.open_group()
+        group = await desk.open_group()
         for rank in (0, 2, 0):
-            await desk.sit_down(rank, Chair(rank, "node", rank))
+            await desk.sit_down(group, Chair(rank, "node", rank))
         assert await desk.num_seated() == 2
 
     with_desk(scene, num_workers=3)

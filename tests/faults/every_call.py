@@ -4,9 +4,10 @@
 
 Driver and worker are one process here, so every file that a run leaves, its records and results as well as its
 checkpoints, is written through calls that can be numbered. At one of them the process dies: before its effect, after
-it, with half of it done, or by a power cut, which also takes what was appended and not synced. Without `--calls` every
-call is tried, each in one of these ways in turn. The run loads, prunes, distills, evaluates and exports; with
-`--growing` it has lessons, two growths and a cut, and so ends in each stage and at each seam of those.
+it, with half of it done (of a write and a removal), or by a power cut, which also takes what was appended and renamed
+and not synced. Without `--calls` every call is tried, each in one of these ways in turn, by the seed. The run loads,
+prunes, distills, evaluates and exports; with `--growing` it has lessons, two growths and a cut, and so ends in each
+stage and at each seam of those.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,7 @@ from espalier.config.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.storage.contract import UNFINISHED
 from espalier.storage.local import LocalStorage
+from espalier.tracking import events
 from espalier_cluster.drive import HowToRun, drive
 from faults.outcome import differences, outcome
 from support.growing import growing_stages
@@ -137,6 +140,10 @@ def _go(
 ) -> None:
     """Start the run, or go on with it, as `espalier run --in-process` does."""
     job = tiny_job(folder, storage=str(folder / name), stages=stages)
+    for stage in stages:  # the same calls in the same order every time
+        if "checkpoint" in stage:
+            stage["checkpoint"]["in_background"] = False
+    events._ACTIVITY_SECONDS = 0.0
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
     calls = _number_calls(stop_at, how)
     with open(os.devnull, "w") as nowhere:
@@ -149,34 +156,72 @@ def _go(
 def _number_calls(stop_at: int, how: How) -> list[str]:
     """From here on every call that changes something is counted, and one of them is this process's last."""
     calls: list[str] = []
-    synced: dict[Path, int] = {}
+    disk = _Disk()
+    one_by_one = threading.RLock()
     for kind in CALLS:
         plain = getattr(LocalStorage, kind)
 
         def call(self: LocalStorage, path: str, *given: Any, kind: str = kind, plain: Any = plain, **more: Any) -> None:
-            number = len(calls)
-            calls.append(kind)
-            file = self.root / path
-            if kind == "append":
-                synced.setdefault(file, file.stat().st_size if file.exists() else 0)
-            if number == stop_at and how == "torn" and kind in ("write_bytes", "append"):
-                content = b"".join(given)
-                with file.open("wb" if kind == "write_bytes" else "ab") as opened:
-                    opened.write(content[: len(content) // 2])
-            if number == stop_at and how == "power":
-                for appended, num_bytes in synced.items():
-                    if appended.exists():
-                        os.truncate(appended, min(num_bytes, appended.stat().st_size))
-            if number == stop_at and how != "after":
-                os._exit(_KILLED)
-            plain(self, path, *given, **more)
-            if number == stop_at:
-                os._exit(_KILLED)
-            if kind == "sync_file":
-                synced[file] = file.stat().st_size
+            with one_by_one:
+                number = len(calls)
+                calls.append(kind)
+                if number == stop_at and how == "torn":
+                    _do_half(self.root / path, kind, given)
+                if number == stop_at and how == "power":
+                    disk.forget()
+                if number == stop_at and how != "after":
+                    os._exit(_KILLED)
+                disk.before(kind, self.root / path, given)
+                plain(self, path, *given, **more)
+                disk.after(kind, self.root / path)
+                if number == stop_at:
+                    os._exit(_KILLED)
 
         setattr(LocalStorage, kind, call)
     return calls
+
+
+def _do_half(path: Path, kind: str, given: tuple[Any, ...]) -> None:
+    if kind in ("write_bytes", "append"):
+        content = b"".join(given)
+        with path.open("wb" if kind == "write_bytes" else "ab") as file:
+            file.write(content[: len(content) // 2])
+    if kind == "remove" and path.is_dir():
+        for one in sorted(path.rglob("*"))[::2]:
+            if one.is_file():
+                one.unlink()
+
+
+class _Disk:
+    """What a power cut takes: what was appended to a file since it was synced, and renames that their folder, which is
+    synced after them, does not show yet. Everything else is durable when its call returns."""
+
+    def __init__(self) -> None:
+        self._synced: dict[Path, int] = {}
+        self._renames: list[tuple[Path, Path, bytes | None]] = []
+
+    def before(self, kind: str, path: Path, given: tuple[Any, ...]) -> None:
+        if kind == "append":
+            self._synced.setdefault(path, path.stat().st_size if path.exists() else 0)
+        if kind == "rename":
+            target = path.parent / Path(given[0]).name
+            self._renames.append((path, target, target.read_bytes() if target.is_file() else None))
+
+    def after(self, kind: str, path: Path) -> None:
+        if kind == "sync_file":
+            self._synced[path] = path.stat().st_size
+        if kind == "sync_folder":
+            self._renames = [one for one in self._renames if one[1].parent != path.resolve()]
+
+    def forget(self) -> None:
+        for old, new, content in reversed(self._renames):
+            if new.exists():
+                new.rename(old)
+                if content is not None:
+                    new.write_bytes(content)
+        for path, num_bytes in self._synced.items():
+            if path.exists():
+                os.truncate(path, min(num_bytes, path.stat().st_size))
 
 
 if __name__ == "__main__":

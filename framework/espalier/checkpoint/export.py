@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from espalier.checkpoint.huggingface import CONFIG, INDEX, WEIGHTS, ModelFolder
 from espalier.config.faults import Fault, RefusedInput
-from espalier.storage.contract import UNFINISHED, Storage
+from espalier.storage.contract import Storage, is_unfinished, replace_folder, unfinished
 
 
 def write_folder(
@@ -24,7 +23,7 @@ def write_folder(
     Memory is bounded by two shards, and a shard by `max_shard_bytes` or its only tensor.
 
     Args:
-        folder: in a storage; what is unfinished lies beside it, under a name that no other process has.
+        folder: in a storage; what is unfinished lies beside it. One process at a time may write it.
         model: `config` is written as it is, so its `dtype` should be the one given here.
         dtype: of floating-point tensors; others keep theirs.
 
@@ -36,19 +35,16 @@ def write_folder(
         raise RefusedInput([Fault(folder, ", ".join(names), "a new or empty folder, or an earlier export")])
     parent, _, own = folder.rpartition("/")
     for name in storage.list(parent or "."):
-        if name.startswith(f"{own}.") and name.endswith(UNFINISHED):
+        if is_unfinished(name, of=own):
             storage.remove(f"{parent or '.'}/{name}")
-    unfinished = f"{folder}.{secrets.token_hex(4)}{UNFINISHED}"
-    storage.make_folder(unfinished)
+    made = unfinished(folder)
+    storage.make_folder(made)
     shards = _shards(model.shapes, dtype.itemsize, max_shard_bytes)
-    _write_weights(storage, unfinished, model=model, dtype=dtype, shards=shards)
+    _write_weights(storage, made, model=model, dtype=dtype, shards=shards)
     for name, data in {**model.files, CONFIG: _json(model.config)}.items():
-        storage.write_bytes(f"{unfinished}/{name}", data)
-    storage.sync_folder(unfinished)
-    if storage.exists(folder):
-        storage.remove(folder)
-    storage.rename(unfinished, folder)
-    storage.sync_folder(parent or ".")
+        storage.write_bytes(f"{made}/{name}", data)
+    storage.sync_folder(made)
+    replace_folder(storage, made, folder)
 
 
 def _write_weights(

@@ -13,7 +13,7 @@ import xxhash
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.tokenizer import Encoded
-from espalier.storage.contract import UNFINISHED
+from espalier.storage.contract import replace_folder, unfinished
 from espalier.storage.local import LocalStorage
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -81,18 +81,23 @@ def tokenizer_key(folder: Path) -> str:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Bring a tokenizer's files (and generation settings) into another folder, whole or not at all."""
-    files, unfinished = LocalStorage(target.parent), f"{target.name}{UNFINISHED}"
-    for old in (unfinished, target.name):
-        if files.exists(old):
-            files.remove(old)
-    files.make_folder(unfinished)
-    for name in _KEPT:
-        if (source / name).exists():
-            files.write_bytes(f"{unfinished}/{name}", (source / name).read_bytes())
-    files.sync_folder(unfinished)
-    files.rename(unfinished, target.name)
-    files.sync_folder(".")
+    """Bring a tokenizer's files (and generation settings) into another folder, whole or not at all.
+
+    Nothing is written where they are there already: they may belong to a stage that is done.
+    """
+    wanted = _contents(source)
+    if target.is_dir() and _contents(target) == wanted:
+        return
+    files, made = LocalStorage(target.parent), unfinished(target.name)
+    files.make_folder(made)
+    for name, content in wanted.items():
+        files.write_bytes(f"{made}/{name}", content)
+    files.sync_folder(made)
+    replace_folder(files, made, target.name)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in _KEPT if (folder / name).exists()}
 
 
 class PretrainedTokenizer:

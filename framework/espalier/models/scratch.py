@@ -53,7 +53,7 @@ def tokenizer_figures(folder: Path, *, setting: str) -> TokenizerFigures:
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter counts where both say something
         if (folder / name).exists():
-            settings |= json.loads((folder / name).read_bytes())
+            settings |= {key: value for key, value in json.loads((folder / name).read_bytes()).items() if value}
     tokens = [_content(settings.get(name)) for name in ("eos_token", "pad_token", "mask_token")]
     ids = [tokenizer.token_to_id(token) if token else None for token in tokens]
     return TokenizerFigures(tokenizer.get_vocab_size(with_added_tokens=True), *ids)

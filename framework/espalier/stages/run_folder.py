@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.stages.result import StageResult
-from espalier.storage.contract import UNFINISHED
+from espalier.storage.contract import is_unfinished
 from espalier.storage.local import LocalStorage
 
 _MAX_BYTES = 64 * 2**20
@@ -62,16 +63,16 @@ class RunFolder:
 
     def read_json(self, file: str, *, missing: Any = None) -> Any:
         """A small file's value; `missing` when there is no such file."""
+        path = self.path / file  # a finished stage's folder may have been moved away, with a link left behind
         try:
-            return json.loads(self.files.read_bytes(file, max_bytes=_MAX_BYTES))
+            return json.loads(LocalStorage(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES))
         except FileNotFoundError:
             return missing
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a small file whole or not at all, durably, in place of an earlier one."""
-        files = self.files
-        files.make_folder(PurePosixPath(file).parent.as_posix())
-        files.replace(file, json.dumps(value, indent=2, allow_nan=False).encode())
+        self.files.make_folder(PurePosixPath(file).parent.as_posix())
+        self.files.replace(file, json.dumps(value, indent=2, allow_nan=False).encode())
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder, durably; nothing to do when there is none."""
@@ -81,10 +82,15 @@ class RunFolder:
             files.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def tidy(self) -> None:
-        """Remove what a kill in the middle of a write has left. Only for who holds the run."""
-        for path in self.path.rglob(f"*{UNFINISHED}"):
-            if path.is_file():
-                self.remove(path.relative_to(self.path).as_posix())
+        """Remove what a kill in the middle of a write has left. Only for who holds the run.
+
+        Saves that were not finished are the business of the stage that they are of.
+        """
+        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "exports/*", "tokenizers/*"):
+            with suppress(FileNotFoundError):  # a worker that nobody has ended yet may be at work
+                for path in self.path.glob(pattern):
+                    if is_unfinished(path.name):
+                        self.remove(path.relative_to(self.path).as_posix())
 
     def read_job(self) -> Job:
         """The job as it was resolved by the driver."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -10,9 +12,20 @@ from safetensors import safe_open
 from espalier.config.faults import Fault, RefusedInput
 
 Bytes = bytes | memoryview
+_UNFINISHED_NAME = re.compile(r".+\.[0-9a-f]{8}\.unfinished")
 UNFINISHED = ".unfinished"
 COMMIT = "manifest.json"
 """The file whose being there makes a folder a commit: a storage that removes a folder piece by piece begins with it."""
+
+
+def unfinished(path: str) -> str:
+    """A name beside `path`, of this one attempt to write it."""
+    return f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
+
+
+def is_unfinished(name: str, *, of: str = "") -> bool:
+    """Whether `unfinished` made this name, of a file called `of` where that is given."""
+    return _UNFINISHED_NAME.fullmatch(name) is not None and (not of or name[: -len(unfinished(""))] == of)
 
 
 class NotAsWritten(ValueError):
@@ -81,6 +94,17 @@ class Storage(Protocol):
 
     def free_bytes(self) -> int:
         """Room left for new files."""
+
+
+def replace_folder(storage: Storage, made: str, folder: str) -> None:
+    """Give a folder that is complete its name, in place of an earlier one: whoever stops this loses neither content."""
+    old = unfinished(folder) if storage.exists(folder) else None
+    if old:
+        storage.rename(folder, old)
+    storage.rename(made, folder)
+    storage.sync_folder(PurePosixPath(folder).parent.as_posix())
+    if old:
+        storage.remove(old)
 
 
 def is_plain(path: str) -> bool:

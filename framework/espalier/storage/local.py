@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import xxhash
 from safetensors import safe_open
 
-from espalier.storage.contract import UNFINISHED, Bytes, is_plain, leaves
+from espalier.storage.contract import Bytes, is_plain, leaves, unfinished
 
 _CHUNK_BYTES = 8 * 2**20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
@@ -27,19 +27,19 @@ class LocalStorage:
         self.root = root.resolve()
 
     def write_bytes(self, path: str, *parts: Bytes) -> None:
-        with self._inside(path).open("wb") as file:
+        with _naming(path), self._inside(path).open("wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
 
     def publish(self, path: str, data: bytes) -> None:
-        unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
-        self.write_bytes(unfinished, data)
+        made = unfinished(path)
+        self.write_bytes(made, data)
         try:
-            self.rename(unfinished, path, replace=False)
+            self.rename(made, path, replace=False)
         except FileExistsError:
-            self.remove(unfinished)
+            self.remove(made)
             raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
@@ -50,11 +50,11 @@ class LocalStorage:
             if missing:
                 one.mkdir(exist_ok=True)
             # One that is there may have been made by a process that was killed before it synced.
-            if missing or self.root in one.parents:
+            if missing or one == self.root or self.root in one.parents:
                 _sync(one.parent)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
-        source, target = self._inside(old), self._inside(new)
+        source, target = self._inside(old), self._inside(new, follow=False)
         if replace or not _link(source, target):
             source.replace(target)
 
@@ -93,13 +93,13 @@ class LocalStorage:
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file that may be there already: the old content or the new, never a part, and durably."""
-        unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
+        made = unfinished(path)
         try:
-            self.write_bytes(unfinished, data)
-            self.rename(unfinished, path)
+            self.write_bytes(made, data)
+            self.rename(made, path)
         except OSError:
             with suppress(OSError):
-                self.remove(unfinished)
+                self.remove(made)
             raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
@@ -109,8 +109,15 @@ class LocalStorage:
         The file is opened anew each time: closing is what makes the end visible to other hosts on a network file
         system, and the file may have been replaced meanwhile.
         """
-        with self._inside(path).open("ab", buffering=0) as file:
-            file.write(data)
+        with _naming(path), self._inside(path).open("ab", buffering=0) as file:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read_end(self, path: str, num_bytes: int) -> bytes:
+        """The last bytes of a file, fewer of a shorter one."""
+        with self._inside(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
+            return file.read()
 
     def sync_file(self, path: str) -> None:
         """Make a file's content durable, and its name."""
@@ -121,10 +128,14 @@ class LocalStorage:
         there = next(one for one in (self.root, *self.root.parents) if one.exists())
         return shutil.disk_usage(there).free
 
-    def _inside(self, path: str) -> Path:
-        """The file that `path` names; links are followed only to see that they stay inside."""
+    def _inside(self, path: str, *, follow: bool = True) -> Path:
+        """The file that `path` names; links are followed only to see that they stay inside.
+
+        Args:
+            follow: whether the file itself is; a rename replaces a link.
+        """
         target = self.root / path
-        if not is_plain(path) or not target.resolve().is_relative_to(self.root):
+        if not is_plain(path) or not (target if follow else target.parent).resolve().is_relative_to(self.root):
             raise leaves(path, str(self.root))
         return target
 
@@ -156,9 +167,22 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """A full disk does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # some network file systems sync no folders: their names are as durable as they make them
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from espalier.storage.local import LocalStorage
 
-_MAX_BYTES = 2**40
+_MAX_BYTES = 16 * 2**30
 
 
 def prepare(path: Path) -> None:
     """Make the folder, and end a line that a crash cut off, so that the next one does not stick to it."""
-    files = LocalStorage(path.parent)
+    files = _files(path.parent)
     files.make_folder(".")
-    if (content := _content(path)) and not content.endswith(b"\n"):
+    if files.exists(path.name) and files.read_end(path.name, 1) not in (b"\n", b""):
         files.append(path.name, b"\n")
 
 
 def append(path: Path, value: dict[str, Any]) -> None:
     """Write one line at the end, in the operating system's hands when this returns."""
-    LocalStorage(path.parent).append(path.name, _line(value))
+    _files(path.parent).append(path.name, _line(value))
 
 
 def sync(path: Path) -> None:
     """Let what was appended outlive a power cut; nothing to do where there is no file."""
-    files = LocalStorage(path.parent)
+    files = _files(path.parent)
     if files.exists(path.name):
         files.sync_file(path.name)
 
 
 def rewrite(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Replace the whole file; a crash leaves the old one or the new one, never a part."""
-    LocalStorage(path.parent).replace(path.name, b"".join(map(_line, values)))
+    _files(path.parent).replace(path.name, b"".join(map(_line, values)))
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -53,9 +54,14 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _content(path: Path) -> bytes:
     try:
-        return LocalStorage(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES)
+        return _files(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES)
     except FileNotFoundError:
         return b""
+
+
+@lru_cache
+def _files(folder: Path) -> LocalStorage:
+    return LocalStorage(folder)  # looking at every part of its path takes longer than writing a line
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -32,7 +32,7 @@ def run(context: StageContext) -> StageResult:
     folder = f"exports/{stage.name}"
     if context.world.is_rank_zero:
         context.activity(f"writing {folder}")
-        write(context.folder, model, context.storage, folder, dtype=stage.dtype)
+        write(context.folder, model, context.folder.files, folder, dtype=stage.dtype)
     context.world.barrier()
     config = model.manifest.origin.model
     metrics = {"folder": folder, "parameters": num_parameters(config), "dtype": stage.dtype}
@@ -55,7 +55,6 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
     if dtype not in ("float32", "bfloat16"):
         raise RefusedInput([Fault("--dtype", dtype, "float32 or bfloat16")])
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     model = StateReader.open(state_storage(folder.path, folder.read_job()), result.checkpoint)
     write(folder, model, LocalStorage(target.parent), target.name, dtype=dtype)
 

@@ -69,7 +69,8 @@ class SampleFiles:
                     train.pairs[sample] if train.pairs else "",
                 ]
             )
-        LocalStorage(self._root).replace(str(place), made.getvalue().encode())
+        path = self._root / place
+        LocalStorage(path.parent).replace(path.name, made.getvalue().encode())
 
     def _earlier_weights(self, epoch: int) -> Iterator[NDArray[np.float32]]:
         """Of the epochs before this one that the run has a file of: a step may have ended several at once."""

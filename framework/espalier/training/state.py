@@ -86,11 +86,11 @@ def commit_save(
     Raises:
         SupersededAttempt: the controller has given a later order, so this attempt was given up.
     """
+    for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
+        lines.sync(context.folder.path / records)
     newest = context.folder.attempts()
     if newest > context.attempt:
         raise SupersededAttempt(f"attempt {context.attempt} may not save `{folder}`: attempt {newest} was begun")
-    for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
-        lines.sync(context.folder.path / records)
     commit(
         context.storage,
         folder,

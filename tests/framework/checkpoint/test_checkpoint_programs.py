@@ -193,7 +193,9 @@ class Programs(RuleBasedStateMachine):
 
 @pytest.mark.timeout(900)  # one program takes milliseconds, making a failing one short takes minutes
 def test_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalStorage, "_inside", lambda self, path: self.root / path)  # half of the time, otherwise
+    monkeypatch.setattr(
+        LocalStorage, "_inside", lambda self, path, follow=True: self.root / path
+    )  # half of the time, otherwise
     number = itertools.count()
     run_state_machine_as_test(
         lambda: Programs(tmp_path / f"{next(number)}"),

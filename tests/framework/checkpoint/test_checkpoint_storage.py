@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
-from checkpoint_cases import calls_of
+from checkpoint_cases import Stopped, StoppingStorage, calls_of
 
 from espalier.config.faults import RefusedInput
+from espalier.storage.contract import is_unfinished, replace_folder, unfinished
 from espalier.storage.local import LocalStorage
 
 
@@ -60,4 +62,54 @@ def test_content_and_names_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     storage.make_folder("a/b")
     storage.write_bytes("a/b/c", b"x")
     storage.sync_folder("a/b")
-    assert [Path(one).relative_to(tmp_path).as_posix() for one in synced] == [".", "a", "a/b/c", "a/b"]
+    assert [os.path.relpath(one, tmp_path) for one in synced] == ["..", ".", "a", "a/b/c", "a/b"]
+
+
+def test_a_file_is_replaced_or_added_to_and_a_full_disk_names_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"one", b"two"):
+        storage.replace("a", content)
+        assert storage.read_bytes("a", max_bytes=9) == content
+    storage.append("a", b"-three")
+    assert storage.read_end("a", 4) == b"hree" and storage.read_end("a", 99) == b"two-three"
+    storage.replace("out-link", b"x")
+    (storage.root / "link").symlink_to(storage.root.parent / "secret")
+    storage.replace("link", b"mine")
+    assert (storage.root.parent / "secret").read_text() == "s" and not (storage.root / "link").is_symlink()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: 'a\.[0-9a-f]{8}\.unfinished'"):
+        storage.replace("a", b"four")
+    assert storage.read_bytes("a", max_bytes=9) == b"two-three"
+    assert not [name for name in storage.list(".") if is_unfinished(name)]
+
+
+def test_a_folder_that_replaces_another_is_there_in_one_of_both_contents_wherever_it_stops(tmp_path: Path) -> None:
+    counted = StoppingStorage(_two_folders(tmp_path / "counted"))
+    replace_folder(counted, "made", "kept")
+    assert counted.list("kept") == ("new",) and counted.list(".") == ("kept",)
+    for stop_at in range(counted.num_calls):
+        root = _two_folders(tmp_path / str(stop_at))
+        with pytest.raises(Stopped):
+            replace_folder(StoppingStorage(root, stop_at=stop_at, how="torn"), "made", "kept")
+        there = {LocalStorage(root).list(name) for name in LocalStorage(root).list(".")}
+        assert ("new",) in there, "what is complete is somewhere"
+        assert LocalStorage(root).list("kept") in ((), ("old", "old2"), ("new",)), "never a part under its name"
+
+
+def _two_folders(root: Path) -> Path:
+    for path in ("kept/old", "kept/old2", "made/new"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def test_unfinished_names_are_of_one_file() -> None:
+    name = unfinished("exports/out")
+    assert is_unfinished(name) and is_unfinished(name, of="exports/out")
+    assert not is_unfinished(name, of="exports") and not is_unfinished(unfinished("out.v2"), of="out")
+    assert not is_unfinished("x.unfinished")
