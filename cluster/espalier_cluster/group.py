@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 from ray.types import ObjectRef
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.config.job import WorkersConfig
@@ -85,6 +86,20 @@ class WorkerGroup:
             ray.cancel(self._train, force=True)
             # Ray gives the process to the next run at once, which must not be the one that is ended.
             ray.wait([self._train], timeout=_GRACE_SECONDS)
+        with contextlib.suppress(RayError):
+            _free_places()
+
+
+def _free_places() -> None:
+    """Give back what this driver's job has reserved: the next group needs the room.
+
+    Ray Train does so where it ends by itself. Where it is ended it leaves that to an actor which asks the dashboard
+    whether it is gone, and our local clusters have none (2.60).
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for place, found in placement_group_table().items():
+        if place.endswith(job) and found["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(place))))
 
 
 def _answer(asked: ObjectRef) -> Any:
