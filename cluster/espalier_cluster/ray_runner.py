@@ -75,7 +75,7 @@ class RayRunner:
             outcome = self._await_outcome(group, group.carry_out(order))
         except RayError as error:  # the desk sits on the driver's own node, so somebody ended it, or the node
             outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
-            group.leave()  # its workers may be at work still, and hold the place that the next ones need
+            group.leave()  # its workers may be at work still
         if isinstance(outcome, StageFailed):
             raise outcome
         return outcome
@@ -88,7 +88,10 @@ class RayRunner:
             self._group = None
 
     def _open_group(self) -> WorkerGroup:
-        if self._group is None or not self._group.is_open:
+        if self._group is not None and not self._group.is_open:
+            self._group.leave()  # what is left of it may hold the place that the next ones need
+            self._group = None
+        if self._group is None:
             self._group = WorkerGroup(
                 self._workers,
                 self._run_folder,
@@ -109,8 +112,7 @@ class RayRunner:
             if ending := group.ending():
                 # The desk hears of a failure before Ray Train ends; here nobody could tell it.
                 heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
-                # Nobody is left who would take its workers' place back, so another group would wait for it for ever.
-                return ray.get(answer) if heard else StageFailed("stopped", f"Ray Train ended: {ending}")
+                return ray.get(answer) if heard else StageFailed("worker_lost", f"Ray Train ended: {ending}")
             if asked_at is None and (self._stop.is_set() or silent > _HEAD_STOP_SECONDS):
                 if silent:
                     _log.warning("The head of the cluster does not answer: saving at the end of this step.")
