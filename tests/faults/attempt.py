@@ -86,7 +86,8 @@ def _wait(processes: list[ForkProcess], *, grace_seconds: float) -> None:
     """Until all have ended; when one dies, the others are killed, as a cluster would."""
     deadline = time.monotonic() + _LIMIT_SECONDS
     while alive := [process for process in processes if process.exitcode is None]:
-        connection.wait([process.sentinel for process in alive], timeout=max(0.0, deadline - time.monotonic()))
+        # Now and then without a word: a child of its own may outlive a rank, and hold on to what would tell.
+        connection.wait([process.sentinel for process in alive], timeout=1.0)
         died = any(process.exitcode for process in processes)
         if died:
             connection.wait([process.sentinel for process in alive if process.exitcode is None], grace_seconds)
