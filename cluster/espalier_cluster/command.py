@@ -158,6 +158,8 @@ def compare(
 
     for folder in runs:
         require_run(folder)
+    if page is not None and (page.is_dir() or not page.absolute().parent.is_dir()):
+        raise RefusedInput([Fault("--page", str(page), "a file in a folder that exists")])
     lines = read_lines(runs)
     if not lines:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])

@@ -97,9 +97,10 @@ class LocalStorage:
         try:
             self.write_bytes(made, data)
             self.rename(made, path)
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 self.remove(made)
+            error.filename = str(self.root / path)
             raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
