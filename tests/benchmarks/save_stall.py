@@ -33,7 +33,7 @@ from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.adamw import rate_scales
-from espalier.engine.objective import Objective
+from espalier.engine.objective import TokenObjective
 from espalier.engine.plain import PlainEngine
 from espalier.models.build import build_network
 from espalier.models.families import layout, num_parameters
@@ -222,13 +222,13 @@ def _usual(step: Callable[..., float]) -> float:
 
 
 def _training(config: dict[str, Any], world: World) -> tuple[Callable[[Callable[[], None]], float], PlainEngine]:
-    terms = (Term("cross_entropy"),)
+    objective = TokenObjective((Term("cross_entropy"),))
     dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     network = build_network(config, dtype=dtype, device=world.device)
     network.train()
     scales = rate_scales(config, 1.0)
     optimizer = OptimizerConfig(lr=1e-4)
-    engine = PlainEngine(network, Objective(terms), optimizer=optimizer, rate_scales=scales, world=world)
+    engine = PlainEngine(network, objective, optimizer=optimizer, rate_scales=scales, world=world)
     with torch.no_grad():
         for fragment in engine.fragments():
             fragment.values.normal_(0.0, 0.02)
@@ -244,7 +244,7 @@ def _training(config: dict[str, Any], world: World) -> tuple[Callable[[Callable[
             engine,
             None,
             [batch],
-            terms=terms,
+            objective=objective,
             lr=1e-4,
             random=(0, 0),
             world=world,

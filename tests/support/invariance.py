@@ -15,7 +15,7 @@ from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import NO_LABEL, Batch
 from espalier.distributed.world import World
 from espalier.engine.frozen import FrozenModel
-from espalier.engine.objective import Objective
+from espalier.engine.objective import LogProbabilityObjective, Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
@@ -35,7 +35,7 @@ TEACHER = {
 
 @dataclass(frozen=True)
 class Case:
-    """One way to take the same step. `microbatch` is in sequences."""
+    """One way to take the same step. `microbatch` is in sequences; `pairs` asks for the loss of preference pairs."""
 
     zero_level: ZeroLevel
     microbatch: int
@@ -43,6 +43,7 @@ class Case:
     teacher: str | None = None
     checkpointing: bool = False
     dtype: torch.dtype = torch.float32
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,21 +112,46 @@ def _batch(ids: Tensor, labels: Tensor, rows: Tensor) -> Batch:
 
 def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float, list[Any]]:
     reader = StateReader.open(storage, "tied" if case.tied else "untied")
-    terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
+    objective = PAIRS if case.pairs else _tokens(case)
     microbatches = sequences_of(case.microbatch, world)
     spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing)
     teacher = _teacher(storage, case, world)
     with (
         closing(teacher) if teacher else nullcontext(),
-        closing(open_engine(spec, Objective(terms), reader, steps_taken=0, world=world)) as engine,
+        closing(open_engine(spec, objective, reader, steps_taken=0, world=world)) as engine,
     ):
-        report = take_step(engine, teacher, microbatches, terms=terms, lr=0.0, random=(0, 0), world=world)
+        report = take_step(engine, teacher, microbatches, objective=objective, lr=0.0, random=(0, 0), world=world)
         moments = [
             (fragment.name, fragment.offset, fragment.values.cpu() / (1 - BETA))
             for fragment in engine.fragments()
             if fragment.slot == "exp_avg"
         ]
     return report.loss, report.gradient_norm, moments
+
+
+def _tokens(case: Case) -> Objective:
+    terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
+    return TokenObjective(terms)
+
+
+def preference_sums(log_probabilities: Tensor, reference: Tensor | None, batch: Batch) -> Tensor:
+    """DPO (arXiv 2305.18290, equation 7) over rows 2i, preferred, and 2i + 1; and the preferred rows' own likelihood.
+
+    The second term counts tokens where the first counts pairs.
+    """
+    assert reference is not None
+    gain = (log_probabilities - reference).sum(1)
+    margin = 0.7 * (gain[0::2] - gain[1::2])
+    likelihood = -(log_probabilities[0::2] * batch.sample_weights[0::2, None]).sum()
+    return torch.stack([-torch.nn.functional.logsigmoid(margin).sum(), likelihood])
+
+
+PAIRS = LogProbabilityObjective(
+    names=("preference", "likelihood"),
+    weights=(1.0, 0.2),
+    loss=preference_sums,
+    count=lambda batch: (len(batch.labels) // 2, int(batch.token_mask[0::2].sum())),
+)
 
 
 def _teacher(storage: LocalStorage, case: Case, world: World) -> FrozenModel | None:

@@ -7,17 +7,21 @@ the head's weight is empty by then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from espalier.objectives.head import Head, wide_dtype
+from espalier.objectives.head import Gradients, Head, wide_dtype
 from espalier.objectives.sizes import default_chunk_size
 from espalier.objectives.sweep import Sweep, Targets
 from espalier.objectives.terms import Term
+
+Compute = Callable[[tuple[bool, bool, bool]], tuple[Tensor, Gradients | None]]
+"""(whether gradients by hidden, weight and bias are wanted) -> sums of the terms [number of terms] float64, and the
+gradients of their scaled sum; None where none is wanted. Called without autocast and without a graph."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,31 @@ def head_objective(
         chunk_tokens: tokens at a time; None: by `default_chunk_size`.
     """
     assert len(scales) == len(terms) > 0 and min(scales) > 0, "one positive scale per term, at least one term"
-    sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
-    total, sums = _HeadObjective.apply(hidden, head_weight, head_bias, sweep, tuple(scales), torch.is_grad_enabled())
-    return HeadLoss(total, sums, sweep.num_tokens)
+    sweep = sweep_over(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
+
+    def compute(wanted: tuple[bool, bool, bool]) -> tuple[Tensor, Gradients | None]:
+        if not any(wanted):
+            return sweep.sums(sweep.values()), None
+        values, gradients = sweep.values_and_gradients(scales, wanted=wanted)
+        return sweep.sums(values), gradients
+
+    return loss_beside_gradients(hidden, head_weight, head_bias, compute, scales, num_tokens=sweep.num_tokens)
+
+
+def loss_beside_gradients(
+    hidden: Tensor,
+    head_weight: Tensor,
+    head_bias: Tensor | None,
+    compute: Compute,
+    scales: Sequence[float],
+    *,
+    num_tokens: int,
+) -> HeadLoss:
+    """A loss whose gradients are known when its value is; backward multiplies them by what comes in."""
+    total, sums = _BesideGradients.apply(
+        hidden, head_weight, head_bias, compute, tuple(scales), torch.is_grad_enabled()
+    )
+    return HeadLoss(total, sums, num_tokens)
 
 
 def token_losses(
@@ -81,13 +107,16 @@ def token_losses(
     Returns:
         [N] fp32, neither weighted nor summed; 0 where the target's weight is 0.
     """
-    sweep = _sweep(hidden, Head(head_weight, head_bias), targets, terms=(term,), chunk_tokens=chunk_tokens)
+    sweep = sweep_over(hidden, Head(head_weight, head_bias), targets, terms=(term,), chunk_tokens=chunk_tokens)
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         return sweep.values()[0]
 
 
 @torch.no_grad()
-def _sweep(hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None) -> Sweep:
+def sweep_over(
+    hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None
+) -> Sweep:
+    """The pass over the tokens that count, cut into chunks."""
     device = hidden.device.type
     vocabulary, signal = len(head.weight), targets.signal
     assert signal is None or len(signal.head_weight) == vocabulary, (
@@ -111,25 +140,22 @@ def _for_products(hidden: Tensor, head: Head) -> tuple[Head, Tensor]:
     return Head(head.weight.detach().to(dtype), head.bias), hidden.detach().to(dtype)
 
 
-class _HeadObjective(torch.autograd.Function):
+class _BesideGradients(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: FunctionCtx,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        sweep: Sweep,
+        compute: Compute,
         scales: tuple[float, ...],
         with_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
         wanted = tuple(with_gradients and needed for needed in ctx.needs_input_grad[:3])
         with torch.autocast(hidden.device.type, enabled=False):
-            if any(wanted):
-                values, gradients = sweep.values_and_gradients(scales, wanted=wanted)
-                ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
-            else:
-                values = sweep.values()
-            sums = sweep.sums(values)
+            sums, gradients = compute(wanted)
+        if gradients is not None:
+            ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias)]
         ctx.mark_non_differentiable(sums)
         total = sum(scale * part for scale, part in zip(scales, sums.unbind(), strict=True))

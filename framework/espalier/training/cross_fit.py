@@ -22,7 +22,7 @@ from espalier.data.labelled_sequences import LabelledSequences, Part
 from espalier.data.order import positions_to_indices
 from espalier.distributed.streams import stream_seed
 from espalier.engine.contract import Engine
-from espalier.engine.objective import Objective
+from espalier.engine.objective import Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.engine.schedule import learning_rate
@@ -119,13 +119,13 @@ def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tenso
         num_microbatches=stage.batch.sequences // stage.batch.microbatch_sequences,
         activation_checkpointing=stage.activation_checkpointing,
     )
-    width = num_outputs(prepared.lineage.model)
-    with closing(open_engine(spec, Objective(prepared.terms), prepared.student, steps_taken=0, world=alone)) as engine:
+    width, objective = num_outputs(prepared.lineage.model), TokenObjective(prepared.terms)
+    with closing(open_engine(spec, objective, prepared.student, steps_taken=0, world=alone)) as engine:
         for step in range(steps):
             context.activity(f"twin {twin.number + 1} of {stage.folds * stage.repeats}: step {step + 1} of {steps}")
             if context.control.stop.is_set() or context.control.preempted.is_set():
                 return torch.zeros(len(twin.judges), width, dtype=torch.float64), step
-            _take(context, prepared, engine, twin, step=step, num_steps=steps)
+            _take(context, prepared, engine, objective, twin, step=step, num_steps=steps)
         logits = all_answers(
             engine.evaluate,
             Part(prepared.sequences, twin.judges),
@@ -136,7 +136,16 @@ def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tenso
     return torch.from_numpy(probabilities(logits)), steps
 
 
-def _take(context: StageContext, prepared: Prepared, engine: Engine, twin: Twin, *, step: int, num_steps: int) -> None:
+def _take(
+    context: StageContext,
+    prepared: Prepared,
+    engine: Engine,
+    objective: Objective,
+    twin: Twin,
+    *,
+    step: int,
+    num_steps: int,
+) -> None:
     stage, alone = context.config, replace(context.world, rank=0, size=1)
     seed = stream_seed(context.job.seed, "twin", twin.number)
     samples = Part(prepared.sequences, twin.learns)
@@ -146,7 +155,7 @@ def _take(context: StageContext, prepared: Prepared, engine: Engine, twin: Twin,
             engine,
             None,
             microbatches,
-            terms=prepared.terms,
+            objective=objective,
             lr=learning_rate(stage.optimizer, step=step, num_steps=num_steps),
             random=(seed, step),
             world=alone,

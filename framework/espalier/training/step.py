@@ -12,8 +12,8 @@ from espalier.data.batch import Batch
 from espalier.distributed.streams import seed_torch
 from espalier.distributed.world import World
 from espalier.engine.contract import Engine
+from espalier.engine.objective import Objective
 from espalier.objectives.signal import Signal
-from espalier.objectives.terms import Term
 from espalier.teachers.source import SignalSource
 
 
@@ -22,7 +22,7 @@ class StepReport:
     """What one update was.
 
     Attributes:
-        terms: mean of each term over the counted tokens of the step, all workers.
+        terms: mean of each term over what it counts in the step, all workers.
         loss: their weighted sum, the thing that was minimised.
         num_counted_tokens: tokens with a label, all workers.
     """
@@ -38,7 +38,7 @@ def take_step(
     teacher: SignalSource | None,
     microbatches: Sequence[Batch],
     *,
-    terms: tuple[Term, ...],
+    objective: Objective,
     lr: float,
     random: tuple[int, int],
     orders: Sequence[Sequence[int]] = (),
@@ -47,17 +47,18 @@ def take_step(
 ) -> StepReport:
     """Accumulate a window of microbatches and update once. Collective.
 
-    The window's count is known, over all workers, before the first backward: so the gradient does not depend on how
-    tokens fall on microbatches or workers.
+    The window's counts are known, over all workers, before the first backward: so the gradient does not depend on how
+    tokens, sequences or pairs fall on microbatches or workers.
 
     Args:
+        objective: what the engine was opened with.
         random: (seed, step) of the draws inside modules.
         orders: the layers that each microbatch runs; each layer once when left out.
         before_update: called when gradients are complete and nothing has changed yet.
     """
-    count = _global_count(microbatches, world)
-    scales = [term.weight / count for term in terms]
-    sums = torch.zeros(len(terms), dtype=torch.float64, device=world.device)
+    num_tokens, *counts = _global_counts(objective, microbatches, world)
+    scales = [weight / count for weight, count in zip(objective.weights, counts, strict=True)]
+    sums = torch.zeros(len(counts), dtype=torch.float64, device=world.device)
     for number, batch in enumerate(microbatches):
         # By the microbatch's place in the step, so that dropout does not depend on the number of workers either.
         seed_torch(random[0], "modules", random[1], number * world.size + world.rank)
@@ -68,9 +69,9 @@ def take_step(
             sums = sums + engine.accumulate(on_device, signal, scales=scales)
     before_update()
     gradient_norm = engine.update(lr)
-    means = [total / count for total in world.sum(sums).tolist()]
-    loss = sum(term.weight * mean for term, mean in zip(terms, means, strict=True))
-    return StepReport(loss, tuple(means), count, gradient_norm)
+    means = [total / count for total, count in zip(world.sum(sums).tolist(), counts, strict=True)]
+    loss = sum(weight * mean for weight, mean in zip(objective.weights, means, strict=True))
+    return StepReport(loss, tuple(means), num_tokens, gradient_norm)
 
 
 @contextmanager
@@ -88,12 +89,16 @@ def sample_ids(microbatches: Sequence[Batch]) -> list[int]:
     return [number for batch in microbatches for number in batch.sample_ids.tolist()]
 
 
-def _global_count(microbatches: Sequence[Batch], world: World) -> int:
-    local = sum(batch.num_counted_tokens() for batch in microbatches)
-    count = int(world.sum(torch.tensor(local)))
-    if count == 0:
+def _global_counts(objective: Objective, microbatches: Sequence[Batch], world: World) -> list[int]:
+    """Of the whole step: tokens with a label, then what each term counts."""
+    local = [(batch.num_counted_tokens(), *objective.counts(batch)) for batch in microbatches]
+    tokens, *counts = (int(count) for count in world.sum(torch.tensor(local).sum(0)))
+    if tokens == 0:
         raise ValueError("no token of this step has a label; is every document a single token?")
-    return count
+    for name, count in zip(objective.names, counts, strict=True):
+        if count == 0:
+            raise ValueError(f"nothing in this step counts for {name}")
+    return [tokens, *counts]
 
 
 @contextmanager

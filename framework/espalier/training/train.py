@@ -11,7 +11,7 @@ from espalier.config.stages import CorrectStage, DistillStage, TrainStage
 from espalier.data.batches import window
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
-from espalier.engine.objective import Objective
+from espalier.engine.objective import Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.engine.schedule import learning_rate
@@ -48,6 +48,7 @@ class _Work:
     prepared: Prepared
     course: Course
     engine: Engine
+    objective: Objective
     source: SignalSource | None
     saver: Saver
     guard: Guard
@@ -64,9 +65,10 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
     course = Course.open(context, prepared)
     guard, updates = Guard(stage.guard, prepared.losses), prepared.updates
     saver = Saver(context, prepared.lineage, prepared.start.folder, tables=course.tables)
-    with _models(context, prepared, course) as (engine, source), closing(saver):
+    objective = TokenObjective(prepared.terms, watch=course.watch)
+    with _models(context, prepared, course, objective) as (engine, source), closing(saver):
         recorder = StepRecorder.open(context, prepared)
-        work = _Work(context, prepared, course, engine, source, saver, guard, recorder)
+        work = _Work(context, prepared, course, engine, objective, source, saver, guard, recorder)
         if context.world.is_rank_zero:
             context.times.mark("working", stage.name, prepared.first_step)
         for step in range(prepared.first_step, course.last_step):
@@ -110,7 +112,7 @@ def _take(work: _Work, step: int) -> None:
             work.engine,
             work.source,
             microbatches,
-            terms=prepared.terms,
+            objective=work.objective,
             lr=lr,
             random=(context.job.seed, prepared.place(step)),
             orders=prepared.layer_orders(step, world),
@@ -127,7 +129,9 @@ def _take(work: _Work, step: int) -> None:
 
 
 @contextmanager
-def _models(context: StageContext, prepared: Prepared, course: Course) -> Iterator[tuple[Engine, SignalSource | None]]:
+def _models(
+    context: StageContext, prepared: Prepared, course: Course, objective: Objective
+) -> Iterator[tuple[Engine, SignalSource | None]]:
     """Teacher and student, open; both are closed on every way out."""
     stage, world = context.config, context.world
     dtype = compute_dtype(context.job.dtype, world.device)
@@ -146,7 +150,6 @@ def _models(context: StageContext, prepared: Prepared, course: Course) -> Iterat
             source = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
             opened.enter_context(closing(source))
         context.activity(f"loading the student, {stage.student}")
-        objective = Objective(prepared.terms, watch=course.watch)
         engine = open_engine(spec, objective, prepared.start, steps_taken=prepared.updates, world=world)
         opened.enter_context(closing(engine))
         yield engine, source

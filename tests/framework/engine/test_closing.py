@@ -16,7 +16,7 @@ from espalier.config.training import OptimizerConfig
 from espalier.distributed.world import World
 from espalier.engine.closing import free_memory
 from espalier.engine.frozen import FrozenModel
-from espalier.engine.objective import Objective
+from espalier.engine.objective import TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
@@ -26,7 +26,7 @@ from support.models import LLAMA, save_initial
 from support.spawn import run_ranks
 
 _WIDTHS = (60, 180, 120)
-_TERMS = (Term("forward_kl"),)
+_OBJECTIVE = TokenObjective((Term("forward_kl"),))
 
 
 def live_bytes() -> int:
@@ -58,10 +58,10 @@ def _one_engine(world: World, root: str, number: int) -> None:
     sharded: Any = "parameters" if number % 2 else "none"
     with (
         closing(FrozenModel(reader, zero_level=sharded, dtype=torch.float32, world=world)) as teacher,
-        closing(open_engine(spec, Objective(_TERMS), reader, steps_taken=0, world=world)) as engine,
+        closing(open_engine(spec, _OBJECTIVE, reader, steps_taken=0, world=world)) as engine,
     ):
         for step in range(2):
-            take_step(engine, teacher, microbatches, terms=_TERMS, lr=1e-3, random=(0, step), world=world)
+            take_step(engine, teacher, microbatches, objective=_OBJECTIVE, lr=1e-3, random=(0, step), world=world)
 
 
 def test_ten_engines_leave_memory_as_it_was(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.distributed.world import World
 from espalier.engine.adamw import rate_scales
-from espalier.engine.objective import Objective
+from espalier.engine.objective import TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
@@ -37,8 +37,9 @@ def moved(world: World, root: str, level: ZeroLevel, decay: float) -> dict[str, 
     microbatches = sequences_of(2, world)
     spec = EngineSpec(level, torch.float32, optimizer, len(microbatches))
     terms = (Term("cross_entropy"),)
-    with closing(open_engine(spec, Objective(terms), reader, steps_taken=0, world=world)) as engine:
-        take_step(engine, None, microbatches, terms=terms, lr=1e-3, random=(0, 0), world=world)
+    objective = TokenObjective(terms)
+    with closing(open_engine(spec, objective, reader, steps_taken=0, world=world)) as engine:
+        take_step(engine, None, microbatches, objective=objective, lr=1e-3, random=(0, 0), world=world)
         return {
             piece.name: float(
                 (piece.values - reader.read("parameter", piece.name, offset=piece.offset, length=piece.values.numel()))

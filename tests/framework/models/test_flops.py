@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from espalier.data.batch import NO_LABEL, Batch
-from espalier.engine.objective import Objective
+from espalier.engine.objective import TokenObjective
 from espalier.models.build import build_network
 from espalier.models.families import shape_of
 from espalier.models.flops import trained_flops
@@ -51,7 +51,7 @@ def test_within_one_percent_of_what_torch_counts(name: str, checkpointing: bool)
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     read = 12 if name.startswith("bert_masked") else LENGTH
     batch, terms = batch_of(read), (Term("cross_entropy"),)
-    use = None if name == "bert" else Objective(terms).use(batch, None, [1.0])
+    use = None if name == "bert" else TokenObjective(terms).use(batch, None, [1.0])
     held = shape_of(config).layers
     for depth in (held, 5):
         network.run_layers(sharing_order("interpolate", held, depth))
