@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from espalier.config.data import HeldOutConfig
+from espalier.config.exact import rounded_part
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.labelled import LabelledConfig, TableConfig
 from espalier.data.order import positions_to_indices
@@ -145,7 +146,7 @@ def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
     held = np.zeros(len(first), dtype=bool)
     for kind in np.unique(kinds):
         places = np.flatnonzero(kinds == kind)
-        held[places[: round(fraction * len(places))]] = True
+        held[places[: rounded_part(fraction, len(places))]] = True
     return held[text]
 
 
