@@ -18,7 +18,7 @@ from espalier.planning.preview import StagePreview
 from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text
+from espalier.tracking.figures import bytes_text, count_text, perplexity_text
 from espalier.tracking.ledger import Ledger
 
 _NO_BOUND = 10_000  # columns: wider than any table
@@ -111,7 +111,7 @@ def _on_text(result: StageResult) -> Table:
         rows,
         {
             "parameters": [f"{row['parameters']:,}" for row in rows.values()],
-            "perplexity": [f"{row['perplexity']:.3f}" for row in rows.values()],
+            "perplexity": [perplexity_text(row["perplexity"], 3) for row in rows.values()],
             "tokens": [f"{row['tokens']:,}" for row in rows.values()],
             "FLOPs/token": [count_text(row["flops_per_token"]) for row in rows.values()],
             "tokens/s": [f"{row['tokens_per_second']:,.0f}" for row in rows.values()],
