@@ -37,7 +37,7 @@ from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.resume import arrived, go_back
-from espalier_cluster.show import show_grid, show_outcome, show_time
+from espalier_cluster.show import show_grid, show_outcome, show_remarks, show_time
 from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.silence import silenced
 
@@ -73,6 +73,9 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             require_usable(state_storage(folder.path, job), job)
         _write_down(prepared, folder)
         events = EventLog(folder.path / EVENTS)
+        show_remarks(console, prepared.remarks)
+        for text in prepared.remarks:
+            events.add("note", "", text)
         names = [stage.name for stage in prepared.plan.stages]
         earlier = Progress(folder.results(names), folder.attempts())
         with _timed(folder), _stopping(console) as stop_wish, _watched(prepared, folder, events, console):

@@ -84,7 +84,9 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
         done = [result for result in results if result is not None]
         if stage.kind != "evaluate" or not done:
             continue
-        watched = done[0].metrics.get("watched", "perplexity")
+        rows_of_models = [row for result in done for row in result.metrics["models"].values()]
+        perplexity = "nll" if any(row.get("perplexity", 0.0) is None for row in rows_of_models) else "perplexity"
+        watched = done[0].metrics.get("watched", perplexity)
         values = {
             name: [result.metrics["models"][name][watched] for result in done] for name in done[0].metrics["models"]
         }

@@ -18,7 +18,7 @@ from espalier.planning.preview import StagePreview
 from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text
+from espalier.tracking.figures import bytes_text, count_text, perplexity_text, plain_text
 from espalier.tracking.ledger import Ledger
 
 _NO_BOUND = 10_000  # columns: wider than any table
@@ -29,6 +29,7 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
     job = prepared.job
     place = "one GPU each" if job.workers.gpus_each else "CPU"
     console.print(f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers, {place}")
+    show_remarks(console, prepared.remarks)
     console.print(_stages(prepared.previews, done))
     trained = [preview for preview in prepared.previews if preview.memory is not None]
     if trained:
@@ -39,6 +40,13 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
         f"in all {count_text(total)} FLOPs (teacher included), at most {bytes_text(disk)} on disk below {job.storage}"
     )
     console.print(text, soft_wrap=True)
+
+
+def show_remarks(console: Console, remarks: Sequence[str]) -> None:
+    """What there is to know of the data; warnings stand out."""
+    for text in remarks:
+        style = "yellow" if text.startswith("warning") else None
+        console.print(plain_text(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_grid(console: Console, grid: Grid, caption: str) -> None:
@@ -111,7 +119,7 @@ def _on_text(result: StageResult) -> Table:
         rows,
         {
             "parameters": [f"{row['parameters']:,}" for row in rows.values()],
-            "perplexity": [f"{row['perplexity']:.3f}" for row in rows.values()],
+            "perplexity": [perplexity_text(row["perplexity"], 3) for row in rows.values()],
             "tokens": [f"{row['tokens']:,}" for row in rows.values()],
             "FLOPs/token": [count_text(row["flops_per_token"]) for row in rows.values()],
             "tokens/s": [f"{row['tokens_per_second']:,.0f}" for row in rows.values()],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from espalier.config.base import Config, Count, Share, Words, foreign, parse_tuple
+from espalier.config.exact import as_written, multiple_rounded_up, product, rounded_part
 from espalier.config.faults import Fault, RefusedInput
 
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
@@ -93,8 +93,9 @@ class OptimizerConfig(Config):
 
     @model_validator(mode="after")
     def _phases_fit(self) -> OptimizerConfig:
-        if self.schedule == "wsd" and self.warmup + self.decay > 1.0:
-            allowed = f"at most {1.0 - self.warmup:g}, as warmup {self.warmup:g} and decay share the steps"
+        if self.schedule == "wsd" and as_written(self.warmup) + as_written(self.decay) > 1:
+            most = float(1 - as_written(self.warmup))
+            allowed = f"at most {most:g}, as warmup {self.warmup:g} and decay share the steps"
             raise RefusedInput([Fault("decay", self.decay, allowed)])
         return self
 
@@ -133,9 +134,9 @@ class BudgetConfig(Config):
     def part(self, share: float) -> BudgetConfig:
         """A share of it; of steps and tokens at least one."""
         if self.epochs is not None:
-            return BudgetConfig(epochs=share * self.epochs)
+            return BudgetConfig(epochs=product(share, self.epochs))
         name, count = ("steps", self.steps) if self.steps is not None else ("tokens", self.tokens)
-        return BudgetConfig(**{name: max(1, round(share * count))})
+        return BudgetConfig(**{name: max(1, rounded_part(share, count))})
 
     def num_steps(self, *, sequences: int, sequence_tokens: int, num_samples: int) -> int:
         """Steps of `sequences` sequences that the budget buys, rounded up.
@@ -147,7 +148,7 @@ class BudgetConfig(Config):
             return self.steps
         if self.tokens is not None:
             return -(-self.tokens // (sequences * sequence_tokens))
-        return math.ceil(self.epochs * num_samples / sequences)
+        return multiple_rounded_up(self.epochs, num_samples, per=sequences)
 
 
 def parse_steps(value: Any) -> Any:

@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from espalier.config.data import HeldOutConfig
+from espalier.config.exact import rounded_part
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.labelled import LabelledConfig, TableConfig
 from espalier.data.order import positions_to_indices
@@ -70,12 +71,14 @@ class Labelled:
     Attributes:
         classes: as the label column has them, in the order of the model's outputs; none for a regression.
         names: what the classes are called.
+        left_out: training samples whose text also stands on the validation side.
     """
 
     train: Examples
     valid: Examples
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    left_out: int = 0
 
 
 def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
@@ -103,12 +106,13 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
         valid = _examples(data.valid, list(_rows(data.valid, setting="data.valid")), classes, setting="data.valid")
         seen = {text_hash(valid, i) for i in range(len(valid))}
         train = whole.take([i for i in range(len(whole)) if text_hash(whole, i) not in seen])
+    left_out = len(whole) - len(train) if isinstance(data.valid, TableConfig) else 0
     if data.limit and data.limit < len(train):
         train = train.take(_drawn(train, data.limit, seed=seed))
     _check_sides(data, train, valid, classes)
     if data.balance:
         train = replace(train, weights=_balanced(train, len(classes)))
-    return Labelled(train, valid, classes, data.names or classes)
+    return Labelled(train, valid, classes, data.names or classes, left_out)
 
 
 def _drawn(train: Examples, limit: int, *, seed: int) -> NDArray[np.int64]:
@@ -145,7 +149,7 @@ def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
     held = np.zeros(len(first), dtype=bool)
     for kind in np.unique(kinds):
         places = np.flatnonzero(kinds == kind)
-        held[places[: round(fraction * len(places))]] = True
+        held[places[: rounded_part(fraction, len(places))]] = True
     return held[text]
 
 

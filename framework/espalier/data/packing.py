@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from espalier.data.tokens import Tokens
+from espalier.data.token_files import Tokens
 
 NO_LABEL = -100
 

@@ -12,47 +12,87 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.data.fingerprint import Split, text_fingerprint
 from espalier.data.packing import DocumentSequences, PackedSequences, Sequences
 from espalier.data.split import split_documents
+from espalier.data.token_files import Tokens, UntrustedTokens, open_tokens
 from espalier.data.tokenizer import Tokenizer
-from espalier.data.tokens import Tokens, open_tokens, write_tokens
+from espalier.data.tokens import write_tokens
 
-_FORMAT = 1
+_FORMAT = 2
+_MAX_FOLDERS = 9
+"""For the same tokens: each but the last was found damaged or another's, and is left as it is."""
 
 
 def open_sequences(
+    data: DataConfig, split: Split, *, tokenizer: Tokenizer, cache: Path, kept: str | None = None
+) -> Sequences:
+    """The sequences of one split, tokenised on first use and mapped from `cache` ever after.
+
+    Args:
+        data: corpora, length and layout of sequences.
+        split: in `valid` the last block of layout packed is kept though it is short.
+        tokenizer: whose ids the sequences hold.
+        cache: where tokens are kept.
+        kept: what `keep_tokens` has given to a process of this run, which has checked the files; None: call it.
+
+    Raises:
+        RefusedInput: text that cannot be read, or too little of it for one sequence.
+    """
+    folder = cache / (kept or keep_tokens(data, split, tokenizer=tokenizer, cache=cache))
+    try:
+        tokens = open_tokens(folder, vocabulary=tokenizer.vocabulary, verify=kept is None)
+    except UntrustedTokens as error:
+        raise RefusedInput([_changed(folder, str(error))]) from error
+    if tokens is None:
+        raise RefusedInput([_changed(folder, "they are not there")])
+    sequences = _cut(data, split, tokens)
+    if len(sequences) == 0:
+        allowed = f"at most the {len(tokens.ids)} tokens of `data.{split}`; or give more text"
+        raise RefusedInput([Fault("data.sequence_tokens", data.sequence_tokens, allowed)])
+    return sequences
+
+
+def keep_tokens(
     data: DataConfig,
     split: Split,
     *,
     tokenizer: Tokenizer,
     cache: Path,
     on_progress: Callable[[int], None] | None = None,
-) -> Sequences:
-    """The sequences of one split, tokenised on first use and mapped from `cache` ever after.
+    on_distrust: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Find the tokens of a split in `cache` and hold them to their hashes, or make them; the name of their folder.
 
-    Many processes may call it at once, but each that finds no tokens makes them: let one open a split first.
+    What is damaged, or another user's, is left where it is: tokens are then made in a folder beside it. Processes that
+    do this at once each do the work; let one do it first.
 
     Args:
-        data: corpora, length and layout of sequences.
-        split: in `valid` the last block of layout packed is kept though it is short.
-        tokenizer: whose ids the sequences hold.
-        cache: a folder that only this function writes to.
         on_progress: called now and then with the number of documents tokenised.
+        on_distrust: called with a sentence about each folder that is passed over.
 
     Raises:
-        RefusedInput: text that cannot be read, or too little of it for one sequence.
+        RefusedInput: text that cannot be read; no folder left to make tokens in.
     """
     words = [_FORMAT, text_fingerprint(data, split), tokenizer.key, tokenizer.vocabulary, tokenizer.eos_id]
-    folder = cache / xxhash.xxh3_128_hexdigest(repr(words).encode())
-    tokens = open_tokens(folder)
-    if tokens is None:
-        texts = split_documents(data, split)
-        write_tokens(texts, tokenizer, folder=folder, setting=f"data.{split}", on_progress=on_progress)
-        tokens = open_tokens(folder)
-        assert tokens is not None
-    sequences = _cut(data, split, tokens)
-    if len(sequences) == 0:
-        allowed = f"at most the {len(tokens.ids)} tokens of `data.{split}`; or give more text"
-        raise RefusedInput([Fault("data.sequence_tokens", data.sequence_tokens, allowed)])
-    return sequences
+    name = xxhash.xxh3_128_hexdigest(repr(words).encode())
+    for number in range(1, _MAX_FOLDERS + 1):
+        folder = cache / (name if number == 1 else f"{name}.{number}")
+        try:
+            if open_tokens(folder, vocabulary=tokenizer.vocabulary) is None:
+                texts = split_documents(data, split)
+                write_tokens(texts, tokenizer, folder=folder, setting=f"data.{split}", on_progress=on_progress)
+                open_tokens(folder, vocabulary=tokenizer.vocabulary)
+            return folder.name
+        except UntrustedTokens as error:
+            on_distrust(f"the tokens kept in {folder} are not used, as {error}; they are made anew beside it")
+        except PermissionError as error:
+            allowed = "a storage whose folder .cache this user can write to"
+            raise RefusedInput([Fault("storage", str(cache), allowed, given=f"refuses a file: {error}")]) from error
+    allowed = f"a place for the tokens of `data.{split}`; {_MAX_FOLDERS} folders there do not hold what was written"
+    raise RefusedInput([Fault("storage", str(cache), f"{allowed}, so see who changes them, and delete them")])
+
+
+def _changed(folder: Path, reason: str) -> Fault:
+    allowed = "tokens as they were when this run checked them; run the same command again, and they are made anew"
+    return Fault("storage", str(folder), allowed, given=f"holds changed tokens in {folder}: {reason}")
 
 
 def _cut(data: DataConfig, split: Split, tokens: Tokens) -> Sequences:

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from espalier.config.faults import Fault, RefusedInput
+from espalier.data.token_files import OFFSET_DTYPE, OFFSETS, RECORD, TOKENS, TokenRecord
 from espalier.data.tokenizer import Tokenizer
 
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 2**22
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The documents of one split as token ids.
-
-    Attributes:
-        ids: [num_tokens] uint16 or uint32, document after document, each ending in eos if there is one.
-        offsets: [num_documents + 1] int64, where each document starts; no document is empty.
-    """
-
-    ids: NDArray[np.unsignedinteger]
-    offsets: NDArray[np.int64]
-
-
-def open_tokens(folder: Path) -> Tokens | None:
-    """Map the tokens kept in `folder`; None when there are none.
-
-    Raises:
-        RefusedInput: files of another size than was written.
-    """
-    if not folder.exists():  # it came into being by a rename, so what is there is whole
-        return None
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        ids = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
-        offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
-        whole = (len(ids), len(offsets)) == (meta["num_tokens"], meta["num_documents"] + 1)
-    except (OSError, ValueError, TypeError, KeyError):
-        whole = False
-    if not whole:
-        raise RefusedInput([Fault("data", str(folder), "undamaged tokens; delete this folder to have it made anew")])
-    return Tokens(ids, offsets)
 
 
 def write_tokens(
@@ -78,22 +45,33 @@ def write_tokens(
     Raises:
         RefusedInput: no text, or ids outside the vocabulary.
     """
-    dtype = np.dtype(np.uint16 if tokenizer.vocabulary <= 2**16 else np.uint32)
+    dtype = np.dtype("<u2" if tokenizer.vocabulary <= 2**16 else "<u4")
     ends = array("q", [0])
+    digest = xxhash.xxh3_128()
     with _appearing(folder) as made:
-        with open(made / "tokens.bin", "wb") as file:
+        with open(made / TOKENS, "wb") as file:
             for batch in _batches(texts):
                 for ids in _encode(batch, tokenizer):
-                    file.write(ids.astype(dtype).tobytes())
+                    content = ids.astype(dtype).tobytes()
+                    file.write(content)
+                    digest.update(content)
                     ends.append(ends[-1] + len(ids))
                 if on_progress:
                     on_progress(len(ends) - 1)
         if ends[-1] == 0:
             allowed = "text that leaves this split something (documents of `data.valid` are no part of training)"
             raise RefusedInput([Fault(setting, "empty", allowed)])
-        np.save(made / "offsets.npy", np.frombuffer(ends, dtype=np.int64))
-        meta = {"dtype": dtype.name, "num_tokens": ends[-1], "num_documents": len(ends) - 1}
-        (made / "meta.json").write_text(json.dumps(meta))
+        offsets = np.frombuffer(ends, dtype=np.int64).astype(OFFSET_DTYPE).tobytes()
+        (made / OFFSETS).write_bytes(offsets)
+        record = TokenRecord(
+            dtype="uint16" if dtype.itemsize == 2 else "uint32",
+            vocabulary=tokenizer.vocabulary,
+            num_tokens=ends[-1],
+            num_documents=len(ends) - 1,
+            tokens_xxh3=digest.hexdigest(),
+            offsets_xxh3=xxhash.xxh3_128_hexdigest(offsets),
+        )
+        (made / RECORD).write_text(record.model_dump_json(indent=2))
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -127,7 +105,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill; at the end it is on disk under the name `folder`, or gone after an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
-    made.mkdir()
+    made.mkdir(mode=0o700)
     try:
         yield made
         for path in (*made.iterdir(), made):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.config.labelled import SMALLER_IS_BETTER, Metric
+from espalier.evaluation.finite import NotFinite
 
 Array = NDArray[np.float64]
 
@@ -26,15 +27,17 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         (the mse). What is not defined, such as a correlation with a constant, is 0.
 
     Raises:
-        ValueError: answers that are no numbers, of a model that has diverged.
+        NotFinite: answers that are no numbers, of a model that has diverged, or distances that no float holds.
     """
     if bad := int((~np.isfinite(answers)).any(1).sum()):
-        raise ValueError(
+        raise NotFinite(
             f"the model answers NaN or infinity to {bad} of {len(answers)} samples; try a smaller optimizer.lr"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
         found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)
+    if large := [name for name in SMALLER_IS_BETTER if not np.isfinite(found.get(name, 0.0))]:
+        raise NotFinite(f"the {large[0]} of the answers is {found[large[0]]}; scale the label column down")
     return {name: value if isinstance(value, list) or np.isfinite(value) else 0.0 for name, value in found.items()}
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from espalier.config.faults import Fault, RefusedInput
 from espalier.data.batch import Batch
 from espalier.data.batches import in_order
 from espalier.data.packing import Sequences
 from espalier.distributed.world import World
 from espalier.engine.frozen import FrozenModel
 from espalier.engine.objective import token_targets
+from espalier.evaluation.finite import NotFinite, exp
 from espalier.objectives.chunked import token_losses
 from espalier.objectives.terms import Term
 
@@ -38,7 +40,8 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.nll)
+        """Infinity above 709 nats a token."""
+        return exp(self.nll)
 
 
 def measure_perplexity(
@@ -57,6 +60,10 @@ def measure_perplexity(
         num_sequences: how many, from the start of the text; None for all.
         prepared: what becomes of each batch before it is measured, as hiding tokens that are to be filled in.
         on_progress: called with sequences done, all workers.
+
+    Raises:
+        NotFinite: the mean loss is NaN or infinite.
+        RefusedInput: no token of the text is to be predicted.
     """
     batches = in_order(
         sequences,
@@ -74,6 +81,11 @@ def measure_perplexity(
         sums += torch.tensor([float(losses.double().sum()), batch.num_counted_tokens(), passed], dtype=torch.float64)
         on_progress(number * microbatch_sequences * world.size)
     nats, tokens, passed = world.sum(sums).tolist()
+    if not tokens:
+        allowed = "text with a token to predict: a document of two tokens or more, or for a masked model more text"
+        raise RefusedInput([Fault("data.valid", f"{int(passed)} tokens, of which none is predicted", allowed)])
+    if not math.isfinite(nats):
+        raise NotFinite(f"the mean loss over {int(tokens)} tokens is {nats / tokens}")
     return Perplexity(nats / tokens, int(tokens), int(passed), time.perf_counter() - start)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from espalier.config.base import Config, foreign
+from espalier.config.exact import as_written
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
@@ -154,6 +155,7 @@ def _initial(config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator
         yield from refused.faults
         return
     above = int((weights > 0).sum())
-    if config.weights.ceiling * above + config.weights.floor * (num_samples - above) < num_samples:
+    ceiling, floor = as_written(config.weights.ceiling), as_written(config.weights.floor)
+    if ceiling * above + floor * (num_samples - above) < num_samples:
         allowed = f"at least {num_samples / above:g}, as {above} of {num_samples} weights in {file} are above 0"
         yield Fault(f"{path}.weights.ceiling", config.weights.ceiling, allowed)

@@ -16,6 +16,7 @@ from espalier.config.stages import CorrectStage, StageConfig
 from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import digest_of, fingerprint
 from espalier.planning.checks import plan_faults
+from espalier.planning.data_remarks import data_remarks
 from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, find_sources
@@ -26,12 +27,17 @@ from espalier.stages.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job, its plan, and what the plan will do."""
+    """A job, its plan, and what the plan will do.
+
+    Attributes:
+        remarks: sentences about the data, for whoever reads the plan or starts the run.
+    """
 
     job: Job
     plan: Plan
     previews: tuple[StagePreview, ...]
     sources: dict[str, Source]
+    remarks: tuple[str, ...] = ()
 
     def write_down(self, folder: RunFolder) -> None:
         """What workers read before they begin, and the report."""
@@ -50,6 +56,7 @@ def prepare(job: Job) -> PreparedJob:
     stages = stages_of(job)
     build_plan(stages, context={})  # names and cycles first: looking at models may take a download
     labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
+    remarks = () if labelled is None else data_remarks(job.data, labelled)
     job = job if labelled is None else _with_classes(job, labelled)
     sources = find_sources(stages, outputs=None if labelled is None else labelled.names)
     context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
@@ -60,7 +67,7 @@ def prepare(job: Job) -> PreparedJob:
     faults = [*plan_faults(job, plan, previews, sources), *labelled_faults(job, plan, labelled)]
     if faults:
         raise RefusedInput(faults)
-    return PreparedJob(job, plan, previews, sources)
+    return PreparedJob(job, plan, previews, sources, remarks)
 
 
 def _files_named(stages: Sequence[StageConfig]) -> dict[str, str]:

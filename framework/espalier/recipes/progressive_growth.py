@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+from espalier.config.exact import rounded_part
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch, GrowStage, GrowTarget, LessonsConfig
 from espalier.config.recipes import ProgressiveGrowth
@@ -62,7 +63,7 @@ def _boundary_steps(dials: ProgressiveGrowth, lessons: Lessons, total: int, sequ
     """Steps at which lessons end, counted from the first step of the first one."""
     given = dials.boundaries or lessons.boundaries
     step_tokens = dials.batch.sequences * sequence_tokens
-    steps = [round(place * total) if isinstance(place, float) else place // step_tokens for place in given]
+    steps = [rounded_part(place, total) if isinstance(place, float) else place // step_tokens for place in given]
     if len(given) != len(lessons.depths) - 1:
         wanted = f"{len(lessons.depths) - 1} places, between the depths {', '.join(map(str, lessons.depths))}"
         raise RefusedInput([Fault("recipe.boundaries", given, wanted)])

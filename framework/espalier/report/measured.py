@@ -10,7 +10,7 @@ from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import count_text, flops_text
+from espalier.tracking.figures import count_text, flops_text, perplexity_text
 
 Models = dict[str, dict[str, Any]]
 """What an evaluation measured of each model, by its name."""
@@ -88,8 +88,10 @@ def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
 def _beside(models: Models, before: str, after: str) -> Measured:
     old, new = models[before], models[after]
     sizes = _sizes(old["parameters"], new["parameters"])
-    scores = f"{old['perplexity']:.1f} → {new['perplexity']:.1f}"
-    tiles = [Tile("perplexity", f"×{new['perplexity'] / old['perplexity']:.2f}", scores)]  # noqa: RUF001
+    scores = f"{perplexity_text(old['perplexity'], 1)} → {perplexity_text(new['perplexity'], 1)}"
+    known = old["perplexity"] is not None and new["perplexity"] is not None
+    ratio = perplexity_text(new["perplexity"] / old["perplexity"], 2) if known else "unknown"
+    tiles = [Tile("perplexity", f"×{ratio}" if known else ratio, scores)]  # noqa: RUF001
     if new["parameters"] != old["parameters"]:
         tiles.insert(0, Tile("parameters", signed_percent(new["parameters"] / old["parameters"]), sizes))
         if old.get("flops_per_token") and new.get("flops_per_token"):
@@ -106,7 +108,7 @@ def _with_gap(found: Measured, after: str, gap: float) -> Measured:
 
 
 def _alone(models: Models, name: str) -> Measured:
-    size, perplexity = count_text(models[name]["parameters"]), f"{models[name]['perplexity']:.1f}"
+    size, perplexity = count_text(models[name]["parameters"]), perplexity_text(models[name]["perplexity"], 1)
     tiles = (Tile("parameters", size), Tile("perplexity", perplexity))
     return Measured(f"{size} parameters, perplexity {perplexity}", (f"{name}, beside no other model.",), tiles)
 

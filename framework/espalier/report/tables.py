@@ -10,7 +10,7 @@ from typing import Any
 from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_names, metric_text
 from espalier.report.run import PlannedStage, RunRecord
-from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text
+from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text, perplexity_text
 
 NOTHING = "–"  # noqa: RUF001
 
@@ -48,13 +48,13 @@ class _Measure:
 
     key: str
     title: str
-    text: Callable[[float], str]
+    text: Callable[[Any], str]
     change: Callable[[float, float], str] = _ratio
 
 
 _MEASURES = (
     _Measure("parameters", "parameters", count_text),
-    _Measure("perplexity", "perplexity", lambda value: f"{value:.2f}"),
+    _Measure("perplexity", "perplexity", lambda value: perplexity_text(value, 2)),
     _Measure("nll", "nats per token", lambda value: f"{value:.4f}"),
     _Measure("flops_per_token", "compute per token", flops_text),
     _Measure("tokens_per_second", "tokens/s", count_text),
@@ -119,7 +119,7 @@ def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
 def _cell(measure: _Measure, model: dict[str, Any], base: dict[str, Any]) -> Cell:
     value, reference = model.get(measure.key), base.get(measure.key)
     if value is None:
-        return Cell(NOTHING)
+        return Cell(measure.text(None) if measure.key == "perplexity" and measure.key in model else NOTHING)
     differs = reference is not None and value != reference
     return Cell(measure.text(value), measure.change(value, reference) if differs else "")
 

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from espalier.config.exact import as_written
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
@@ -124,7 +125,7 @@ def _sizes(axis: str, parent: ModelShape, search: SearchConfig) -> list[int]:
     """Sizes of an axis that the search may take, from the parent's own downwards."""
     size = getattr(parent, axis)
     grain = parent.head_groups if axis == "heads" else getattr(search, f"{axis}_multiple_of")
-    lowest = max(1, (1 - _limit(axis, search)) * size - 1e-9)  # 0.6 x 1280 must allow 768
+    lowest = max(1, (1 - as_written(_limit(axis, search))) * size)
     return [size] + [n for n in range((size - 1) // grain * grain, 0, -grain) if n >= lowest]
 
 

@@ -38,6 +38,13 @@ def number_text(value: float) -> str:
     return f"{value:.4g}"
 
 
+def perplexity_text(value: float | None, digits: int) -> str:
+    """`500.27`, `1.5e+09`; `inf` for one that no float holds, which its record has as null."""
+    if value is None:
+        return "inf"
+    return f"{value:.{digits}f}" if value < 1e6 else number_text(value)
+
+
 def duration_text(seconds: float) -> str:
     """`0.42 s`, `12.3 s`, `4:07 min`, `3:04 h`, `2 d 5 h`."""
     if not math.isfinite(seconds):

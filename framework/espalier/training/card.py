@@ -9,6 +9,7 @@ from espalier.models.families import num_parameters, shape_of
 from espalier.models.shape import ConfigDict
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.figures import number_text
 
 _TAGS = {"grow": "grown", "prune": "pruned", "distill": "distilled"}
 
@@ -72,9 +73,13 @@ def _measured(folder: RunFolder) -> list[str]:
         result = folder.result(stage.name)
         if result is not None and stage.kind == "evaluate":
             rows += [
-                f"| {name} | {row['parameters']:,} | {row[measure]:.4g} | {row['tokens']:,} |"
+                f"| {name} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
                 for name, row in result.metrics["models"].items()
             ]
     if not rows:
         return []
     return ["", "## Measured", "", f"| model | parameters | {measure} | tokens |", "|---|---|---|---|", *rows]
+
+
+def _figure(value: float | None) -> str:
+    return "inf" if value is None else number_text(value)

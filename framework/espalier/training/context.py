@@ -17,7 +17,7 @@ from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import Split
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.packing import Sequences
-from espalier.data.sequences import open_sequences
+from espalier.data.sequences import keep_tokens, open_sequences
 from espalier.distributed.world import World
 from espalier.models.families import is_causal
 from espalier.models.pretrained import PretrainedTokenizer
@@ -97,20 +97,23 @@ class StageContext:
             max_tokens = self.job.data.sequence_tokens
             return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at)
 
-        def open_them() -> Sequences:
-            return open_sequences(
+        def distrusted(text: str) -> None:
+            self.announce(text)
+            self.activity(text)
+
+        kept = None
+        if self.world.is_rank_zero:
+            self.activity(f"reading the {split} text")
+            kept = keep_tokens(
                 self.job.data,
                 split,
                 tokenizer=tokenizer,
                 cache=self.folder.cache,
                 on_progress=lambda done: self.control.alive(),
+                on_distrust=distrusted,
             )
-
-        if self.world.is_rank_zero:
-            self.activity(f"reading the {split} text")
-            open_them()
-        self.world.barrier()
-        return open_them()
+        kept = self.world.from_rank_zero(kept)
+        return open_sequences(self.job.data, split, tokenizer=tokenizer, cache=self.folder.cache, kept=kept)
 
     def activity(self, text: str) -> None:
         """Tell whoever watches what goes on; to a person rank zero speaks."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from espalier.config.stages import EvaluateStage
 from espalier.engine.frozen import FrozenModel
 from espalier.engine.precision import compute_dtype
 from espalier.evaluation.answers import all_answers, probabilities
+from espalier.evaluation.finite import NotFinite, exp, or_none
 from espalier.evaluation.gates import gate_faults
 from espalier.evaluation.generation import continuations
 from espalier.evaluation.metrics import measure
 from espalier.evaluation.perplexity import Perplexity, measure_perplexity
 from espalier.models.families import num_outputs, num_parameters, shape_of
 from espalier.models.flops import model_flops, read_share
+from espalier.stages.orders import StageFailed
 from espalier.stages.result import StageResult
 from espalier.surgery.depth_maps import sharing_order
 from espalier.training.context import StageContext
@@ -65,7 +68,9 @@ def _answered(context: StageContext, name: str) -> dict[str, Any]:
         )
         peak = max(world.gather(peak_bytes(world)))
     length = mean_tokens(sequences, context.job.data.sequence_tokens)
-    return measure(probabilities(logits), labelled.valid.targets) | {
+    with _naming(context, name):
+        measures = measure(probabilities(logits), labelled.valid.targets)
+    return measures | {
         "tokens": sequences.num_tokens,
         "parameters": num_parameters(config),
         "flops_per_token": model_flops(config, tokens=1, sequence_tokens=length),
@@ -79,10 +84,11 @@ def _on_text(context: StageContext) -> StageResult:
     names = (stage.model, *stage.against)
     models = {name: _measure(context, name) for name in names}
     metrics: dict[str, Any] = {"model": stage.model, "models": models}
-    ratio = models[stage.model]["perplexity"] / models[stage.against[0]]["perplexity"] if stage.against else None
-    metrics["perplexity_ratio"] = ratio
+    nll = models[stage.model]["nll"]
+    ratio = exp(nll - models[stage.against[0]]["nll"]) if stage.against else None
+    metrics["perplexity_ratio"] = None if ratio is None else or_none(ratio)
     metrics["gap_closed"] = _gap_closed(models, names)
-    faults = gate_faults(stage.gate, perplexity=models[stage.model]["perplexity"], perplexity_ratio=ratio)
+    faults = gate_faults(stage.gate, perplexity=exp(nll), perplexity_ratio=ratio)
     if faults:
         metrics["gate"] = "; ".join(faults)
     tokens = sum(model["tokens"] for model in models.values())
@@ -102,7 +108,8 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
     sequence_tokens = context.job.data.sequence_tokens
     masking = Masking.of(config, context.tokenizer(), share=stage.masked_share, seed=context.job.seed)
     layers = shape_of(config).layers
-    with closing(FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)) as model:
+    frozen = FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)
+    with closing(frozen) as model, _naming(context, name):
         if stage.unrolled is not None and name == stage.model:
             order = sharing_order(stage.unrolled.order, layers, stage.unrolled.depth)
             model.network.run_layers(order)
@@ -134,9 +141,18 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _naming(context: StageContext, name: str) -> Iterator[None]:
+    """Say which model it is whose figures are no numbers; measured again, they are none either."""
+    try:
+        yield
+    except NotFinite as error:
+        raise StageFailed("unstable", f"stage {context.config.name}, the model of stage {name}: {error}") from error
+
+
 def _row(measured: Perplexity) -> dict[str, Any]:
     return {
-        "perplexity": measured.perplexity,
+        "perplexity": or_none(measured.perplexity),
         "nll": measured.nll,
         "tokens": measured.num_tokens,
         "passed_tokens": measured.num_passed,

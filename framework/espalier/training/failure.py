@@ -8,6 +8,7 @@ import traceback
 import torch
 
 from espalier.config.faults import RefusedInput
+from espalier.evaluation.finite import NotFinite
 from espalier.stages.orders import FULL, FailureCause, StageFailed
 
 
@@ -20,7 +21,8 @@ def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
     detail = "".join(traceback.format_exception(error))
     if isinstance(error, StageFailed):
         return StageFailed(error.cause, error.message, error.detail or detail, error.signature)
-    what = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    said = str(error) if isinstance(error, NotFinite) else f"{type(error).__name__}: {error}"
+    what = "; ".join([said, *getattr(error, "__notes__", ())])
     return StageFailed(_cause(error), f"{where}: {what}{_advice(error)}{see}", detail, signature=what)
 
 
@@ -31,6 +33,8 @@ def _cause(error: BaseException) -> FailureCause:
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in FULL:
         return "storage"
+    if isinstance(error, NotFinite):
+        return "unstable"
     if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
         return "worker_lost"
     return "error"

@@ -18,6 +18,7 @@ from espalier.engine.precision import compute_dtype
 from espalier.models.families import layout, num_parameters, probes, resized, shape_of
 from espalier.models.flops import model_flops
 from espalier.models.shape import ConfigDict, ModelShape
+from espalier.stages.orders import StageFailed
 from espalier.stages.result import Cost, StageResult
 from espalier.surgery.choose import choose
 from espalier.surgery.importance import measuring
@@ -41,6 +42,9 @@ def run(context: StageContext) -> StageResult:
     parent = shape_of(config)
     child = find_shape(config, stage.target, stage.search, path=f"stages.{stage.name}.target")
     scores, cost = _reused_scores(context, stage.scores) if stage.scores else _measure(context, student, parent)
+    if bad := [name for name, values in scores.tensors().items() if not bool(values.isfinite().all())]:
+        text = f"stage {stage.name}: the importance of {bad[0]} of the model of stage {stage.student} is no number"
+        raise StageFailed("unstable", text)
     _keep_scores(context, scores)
     keep = choose(scores, parent=parent, child=child)
     new_config = resized(config, child, kept_layers=keep.layers)

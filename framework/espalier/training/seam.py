@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -37,7 +38,7 @@ def compare(context: StageContext, growth: Growth, student: StateReader, folder:
         must be equal; None where nothing is.
 
     Raises:
-        StageFailed: that difference is above the tolerance.
+        StageFailed: that difference is above the tolerance, or a loss is no number.
     """
     stage = context.config
     assert isinstance(stage, GrowStage)
@@ -45,7 +46,10 @@ def compare(context: StageContext, growth: Growth, student: StateReader, folder:
         return None
     batch = _text(context, growth)
     found = context.world.from_rank_zero(_measure(context, growth, student, folder, batch) if batch else None)
-    if found["difference"] is not None and found["difference"] > stage.seam.tolerance:
+    for name, loss in ((stage.student, found["loss_before"]), (stage.name, found["loss_after"])):
+        if not math.isfinite(loss):
+            raise StageFailed("unstable", f"stage {stage.name}: the model of stage {name} has a loss of {loss}")
+    if found["difference"] is not None and not found["difference"] <= stage.seam.tolerance:
         raise StageFailed(
             "unstable",
             f"stage {stage.name}: the loss of a token differs by {found['difference']:.2g} nats across the growth, "

@@ -8,7 +8,7 @@ from espalier.config.training import BatchConfig
 from espalier.data.batch import Batch
 from espalier.data.batches import in_order, make_batch, spread, window
 from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
-from espalier.data.tokens import Tokens
+from espalier.data.token_files import Tokens
 
 LENGTHS = [7, 2, 13, 3, 5, 11, 17, 2, 19, 23, 31]
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
-from espalier.data.tokens import Tokens
+from espalier.data.token_files import Tokens
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 70_000), min_size=1, max_size=23), min_size=1, max_size=11)
 

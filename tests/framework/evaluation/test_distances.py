@@ -12,7 +12,7 @@ from torch import Tensor
 
 from espalier.data.batch import Batch
 from espalier.data.packing import DocumentSequences
-from espalier.data.tokens import Tokens
+from espalier.data.token_files import Tokens
 from espalier.distributed.world import World
 from espalier.evaluation.distances import sequence_distances
 from espalier.objectives.signal import Signal

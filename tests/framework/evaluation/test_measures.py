@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from espalier.config.labelled import OF_CLASSES, OF_NUMBERS
+from espalier.evaluation.finite import NotFinite
 from espalier.evaluation.metrics import is_better, measure
 
 
@@ -112,3 +113,9 @@ def test_better_is_larger_but_for_losses_and_errors(metric: str) -> None:
     smaller = metric in ("loss", "mse", "mae")
     assert is_better(metric, 0.4, 0.5) is smaller and is_better(metric, 0.5, 0.4) is not smaller
     assert not is_better(metric, 0.5, 0.5)
+
+
+def test_distances_that_no_float_holds_are_not_the_best_there_are() -> None:
+    """An mse of infinity that became 0 would be."""
+    with pytest.raises(NotFinite, match="the mse of the answers is inf; scale the label column down"):
+        measure(np.full((4, 1), 0.5), np.array([1e300, 2e300, 3e300, -1e300]))
