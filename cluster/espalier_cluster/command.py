@@ -12,7 +12,9 @@ from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from espalier.config.schema import job_schema, resolved
+from espalier.recipes import stages_of
 from espalier.stages.controller import ExitCode
+from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.terminal import open_terminal, print_path, say
@@ -108,7 +110,10 @@ def run(
 @app.command()
 def validate(job_file: JobFile, overrides: Overrides = None) -> None:
     """Check a job file and print it with every default filled in."""
-    print(json.dumps(resolved(read_job(job_file, overrides or ())), indent=2))
+    job = read_job(job_file, overrides or ())
+    if faults := graph_faults(stages_of(job)):
+        raise RefusedInput(faults)
+    print(json.dumps(resolved(job), indent=2))
 
 
 @app.command()

@@ -38,9 +38,7 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
     show_table(console, _STAGE_HEAD, [_stage_row(preview, done) for preview in prepared.previews], num_left=4)
     trained = {preview.stage.name: preview.memory for preview in prepared.previews if preview.memory is not None}
     if trained:
-        names = [field.name for field in fields(WorkerMemory)]
-        head = ("memory of one worker", *(name.replace("_", " ") for name in names), "peak")
-        show_table(console, head, [_memory_row(*one, names=names) for one in trained.items()])
+        _show_memory(console, trained)
     total = sum(preview.flops or 0 for preview in prepared.previews)
     disk = sum(preview.bytes_on_disk for preview in prepared.previews)
     say(
@@ -75,8 +73,17 @@ def _shape(preview: StagePreview) -> str:
     return f"{shape.layers} x {shape.hidden}, {shape.ffn}, {shape.heads}/{shape.kv_heads}"
 
 
-def _memory_row(stage: str, memory: WorkerMemory, *, names: Sequence[str]) -> tuple[str, ...]:
-    return (stage, *(bytes_text(getattr(memory, name)) for name in names), bytes_text(memory.total))
+def _show_memory(console: Console, trained: Mapping[str, WorkerMemory]) -> None:
+    """A column for each stage where the terminal is wide enough for that, else a row or a block."""
+    title, names = "memory of one worker", [field.name for field in fields(WorkerMemory)]
+    figures = {name.replace("_", " "): [getattr(memory, name) for memory in trained.values()] for name in names}
+    figures |= {"peak": [memory.total for memory in trained.values()]}
+    rows = [(name, *map(bytes_text, values)) for name, values in figures.items()]
+    if table_fits(console, (title, *trained), rows):
+        show_table(console, (title, *trained), rows)
+    else:
+        head, *by_stage = zip(("stage", *trained), *rows, strict=True)
+        show_table(console, head, by_stage, title=title)
 
 
 def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
