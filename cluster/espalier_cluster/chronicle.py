@@ -10,6 +10,7 @@ from espalier.stages.plan import Stage
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EventLog
+from espalier.tracking.figures import plain_lines
 from espalier.tracking.marks import TimeLog
 
 
@@ -44,4 +45,4 @@ class Chronicle:
         self._has_failed = True
         self._events.add("failed", stage.name, failure.message)
         if failure.detail:
-            self._folder.files.replace("failure.txt", failure.detail.encode())
+            self._folder.files.replace("failure.txt", plain_lines(failure.detail).encode())

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
 from espalier.config.schema import job_schema, resolved
+from espalier.recipes import stages_of
 from espalier.stages.controller import ExitCode
+from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,14 +41,14 @@ def main() -> None:
     try:
         app()
     except RefusedInput as refused:
-        console = Console(stderr=True)
+        console = open_terminal(stderr=True)
         for fault in refused.faults:
-            console.print(f"refused: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"refused: {fault}", style="red")
         raise SystemExit(ExitCode.REFUSED) from None
     except (OSError, DamagedCheckpoint) as error:  # a disk or a store; the message names the file
         is_full = isinstance(error, OSError) and error.errno in FULL
         text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
-        Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        say(open_terminal(stderr=True), text, style="red")
         raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
 
 
@@ -69,17 +71,15 @@ def plan(
         return
     folder = RunFolder.of(prepared.job)
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
-    console = terminal()
+    console = open_terminal()
     show_plan(console, prepared, done)
     if address is None:
-        console.print(room_line(prepared), soft_wrap=True)
+        say(console, room_line(prepared))
         return
     from espalier_cluster.drive import HowToRun, check_room
 
     check_room(prepared, HowToRun(address=address, insecure=insecure))
-    console.print(
-        f"the cluster at {address} has room for the workers, and all its nodes see the storage", soft_wrap=True
-    )
+    say(console, f"the cluster at {address} has room for the workers, and all its nodes see the storage")
 
 
 @app.command()
@@ -103,14 +103,17 @@ def run(
     if job.seeds > 1:
         from espalier_cluster.seeds import run_seeds
 
-        raise SystemExit(run_seeds(job, how, terminal()))
-    raise SystemExit(drive(prepared, how, terminal()))
+        raise SystemExit(run_seeds(job, how, open_terminal()))
+    raise SystemExit(drive(prepared, how, open_terminal()))
 
 
 @app.command()
 def validate(job_file: JobFile, overrides: Overrides = None) -> None:
     """Check a job file and print it with every default filled in."""
-    print(json.dumps(resolved(read_job(job_file, overrides or ())), indent=2))
+    job = read_job(job_file, overrides or ())
+    if faults := graph_faults(stages_of(job)):
+        raise RefusedInput(faults)
+    print(json.dumps(resolved(job), indent=2))
 
 
 @app.command()
@@ -130,7 +133,7 @@ def export(
     from espalier.training.export import export_stage
 
     export_stage(run_folder, stage, target, dtype=dtype)
-    print(target)
+    print_path(target)
 
 
 @app.command()
@@ -139,7 +142,7 @@ def report(run_folder: Annotated[Path, typer.Argument(help="The folder of a run.
     from espalier.report.page import write_report
 
     require_run(run_folder)
-    print(write_report(run_folder))
+    print_path(write_report(run_folder))
 
 
 @app.command()
@@ -164,10 +167,10 @@ def compare(
     if not lines:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
     comparison = compare_lines(lines, baseline_of(lines, baseline))
-    show_grid(terminal(), comparison.grid, comparison.sentence)
+    show_grid(open_terminal(), comparison.grid, comparison.sentence)
     if page is not None:
         write_page(comparison, page)
-        print(page)
+        print_path(page)
 
 
 def require_run(folder: Path) -> None:
@@ -183,7 +186,7 @@ def list_checkpoints(run_folder: OfRun) -> None:
     from espalier_cluster.checkpoints import find_checkpoints
     from espalier_cluster.show_checkpoints import show_list
 
-    show_list(terminal(), find_checkpoints(run_folder))
+    show_list(open_terminal(), find_checkpoints(run_folder))
 
 
 @checkpoint.command("verify")
@@ -195,7 +198,7 @@ def verify_checkpoints(
     from espalier_cluster.checkpoints import find_checkpoints
     from espalier_cluster.show_checkpoints import verify_all
 
-    if not verify_all(terminal(), run_folder, find_checkpoints(run_folder, stage=stage)):
+    if not verify_all(open_terminal(), run_folder, find_checkpoints(run_folder, stage=stage)):
         raise SystemExit(ExitCode.ERROR)
 
 
@@ -206,13 +209,7 @@ def show_checkpoint(
     """Show what a checkpoint holds and where it comes from."""
     from espalier_cluster.show_checkpoints import show_one
 
-    show_one(terminal(), checkpoint_folder)
-
-
-def terminal() -> Console:
-    """Where results are shown. A pipe or a log has no width of its own, and tables are not cut for it."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    show_one(open_terminal(), checkpoint_folder)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,25 +20,22 @@ from espalier.checkpoint.places import require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
-from espalier.report.compare import compare_growth
-from espalier.report.page import write_report
-from espalier.report.run import read_run
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
-from espalier.tracking.ledger import account
-from espalier.tracking.marks import TIME, TimeLog, end_killed_driver, read_marks
+from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
+from espalier_cluster.outcome import attempted, say_end, show_end
 from espalier_cluster.resume import arrived, go_back
-from espalier_cluster.show import show_grid, show_outcome, show_remarks, show_time
-from espalier_cluster.show_samples import show_suspects
+from espalier_cluster.show import show_remarks
 from espalier_cluster.silence import silenced
+from espalier_cluster.terminal import say
 
 _LOOK_SECONDS = 0.5
 _MIRROR_SECONDS = 90.0  # how long a run that is over waits for W&B
@@ -83,15 +79,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
         if stop.code is not ExitCode.RESUMABLE:
             arrived(folder)
-        _report(console, folder)
-        show_outcome(console, list(folder.results(names).values()))
-        for stage in prepared.plan.stages:
-            if stage.config.kind == "correct":
-                show_suspects(console, folder.path, stage.name)
-        if comparison := compare_growth(read_run(folder.path)):
-            show_grid(console, comparison.grid, comparison.sentence)
-        show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
-    _say(console, stop, folder)
+        show_end(console, folder, [stage.config for stage in prepared.plan.stages])
+    say_end(console, stop, folder)
     return stop.code
 
 
@@ -187,7 +176,7 @@ def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console
     """Follow the record in two threads: one tells the terminal, one W&B, so that neither waits for the other."""
     done = threading.Event()
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, done), daemon=True)
+    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, console, done), daemon=True)
     show.start()
     mirror.start()
     try:
@@ -200,17 +189,20 @@ def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console
 
 def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: threading.Event) -> None:
     follower = Follower(folder.path)
-    earlier = follower.poll()
-    with open_display([stage.name for stage in prepared.plan.stages], console) as display:
-        display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
-        _until(done, lambda: display.show(follower.poll()))
+    with attempted(console, "the run goes on without being shown here"):
+        earlier = follower.poll()
+        with open_display([stage.name for stage in prepared.plan.stages], console) as display:
+            display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
+            _until(done, lambda: display.show(follower.poll()))
 
 
-def _mirror(prepared: PreparedJob, folder: RunFolder, events: EventLog, done: threading.Event) -> None:
+def _mirror(
+    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, done: threading.Event
+) -> None:
     follower = Follower(folder.path)
     mirror = Mirror.open(folder.path, prepared.job, events)
-    _until(done, lambda: mirror.receive(follower.poll()))
-    mirror.close()
+    with contextlib.closing(mirror), attempted(console, "the run goes on without being shown in W&B"):
+        _until(done, lambda: mirror.receive(follower.poll()))
 
 
 def _until(done: threading.Event, look: Callable[[], None]) -> None:
@@ -242,7 +234,7 @@ def _stopping(console: Console) -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        console.print("saving at the end of this step, then stopping; once more to stop at once")
+        say(console, "saving at the end of this step, then stopping; once more to stop at once")
 
     before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -252,29 +244,9 @@ def _stopping(console: Console) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _report(console: Console, folder: RunFolder) -> None:
-    try:
-        write_report(folder.path)
-    except OSError as error:
-        console.print(f"the report could not be written: {error}", markup=False, soft_wrap=True)
-
-
 def _stand_back(console: Console, events: EventLog, stop: threading.Event) -> None:
     """The run is another process's by now: this one was thought dead, and may only end."""
     text = "another process has taken this run over, as nothing was heard of this one for a minute; stopping"
-    console.print(text, style="red", soft_wrap=True)
+    say(console, text, style="red")
     events.add("note", "", text)
     stop.set()
-
-
-def _say(console: Console, stop: Stop, folder: RunFolder) -> None:
-    if stop.code is ExitCode.DONE:
-        console.print(f"done; the report is {folder.path / 'report.html'}", soft_wrap=True)
-    elif stop.code is ExitCode.RESUMABLE:
-        console.print(
-            f"stopped ({stop.reason}); the same command goes on from the last checkpoint", markup=False, soft_wrap=True
-        )
-    else:
-        console.print(stop.reason, style="red", markup=False, soft_wrap=True)
-        if (folder.path / "failure.txt").exists():
-            console.print(f"more in {folder.path / 'failure.txt'}", soft_wrap=True)

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from espalier.config.job import Job, seed_name
 from espalier.config.schema import resolved
@@ -24,6 +22,8 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
+from espalier_cluster.tables import show_table
+from espalier_cluster.terminal import say
 
 _LOOK_SECONDS = 0.2
 _ENDED = (ExitCode.DONE, ExitCode.GATE_FAILED)
@@ -47,7 +47,7 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     """
     folder = RunFolder.of(job)
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
-    console.print(f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}", soft_wrap=True)
+    say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
     shown = summary(ended)
@@ -109,17 +109,17 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     """The rows as a table."""
     if not rows:
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p"):
-        table.add_column(header, justify="left" if header in ("evaluation", "model", "metric") else "right")
-    for row in rows:
-        beside = ["baseline", "", ""]
-        if row["model"] != row["baseline"]:
-            interval = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
-            beside = [f"{row['difference']:+.4f}", interval, "" if row["p"] is None else f"{row['p']:.3f}"]
-        figures = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
-        table.add_row(row["stage"], row["model"], row["metric"], *figures, *beside)
-    console.print(table)
+    head = ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p")
+    show_table(console, head, [_shown(row) for row in rows], num_left=3)
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, ...]:
+    beside = ["baseline", "", ""]
+    if row["model"] != row["baseline"]:
+        interval = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+        beside = [f"{row['difference']:+.4f}", interval, "" if row["p"] is None else f"{row['p']:.3f}"]
+    figures = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
+    return (row["stage"], row["model"], row["metric"], *figures, *beside)
 
 
 def _child(job: Job, folder: RunFolder, seed: int) -> Child:
@@ -150,7 +150,7 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
                 if process.poll() is not None:
                     codes[seed] = process.returncode
                     del running[seed]
-                    console.print(f"seed {seed}: {_word(process.returncode)}", soft_wrap=True)
+                    say(console, f"seed {seed}: {_word(process.returncode)}")
             time.sleep(_LOOK_SECONDS)
     finally:
         for process in running.values():

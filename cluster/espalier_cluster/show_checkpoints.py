@@ -20,7 +20,7 @@ from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
-from espalier.tracking.figures import bytes_text, plain_text
+from espalier.tracking.figures import bytes_text, plain_lines, plain_text
 from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
 
 _COLORS = {"whole": "green", "damaged": "bold red", "uncommitted": "yellow", "gone": "dim"}
@@ -155,4 +155,4 @@ def _row(table: Table, *cells: Any) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(Text("\n".join(map(plain_text, text.splitlines()))), soft_wrap=True)
+    console.print(Text(plain_lines(text)), soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 from espalier.tracking.epochs import list_path
 from espalier.tracking.figures import plain_text
 from espalier.tracking.notable import read_list
+from espalier_cluster.terminal import say
 
 _SHOWN = 10
 
@@ -29,4 +30,4 @@ def show_suspects(console: Console, run_folder: Path, stage: str) -> None:
         cells = (row["name"], row["doubt"], row["label"], row["teacher"], row["student"], text)
         table.add_row(*(Text(plain_text(cell)) for cell in cells))
     console.print(table)
-    console.print(f"all of them, with their weights over the epochs: {path}", soft_wrap=True)
+    say(console, f"all of them, with their weights over the epochs: {path}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,40 @@ CASES: list[tuple[Change, list[str]]] = [
     (storage_that_cannot_be_written, ["storage", "/proc cannot be"]),
     (uneven_batch, ["stages.heal.batch", "multiple"]),
 ]
+
+
+@pytest.mark.parametrize("change", [wrong_stage, cycle])
+def test_a_graph_that_cannot_be_is_no_valid_job(root: Path, change: Change) -> None:
+    job = tiny_job(root)
+    change(job, root)
+    path = root / f"{change.__name__}.yaml"
+    path.write_text(yaml.safe_dump(job))
+    said = [CliRunner().invoke(app, [command, str(path)]).exception for command in ("validate", "plan")]
+    assert isinstance(said[0], RefusedInput) and said[0].faults == said[1].faults
+
+
+def test_dials_that_make_no_graph_are_no_valid_job(root: Path) -> None:
+    trained = {"budget": {"steps": 9}, "batch": {"sequences": 4}, "depths": [1, 2, 3], "boundaries": [0.5, 0.5]}
+    shape = {"family": "llama", "layers": 3, "hidden": 16, "heads": 2, "train_tokenizer": {"vocabulary": 300}}
+    job = tiny_job(root, recipe={"name": "progressive_growth", "from_scratch": shape, **trained})
+    del job["stages"]
+    path = root / "dials.yaml"
+    path.write_text(yaml.safe_dump(job))
+    outcome = CliRunner().invoke(app, ["validate", str(path)])
+    assert isinstance(outcome.exception, RefusedInput) and "recipe.boundaries" in str(outcome.exception)
+
+
+def test_validate_is_quick(root: Path) -> None:
+    path = root / "quick.yaml"
+    path.write_text(yaml.safe_dump(tiny_job(root)))
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from espalier_cluster.command import app
+assert CliRunner().invoke(app, ["validate", {str(path)!r}]).exit_code == 0
+sys.exit(bool({{"torch", "transformers", "datasets", "ray", "pyarrow"}} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("change", "words"), CASES, ids=[change.__name__ for change, _ in CASES])

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from espalier.config.faults import Fault, RefusedInput, nearest
-from espalier.config.stages import CorrectStage, PruneStage, StageConfig, TrainStage
+from espalier.config.faults import RefusedInput
+from espalier.config.stages import StageConfig, TrainStage
+from espalier.stages.graph import graph_faults
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
 CODE_VERSION = 3
-
-_MAKES_MODEL = ("load", "grow", "prune", "distill", "train", "correct")
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ def build_plan(
     Raises:
         RefusedInput: names used twice, unknown inputs, inputs that make no model, cycles; all at once.
     """
-    faults = [*_duplicate_names(configs), *_unknown_inputs(configs)]
-    if faults:
+    if faults := graph_faults(configs):
         raise RefusedInput(faults)
     stages: dict[str, Stage] = {}
     for config in _in_order(configs):
@@ -120,54 +118,12 @@ def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, obje
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _duplicate_names(configs: Sequence[StageConfig]) -> Iterable[Fault]:
-    seen: set[str] = set()
-    for position, config in enumerate(configs):
-        if config.name in seen:
-            yield Fault(f"stages[{position}].name", config.name, "a name that no other stage has")
-        seen.add(config.name)
-
-
-def _unknown_inputs(configs: Sequence[StageConfig]) -> Iterable[Fault]:
-    kinds = {config.name: config.kind for config in configs}
-    for config in configs:
-        for setting, name in config.inputs().items():
-            path = f"stages.{config.name}.{setting}"
-            wanted = _wanted(config, setting)
-            fitting = [other for other, kind in kinds.items() if kind in wanted and other != config.name]
-            if name not in kinds:
-                yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", nearest(name, fitting))
-            elif name not in fitting:
-                yield Fault(path, name, f"another stage of kind {', '.join(wanted)}")
-
-
-def _wanted(config: StageConfig, setting: str) -> tuple[str, ...]:
-    """Kinds of stage that a setting may name."""
-    if isinstance(config, PruneStage) and setting == "scores":
-        return ("prune",)
-    if isinstance(config, CorrectStage) and setting == "teacher":
-        return (*_MAKES_MODEL, "cross_fit")
-    return _MAKES_MODEL
-
-
 def _in_order(configs: Sequence[StageConfig]) -> list[StageConfig]:
+    """Of a graph without faults."""
     ordered: list[StageConfig] = []
     waiting = list(configs)
     while waiting:
         done = {config.name for config in ordered}
-        ready = [config for config in waiting if done.issuperset(config.inputs().values())]
-        if not ready:
-            allowed = "stages that do not wait for one another in a circle"
-            raise RefusedInput([Fault("stages", " -> ".join(_circle(waiting)), allowed)])
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
+        ordered.append(next(config for config in waiting if done.issuperset(config.inputs().values())))
+        waiting.remove(ordered[-1])
     return ordered
-
-
-def _circle(waiting: Sequence[StageConfig]) -> list[str]:
-    """One way round: each of `waiting` takes from another of them, so following inputs comes back."""
-    takes = {config.name: config.inputs().values() for config in waiting}
-    way = [waiting[0].name]
-    while way.count(way[-1]) == 1:
-        way.append(next(name for name in takes[way[-1]] if name in takes))
-    return way[way.index(way[-1]) :]

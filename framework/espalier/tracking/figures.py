@@ -64,6 +64,11 @@ def plain_text(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def plain_lines(text: str) -> str:
+    """The same of text on several lines, which stay."""
+    return "\n".join(map(plain_text, text.split("\n")))
+
+
 def _scaled(value: float, steps: tuple[tuple[float, str], ...], unit: str) -> str:
     if not math.isfinite(value):
         return str(value)

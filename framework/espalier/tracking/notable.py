@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from espalier.tracking.csv_cells import cell_text
 from espalier.tracking.epochs import list_path, names_path
 
 COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
@@ -78,6 +79,10 @@ def read_list(
     usual = csv.field_size_limit(_LONGEST_FIELD)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(islice(csv.DictReader(file), most))
+            return [_as_it_was(row) for row in islice(csv.DictReader(file), most)]
     finally:
         csv.field_size_limit(usual)
+
+
+def _as_it_was(row: Row) -> Row:
+    return {column: cell_text(cell) if isinstance(cell, str) else cell for column, cell in row.items()}

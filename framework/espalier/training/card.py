@@ -10,6 +10,7 @@ from espalier.models.shape import ConfigDict
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.figures import number_text
+from espalier.training.markdown import as_code, as_text
 
 _TAGS = {"grow": "grown", "prune": "pruned", "distill": "distilled"}
 
@@ -59,7 +60,7 @@ def _lineage(folder: RunFolder) -> list[str]:
         result = folder.result(stage.name)
         if result is None or stage.kind in ("evaluate", "export"):
             continue
-        source = ", ".join(stage.inputs().values()) or f"`{getattr(stage, 'model', None) or 'random weights'}`"
+        source = ", ".join(stage.inputs().values()) or as_code(getattr(stage, "model", None) or "random weights")
         parameters = f"{result.metrics.get('parameters', 0):,}"
         rows.append(f"| {stage.name} | {stage.kind} | {source} | {parameters} | {result.cost.tokens:,} |")
     return rows
@@ -73,7 +74,7 @@ def _measured(folder: RunFolder) -> list[str]:
         result = folder.result(stage.name)
         if result is not None and stage.kind == "evaluate":
             rows += [
-                f"| {name} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
+                f"| {as_text(name)} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
                 for name, row in result.metrics["models"].items()
             ]
     if not rows:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from espalier.data.examples import Labelled
 from espalier.storage.local import LocalStorage
+from espalier.tracking.csv_cells import csv_cell
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
@@ -57,7 +58,7 @@ class SampleFiles:
         for row, sample in enumerate(chosen):
             writer.writerow(
                 [
-                    train.names[sample],
+                    csv_cell(train.names[sample]),
                     sample,
                     f"{doubt[sample]:.4f}",
                     self._word(train.targets[sample]),
@@ -65,8 +66,8 @@ class SampleFiles:
                     self._word(table.student[sample]),
                     f"{table.loss[sample]:.4f}",
                     " ".join(f"{weights[row]:.3f}" for weights in history),
-                    train.texts[sample],
-                    train.pairs[sample] if train.pairs else "",
+                    csv_cell(train.texts[sample]),
+                    csv_cell(train.pairs[sample]) if train.pairs else "",
                 ]
             )
         path = self._root / place
@@ -79,4 +80,4 @@ class SampleFiles:
                 yield read_samples(path).weight
 
     def _word(self, answer: np.generic) -> str:
-        return self._labelled.names[int(answer)] if self._labelled.names else f"{float(answer):g}"
+        return csv_cell(self._labelled.names[int(answer)]) if self._labelled.names else f"{float(answer):g}"

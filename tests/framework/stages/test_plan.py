@@ -98,6 +98,22 @@ def test_a_circle_is_named_without_those_that_wait_behind_it() -> None:
     assert said == ["`stages` is 'heal -> slim -> heal'; allowed: stages that do not wait for one another in a circle."]
 
 
+def test_all_that_is_wrong_with_a_graph_is_told_at_once() -> None:
+    two = (distill("a", student="b"), distill("b", student="a"))
+    three = (distill("c", student="d"), distill("d", student="e"), distill("e", student="c", teacher="a"))
+    said = refusal(load(), *two, *three, distill("own", student="own"), distill("lost", student="nobody"))
+    assert [line.split(";")[0] for line in said] == [
+        "`stages.own.student` is 'own'",
+        "`stages.lost.student` is 'nobody'",
+        "`stages` is 'a -> b -> a'",
+        "`stages` is 'c -> d -> e -> c'",
+    ]
+
+
+def test_a_name_used_twice_brings_no_other_fault() -> None:
+    assert len(refusal(load(), prune(), distill("slim", student="slim", teacher="parent"), export(model="slim"))) == 1
+
+
 def test_stages_come_after_their_inputs_and_otherwise_as_listed() -> None:
     assert [stage.name for stage in plan(*CHAIN).stages] == ["parent", "slim", "heal", "score", "out"]
     assert [stage.name for stage in plan(*reversed(CHAIN)).stages] == [

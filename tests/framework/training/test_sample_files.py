@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from espalier.data.examples import Examples, Labelled
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits
-from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord
+from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord, list_path
 from espalier.tracking.notable import read_list
 from espalier.training.correction import Correction
 from espalier.training.sample_files import SampleFiles
@@ -47,3 +48,27 @@ def test_the_weights_over_the_epochs_are_of_those_that_have_a_file(tmp_path: Pat
     for row in suspects:
         expected = [f"{weights[epoch][int(row['sample'])]:.3f}" for epoch in (2, 6, 8)]
         assert row["weights"].split() == expected
+
+
+def test_names_texts_and_labels_are_no_formulas_and_come_back(tmp_path: Path) -> None:
+    evil = ("=1+1", "+a", "@b", "-c", "plain")
+    texts = tuple(f"{name}, \x1b[2J" for name in evil)
+    samples = Examples(evil, texts, texts, np.arange(COUNT) % 2, np.ones(COUNT))
+    files = SampleFiles(tmp_path, "heal", Labelled(samples, samples, ("a", "b"), ("=yes", "no")))
+    belief = np.full((COUNT, 2), 0.5)
+    correction = Correction(
+        CorrectStage.model_validate(STAGE),
+        LabelledSequences(samples, [Encoded([1, 2], None)] * COUNT, "first"),
+        num_revisions=1,
+        weights=np.ones(COUNT),
+        teacher=belief,
+        excluded=np.zeros(COUNT, bool),
+    )
+    files.write(1, correction.revise(as_logits(belief)).table, correction)
+    for name in ("suspects", "heaviest"):
+        written = (tmp_path / list_path("heal", name)).read_text()
+        assert "\x1b" not in written
+        assert not [cell for cells in csv.reader(written.splitlines()) for cell in cells if cell[:1] in ("=", "+", "@")]
+        rows = {row["name"]: row for row in read_list(tmp_path, "heal", name)}
+        assert set(rows) == set(evil) and rows["=1+1"]["label"] == "=yes"
+        assert rows["-c"]["text"] == rows["-c"]["pair"] == r"-c, \x1b[2J"

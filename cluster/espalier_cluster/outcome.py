@@ -1,0 +1,65 @@
+"""What a run that has ended shows: its page, tables of its results, where its time went.
+
+None of it decides how the run ended: what cannot be shown is told in one line, and the exit code stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from espalier.config.stages import StageConfig
+from espalier.report.compare import compare_growth
+from espalier.report.page import write_report
+from espalier.report.run import read_run
+from espalier.stages.controller import ExitCode, Stop
+from espalier.stages.run_folder import RunFolder
+from espalier.tracking.ledger import account
+from espalier.tracking.marks import TIME, read_marks
+from espalier_cluster.show import show_grid, show_outcome, show_time
+from espalier_cluster.show_samples import show_suspects
+from espalier_cluster.terminal import say
+
+
+def show_end(console: Console, folder: RunFolder, stages: Sequence[StageConfig]) -> None:
+    """Write the report and show what there is, each part by itself."""
+    with attempted(console, "the report could not be written"):
+        write_report(folder.path)
+    with attempted(console, "the results cannot be shown"):
+        show_outcome(console, list(folder.results([stage.name for stage in stages]).values()))
+    for stage in stages:
+        if stage.kind == "correct":
+            with attempted(console, f"the suspects of stage {stage.name} cannot be shown"):
+                show_suspects(console, folder.path, stage.name)
+    with attempted(console, "the trainings cannot be compared"):
+        if comparison := compare_growth(read_run(folder.path)):
+            show_grid(console, comparison.grid, comparison.sentence)
+    with attempted(console, "the run's time cannot be shown"):
+        show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
+
+
+def say_end(console: Console, stop: Stop, folder: RunFolder) -> None:
+    """How the run ended, in a sentence; a terminal that is gone is not told."""
+    with contextlib.suppress(OSError):
+        if stop.code is ExitCode.DONE:
+            page = folder.path / "report.html"
+            say(console, f"done; the report is {page}" if page.exists() else f"done; the run lies in {folder.path}")
+        elif stop.code is ExitCode.RESUMABLE:
+            say(console, f"stopped ({stop.reason}); the same command goes on from the last checkpoint")
+        else:
+            say(console, stop.reason, style="red")
+            if (folder.path / "failure.txt").exists():
+                say(console, f"more in {folder.path / 'failure.txt'}")
+
+
+@contextlib.contextmanager
+def attempted(console: Console, otherwise: str) -> Iterator[None]:
+    """Let a part of the display fail by itself: one line says so, `otherwise` and why."""
+    try:
+        yield
+    except Exception as error:  # whatever a file that somebody touched may cause
+        with contextlib.suppress(OSError):
+            say(console, f"{otherwise}: {type(error).__name__}: {error}")

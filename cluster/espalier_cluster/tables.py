@@ -1,0 +1,67 @@
+"""Tables for the terminal: rows under headings where it is wide enough, else a block for each row. Nothing is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from espalier.tracking.figures import plain_text
+
+_NO_BOUND = 10_000  # columns: wider than any table
+_GAP = "  "
+
+
+def show_table(
+    console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_left: int = 1, title: str = ""
+) -> None:
+    """Print rows whose first cell names them.
+
+    Args:
+        head: headings; a line break is where a heading may go on below itself.
+        num_left: how many columns stand at the left; the others are figures and stand at the right.
+        title: a line above; none when empty.
+    """
+    if title:
+        console.print(Text(plain_text(title), style="italic"), soft_wrap=True)
+    if table_fits(console, head, rows, num_left=num_left):
+        console.print(_table(head, rows, num_left))
+        return
+    for row in rows:
+        for line in _block(head, row, console.width):
+            console.print(line, soft_wrap=True, highlight=False)
+    console.print()
+
+
+def table_fits(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_left: int = 1) -> bool:
+    """Whether the terminal is wide enough for the rows as a table."""
+    no_bound = console.options.update(width=_NO_BOUND)
+    return console.measure(_table(head, rows, num_left), options=no_bound).maximum <= console.width
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], num_left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, heading in enumerate(head):
+        table.add_column(Text(heading), justify="left" if place < num_left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(plain_text(cell)) for cell in row))
+    return table
+
+
+def _block(head: Sequence[str], row: Sequence[str], width: int) -> Iterator[Text]:
+    """The name of the row, then its other cells with their headings, as many on a line as it holds."""
+    name, *cells = map(plain_text, row)
+    yield Text(name, style="bold")
+    pairs = [f"{' '.join(one.split())}: {cell}" for one, cell in zip(head[1:], cells, strict=True) if cell]
+    line = ""
+    for pair in pairs:
+        if line and cell_len(_GAP + line + _GAP + pair) > width:
+            yield Text(_GAP + line)
+            line = ""
+        line = f"{line}{_GAP}{pair}" if line else pair
+    if line:
+        yield Text(_GAP + line)

@@ -1,0 +1,23 @@
+"""Text that comes from outside, as a part of a Markdown page that shows it and does nothing else with it."""
+
+from __future__ import annotations
+
+import re
+
+from espalier.tracking.figures import plain_text
+
+_HARMLESS = re.compile(r"[\w./ :+,@%()-]+", re.ASCII)
+_NAME = re.compile(r"(?!www)[a-z0-9][a-z0-9._-]*")  # of a stage
+_ACTIVE = re.compile(r"[!-,.:-@[-`{-~]")  # may be markup, HTML, the end of a cell or the beginning of a link
+
+
+def as_text(text: str) -> str:
+    """One line of plain text; whatever might be markup is a character reference."""
+    if _NAME.fullmatch(text):
+        return text
+    return _ACTIVE.sub(lambda letter: f"&#{ord(letter[0])};", plain_text(text))
+
+
+def as_code(text: str) -> str:
+    """The same as code: between backticks where it holds nothing that might end them or the cell of a table."""
+    return f"`{text}`" if _HARMLESS.fullmatch(text) else f"<code>{as_text(text)}</code>"
