@@ -12,7 +12,7 @@ from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import CorrectStage, PruneStage, StageConfig, TrainStage
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 _MAKES_MODEL = ("load", "grow", "prune", "distill", "train", "correct")
 
