@@ -16,6 +16,7 @@ from espalier.config.schema import resolved
 from espalier.config.stages import TrainedStage
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
+from espalier.stages.plan import CODE_VERSION
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
@@ -105,7 +106,7 @@ def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: str | None) 
     Args:
         reopened: stage whose result is going to be removed.
     """
-    old = _earlier_job(folder) or prepared.job
+    old, version = _earlier_job(folder) or prepared.job, _code_version(folder)
     storage = state_storage(folder.path, old)
     faults: dict[str, Fault] = {}
     notes: dict[str, str] = {}
@@ -115,7 +116,7 @@ def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: str | None) 
             continue
         changes = changes_for(stage.name, old, prepared.job, prepared.plan)
         if key != stage.key or old.checkpoints != prepared.job.checkpoints:
-            faults |= {fault.path: fault for fault in refused_changes(stage.name, changes)}
+            faults |= {fault.path: fault for fault in refused_changes(stage.name, changes, code_version=version)}
         for change in changes:
             if not change.alters_result:
                 notes[change.path] = f"`{change.path}` is {change.new!r} from here on; it was {change.old!r}"
@@ -133,6 +134,15 @@ def _earlier_job(folder: RunFolder) -> Job | None:
         return folder.read_job()
     except (FileNotFoundError, RefusedInput, ValidationError):
         return None
+
+
+def _code_version(folder: RunFolder) -> int | None:
+    """Of the espalier that planned the last start."""
+    planned = folder.read_json("plan.json", missing=None)
+    if planned is None:
+        return CODE_VERSION
+    first = planned[0] if isinstance(planned, list) and planned else None
+    return first.get("code_version") if isinstance(first, dict) else None
 
 
 def _newest_key(storage: Storage, stage: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,28 @@ def test_other_text_under_the_same_name_is_refused(job: Path) -> None:
 
 def test_another_model_under_the_same_name_is_refused(job: Path) -> None:
     write_model(job.parent / "model", seed=2)
-    assert "other model files" in refusal(job)[0]
+    assert "other model or tokenizer files" in refusal(job)[0]
+
+
+@pytest.mark.parametrize("version", [None, 3])
+def test_a_run_of_another_code_version_is_refused_with_the_reason(job: Path, version: int | None) -> None:
+    folder = RunFolder.of(read_job(job))
+    plan = folder.read_json("plan.json")
+    for entry in plan:
+        entry |= {"code_version": version}
+        if version is None:
+            del entry["code_version"]
+    folder.write_json("plan.json", plan)
+    go_on(job)  # under the same key nothing is asked
+    shutil.rmtree(folder.path / STEP)
+    save(folder, "a key of that version")
+    (said,) = refusal(job, "stages.heal.optimizer.lr=0.001")
+    assert said.startswith("`stages.heal` has checkpoints of another espalier, of code version 3")
+    assert (
+        "keys hold the files and begin tokens of tokenizers" in said
+        and "`resume=never`" in said
+        and said.count(". ") == 0
+    )
 
 
 def test_the_command_refuses_before_anything_starts(job: Path) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from espalier.checkpoint.lock import RunLock
 from espalier.config.faults import RefusedInput
 from espalier_cluster.command import app
-from support.tiny import tiny_job, write_job, write_model
+from support.tiny import byte_tokenizer, tiny_job, write_job, write_model
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,7 @@ def huge(root: Path) -> Path:
     config = json.loads((root / "model" / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**12}))
     (folder / "model.safetensors").write_bytes(b"")
+    byte_tokenizer().save_pretrained(folder)
     return folder
 
 

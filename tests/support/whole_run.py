@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from espalier.config.load import read_job
 from espalier.distributed.world import World
 from espalier.planning.prepare import prepare
@@ -40,3 +42,10 @@ def plan_job(world: World, job_file: str) -> tuple[Path, list[str]]:
 def recorded_steps(run_folder: Path) -> list[dict[str, Any]]:
     """The record of a run."""
     return [json.loads(line) for line in (run_folder / "records" / "steps.jsonl").read_text().splitlines()]
+
+
+def run_here(job_file: Path) -> tuple[RunFolder, dict[str, Any]]:
+    """Every stage of a job in this process, without a group: for jobs that shard nothing."""
+    world = World(0, 1, torch.device("cpu"))
+    results = run_job(world, str(job_file))
+    return RunFolder.of(read_job(job_file)), results

@@ -58,7 +58,8 @@ def tensors_of(folder: Path, *, setting: str = "model") -> ModelFolder:
     """
     path = folder.resolve()
     # A snapshot in the hub's cache is a folder of links to blobs beside it, so the whole entry is the root.
-    root = path.parent.parent if path.parent.name == "snapshots" else path
+    entry = path.parent.parent
+    root = entry if path.parent.name == "snapshots" and entry.name.startswith("models--") else path
     source = _Source(LocalStorage(root), path.relative_to(root).as_posix(), f"{setting} ({folder})")
     config = source.json(CONFIG)
     files = source.weights()

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.tokenizer import Encoded
-from espalier.storage.contract import replace_folder, unfinished
-from espalier.storage.local import LocalStorage
+from espalier.models.model_files import CONFIG, KEPT, MAX_BYTES, ModelFiles, encoding_key
+from espalier.storage.published import read_published
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-)
-_KEPT = (*_TOKENIZER, "generation_config.json")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _PARALLELISM = "TOKENIZERS_PARALLELISM"  # the library looks at it in every call
 _MANY_TEXTS = 64
 
@@ -48,7 +36,7 @@ def find_model(model: str, *, setting: str, revision: str | None = None) -> Path
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        patterns = [*_WEIGHTS, *_KEPT, "config.json"]
+        patterns = [*_WEIGHTS, *KEPT, CONFIG]
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -58,46 +46,41 @@ def find_model(model: str, *, setting: str, revision: str | None = None) -> Path
 
 def read_config(folder: Path, *, setting: str) -> dict[str, Any]:
     """config.json of a model folder, refused when it asks for code of its own."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_published(folder, CONFIG, max_bytes=MAX_BYTES))
     except FileNotFoundError:
         raise RefusedInput([Fault(setting, str(folder), "a folder with a config.json")]) from None
-    except ValueError as error:
-        raise RefusedInput([Fault(setting, str(path), f"a JSON file ({error})")]) from None
+    except (ValueError, RecursionError) as error:
+        raise RefusedInput([Fault(setting, str(path), f"a plain JSON file of the folder's own ({error})")]) from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise RefusedInput([Fault(setting, str(path), "a model configuration, which names its `model_type`")])
     return config
 
 
-def tokenizer_key(folder: Path) -> str:
-    """Hash of what a tokenizer does: two models with the same key read and write the same tokens."""
-    files = [name for name in ("tokenizer.json", "tokenizer.model") if (folder / name).exists()][:1]
-    digest = xxhash.xxh3_128()
-    for name in files or ("vocab.json", "merges.txt", "vocab.txt"):
-        if (folder / name).exists():
-            digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
+def open_tokenizer(files: ModelFiles, *, folder: str, setting: str) -> PretrainedTokenizer:
+    """The tokenizer that a model's files make, as a run will open it.
 
+    Args:
+        folder: where they come from, and setting: that names it; for messages.
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Bring a tokenizer's files (and generation settings) into another folder, whole or not at all.
-
-    Nothing is written where they are there already: they may belong to a stage that is done.
+    Raises:
+        RefusedInput: stock code makes no tokenizer of them.
     """
-    wanted = _contents(source)
-    if target.is_dir() and _contents(target) == wanted:
-        return
-    files, made = LocalStorage(target.parent), unfinished(target.name)
-    files.make_folder(made)
-    for name, content in wanted.items():
-        files.write_bytes(f"{made}/{name}", content)
-    files.sync_folder(made)
-    replace_folder(files, made, target.name)
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _KEPT if (folder / name).exists()}
+    if not any(name in files for name in _VOCABULARIES):  # stock code would make one of three words
+        raise RefusedInput([Fault(setting, folder, f"a folder with a tokenizer: {', '.join(_VOCABULARIES)}")])
+    with tempfile.TemporaryDirectory() as made:
+        for name, content in files.items():
+            (Path(made) / name).write_bytes(content)
+        try:
+            return PretrainedTokenizer(Path(made))
+        except BaseException as error:  # stock code raises whatever its parts do; those in Rust panic outside Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(made, "the folder")
+            given = f"names {folder}, whose tokenizer stock transformers cannot open ({reason[:200]})"
+            allowed = "a folder with whole tokenizer files, as `save_pretrained` of its tokenizer writes them"
+            raise RefusedInput([Fault(setting, folder, allowed, given=given)]) from None
 
 
 class PretrainedTokenizer:
@@ -106,11 +89,12 @@ class PretrainedTokenizer:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
 
-        self.key = tokenizer_key(folder)
+        self.key = encoding_key(folder)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         self._tokenizer.model_max_length = 10**30  # long documents are cut by us; its warning helps nobody
-        self.vocabulary: int = len(self._tokenizer)
+        self.vocabulary: int = max(self._tokenizer.get_vocab().values(), default=-1) + 1  # ids may have holes
         self.eos_id: int | None = self._tokenizer.eos_token_id
+        self.pad_id: int | None = self._tokenizer.pad_token_id
         self.mask_id: int | None = self._tokenizer.mask_token_id
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -129,7 +113,15 @@ class PretrainedTokenizer:
     @property
     def padding_id(self) -> int | None:
         """What published classifiers fill short rows with: the padding token, or the end of text."""
-        return self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self.eos_id
+        return self.pad_id if self.pad_id is not None else self.eos_id
+
+    def words(self) -> dict[str, int]:
+        """Each token of the vocabulary, and its id."""
+        return self._tokenizer.get_vocab()
+
+    def special_words(self) -> list[str]:
+        """Tokens that are found in a text before it is cut."""
+        return [str(token) for token in self._tokenizer.added_tokens_decoder.values()]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch
 from espalier.models.shape import ConfigDict
 
@@ -26,37 +22,6 @@ def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None
         "pad_token_id": pad_id,
     }
     return common | {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[settings.family](settings)
-
-
-@dataclass(frozen=True)
-class TokenizerFigures:
-    """What a model takes from its tokenizer: the size of its vocabulary, and the ids of tokens with a meaning."""
-
-    vocabulary: int
-    eos_id: int | None
-    pad_id: int | None
-    mask_id: int | None
-
-
-def tokenizer_figures(folder: Path, *, setting: str) -> TokenizerFigures:
-    """The figures of a tokenizer folder, without loading transformers.
-
-    Raises:
-        RefusedInput: no tokenizer.json there.
-    """
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise RefusedInput([Fault(setting, str(folder), "a folder with a tokenizer.json")])
-    tokenizer = Tokenizer.from_file(str(path))
-    settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter counts where both say something
-        if (folder / name).exists():
-            settings |= {key: value for key, value in json.loads((folder / name).read_bytes()).items() if value}
-    tokens = [_content(settings.get(name)) for name in ("eos_token", "pad_token", "mask_token")]
-    ids = [tokenizer.token_to_id(token) if token else None for token in tokens]
-    return TokenizerFigures(tokenizer.get_vocab_size(with_added_tokens=True), *ids)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
@@ -114,8 +79,3 @@ def _bert(settings: FromScratch) -> ConfigDict:
         "max_position_embeddings": settings.positions,
         **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout),
     }
-
-
-def _content(token: object) -> str | None:
-    """Published folders write a token as text, or as an object with its text."""
-    return token.get("content") if isinstance(token, dict) else token if isinstance(token, str) else None

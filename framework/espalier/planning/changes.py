@@ -10,7 +10,7 @@ from espalier.config.faults import Fault
 from espalier.config.job import Job
 from espalier.recipes import stages_of
 from espalier.stages.changes import Change, stage_changes, value_changes
-from espalier.stages.plan import Plan
+from espalier.stages.plan import CODE_VERSION, Plan
 
 _OF_ALL_STAGES = {"seed", "dtype", "data", "checkpoints"}
 _OF_THE_RUN = {"workers", "retry"}
@@ -37,11 +37,20 @@ def changes_for(stage: str, old: Job, new: Job, plan: Plan) -> list[Change]:
     return found
 
 
-def refused_changes(stage: str, changes: list[Change]) -> list[Fault]:
-    """Faults for a stage whose checkpoints cannot be gone on from; one at least."""
+def refused_changes(stage: str, changes: list[Change], *, code_version: int | None = CODE_VERSION) -> list[Fault]:
+    """Faults for a stage whose checkpoints cannot be gone on from; one at least.
+
+    Args:
+        code_version: of the espalier that planned the run; None of one that did not write it down.
+    """
+    if code_version != CODE_VERSION:
+        given = f"has checkpoints of another espalier, of code version {code_version or '3 or earlier'}"
+        wanted = f"those of code version {CODE_VERSION}, whose keys hold the files and begin tokens of tokenizers, too"
+        remedy = f"finish with the espalier that began it, {_REMEDY}"
+        return [Fault(f"stages.{stage}", None, f"{wanted}; {remedy}", given=given)]
     altering = [change for change in changes if change.alters_result]
     if not altering:
-        given = "has checkpoints made from other text, other model files or lists of samples, or by another espalier"
+        given = "has checkpoints made from other text, other model or tokenizer files, or other lists of samples"
         return [Fault(f"stages.{stage}", None, f"what they were made from, {_REMEDY}", given=given)]
     return [
         Fault(

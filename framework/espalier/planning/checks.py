@@ -22,6 +22,7 @@ from espalier.config.stages import (
 )
 from espalier.models.architecture import is_masked_lm
 from espalier.models.families import is_causal, shape_of
+from espalier.models.tokenizer_difference import difference
 from espalier.planning.preview import StagePreview, has_moments
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
@@ -128,12 +129,27 @@ def _other_words(
         instead = _instead(config, has_labels=has_labels)
         if setting == "teacher" and not has_labels and sizes[0] != sizes[1]:
             yield Fault(path, name, f"a model with the student's vocabulary of {sizes[0]}; it has {sizes[1]}")
-        elif sources[one.parent].tokenizer != sources[other.parent].tokenizer:
-            wanted = f"a model with the tokenizer of {own}, whose ids mean other words to this one{instead}"
-            yield Fault(path, name, wanted)
+        elif unlike := _unlike(sources[one.parent], sources[other.parent], own, with_labels=has_labels):
+            yield Fault(path, name, unlike + instead)
         elif has_labels and is_causal(one.config) != is_causal(other.config):
             kind, read = ("a decoder", "last") if is_causal(one.config) else ("an encoder", "first")
             yield Fault(path, name, f"{kind}, as {own} is: its head reads the {read} token{instead}")
+
+
+def _unlike(own: Source, other: Source, name: str, *, with_labels: bool) -> str | None:
+    """What a model would have to have to be asked with the tokens of `name`; None where it has that."""
+    wanted = f"a model with the tokenizer of {name}"
+    if own.tokenizer is None or other.tokenizer is None:  # the same settings make the same of the same text
+        made_alike = own.tokenizer is other.tokenizer and own.config["vocab_size"] == other.config["vocab_size"]
+        return None if made_alike else f"{wanted}, whose ids mean other words to this one"
+    unlike = difference(own.tokenizer, other.tokenizer)
+    if unlike == "words":
+        return f"{wanted}, whose ids mean other words to this one"
+    if unlike == "cuts":
+        return f"{wanted}; this one's has the same words, and cuts text into others of them"
+    if unlike == "samples" and with_labels:
+        return f"{wanted}; this one's puts other special tokens around a text"
+    return None
 
 
 def _instead(config: DistillStage | CorrectStage | EvaluateStage, *, has_labels: bool) -> str:

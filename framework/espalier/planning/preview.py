@@ -24,7 +24,7 @@ from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.sources import Source
-from espalier.stages.plan import Plan, Stage
+from espalier.stages.plan import CODE_VERSION, Plan, Stage
 from espalier.surgery.growth import planned_growth
 from espalier.surgery.lessons import mean_depth
 from espalier.surgery.search import find_shape
@@ -68,6 +68,7 @@ class StagePreview:
             "name": self.stage.name,
             "kind": self.stage.config.kind,
             "key": self.stage.key,
+            "code_version": CODE_VERSION,
             "parent": self.parent,
             "inputs": self.stage.config.inputs(),
             "shape": shape | {"parameters": self.parameters} if self.makes_model else {},

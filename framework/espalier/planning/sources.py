@@ -9,8 +9,9 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import LoadStage, StageConfig
 from espalier.models.classifier import classifier_config
 from espalier.models.families import shape_of
-from espalier.models.pretrained import find_model, read_config, tokenizer_key
-from espalier.models.scratch import scratch_config, tokenizer_figures
+from espalier.models.model_files import files_key, read_model_files
+from espalier.models.pretrained import PretrainedTokenizer, find_model, open_tokenizer, read_config
+from espalier.models.scratch import scratch_config
 from espalier.models.shape import ConfigDict
 
 
@@ -19,11 +20,12 @@ class Source:
     """One model that the job begins with.
 
     Attributes:
+        tokenizer: None while it is yet to be made of the training text.
         identity: changes when the files do; part of the keys of all that is made from it.
     """
 
     config: ConfigDict
-    tokenizer: str
+    tokenizer: PretrainedTokenizer | None
     identity: str
 
 
@@ -50,22 +52,22 @@ def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | No
 
 
 def _scratch(stage: LoadStage) -> Source:
-    """A tokenizer that is yet to be made counts as the same wherever its settings are."""
     settings, setting = stage.from_scratch, f"stages.{stage.name}.from_scratch.tokenizer"
     assert settings is not None
     if settings.train_tokenizer is not None:
         vocabulary = settings.train_tokenizer.vocabulary
         config = scratch_config(settings, vocabulary=vocabulary, eos_id=0, pad_id=1)
         shape_of(config)
-        return Source(config, f"made here, {vocabulary}", repr(config))
+        return Source(config, None, repr(config))
     assert settings.tokenizer is not None
     folder = find_model(settings.tokenizer, setting=setting)
-    found, key = tokenizer_figures(folder, setting=setting), tokenizer_key(folder)
+    files = read_model_files(folder, setting=setting)
+    found, key = open_tokenizer(files, folder=str(folder), setting=setting), files_key(files)
     if settings.family == "bert" and found.mask_id is None:
         raise RefusedInput([Fault(setting, str(folder), "a tokenizer with a mask token, as a BERT fills in masks")])
     config = scratch_config(settings, vocabulary=found.vocabulary, eos_id=found.eos_id, pad_id=found.pad_id)
     shape_of(config)
-    return Source(config, key, repr([config, key]))
+    return Source(config, found, repr([config, key]))
 
 
 def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
@@ -83,5 +85,13 @@ def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
         given = f"{folder} with {pickled[0]}" if pickled else str(folder)
         allowed = "a folder with *.safetensors; pickled weights can run code, convert them with `save_pretrained`"
         raise RefusedInput([Fault(setting, given, allowed)])
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    return Source(config, tokenizer_key(folder), repr([published, stamps]))
+    parts = [*weights, *folder.glob("*.safetensors.index.json")]
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in parts]
+    files = read_model_files(folder, setting=setting)
+    tokenizer = open_tokenizer(files, folder=str(folder), setting=setting)
+    rows = shape_of(published).vocabulary
+    if tokenizer.vocabulary > rows:
+        given = f"names {folder}, whose tokenizer has ids up to {tokenizer.vocabulary - 1}"
+        allowed = f"a model with a row for each token of its tokenizer: its config.json says vocab_size {rows}"
+        raise RefusedInput([Fault(setting, str(folder), allowed, given=given)])
+    return Source(config, tokenizer, repr([published, stamps, files_key(files)]))

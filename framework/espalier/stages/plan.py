@@ -13,7 +13,7 @@ from espalier.config.stages import StageConfig, TrainStage
 from espalier.stages.graph import graph_faults
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 
 @dataclass(frozen=True)

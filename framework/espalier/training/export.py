@@ -14,7 +14,9 @@ from espalier.checkpoint.read import StateReader
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.stages import ExportStage
 from espalier.models.architecture import architecture
+from espalier.models.exported_files import exported_files
 from espalier.models.families import num_parameters
+from espalier.models.model_files import read_model_files, without_code
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
@@ -62,14 +64,13 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
 def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str, *, dtype: str) -> None:
     """A committed model as others know it: configuration, tensors, tokenizer, card."""
     origin = model.manifest.origin
-    source = run.tokenizer(origin.tokenizer or "")
-    files = {path.name: path.read_bytes() for path in sorted(source.iterdir())}
-    files["README.md"] = model_card(run, model).encode()
+    kept = read_model_files(run.tokenizer(origin.tokenizer or ""), setting="tokenizers")
+    files = exported_files(kept, origin.model) | {"README.md": model_card(run, model).encode()}
     config = _stock(origin.model, dtype)
     plain = ModelFolder(config, model.shapes, lambda name: model.tensor("parameter", name), files)
     write_folder(storage, folder, model=plain, dtype=getattr(torch, dtype))
 
 
 def _stock(config: ConfigDict, dtype: str) -> ConfigDict:
-    kept = {key: value for key, value in config.items() if key not in ("torch_dtype", "_name_or_path")}
+    kept = {key: value for key, value in without_code(config).items() if key != "torch_dtype"}
     return kept | {"architectures": [architecture(config)], "dtype": dtype, "espalier_version": __version__}

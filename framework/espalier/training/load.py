@@ -16,7 +16,8 @@ from espalier.distributed.streams import stream_seed
 from espalier.models.classifier import classifier_config, fresh_parameters, keeps_head
 from espalier.models.families import body_prefix, is_causal, layout, num_parameters, shape_of
 from espalier.models.families.naming import published_names
-from espalier.models.pretrained import PretrainedTokenizer, copy_tokenizer, find_model, read_config, tokenizer_key
+from espalier.models.model_files import files_key, read_model_files, write_model_files
+from espalier.models.pretrained import PretrainedTokenizer, find_model, read_config
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.training import scratch
@@ -34,12 +35,15 @@ def run(context: StageContext) -> StageResult:
     assert stage.model is not None
     setting = f"stages.{stage.name}.model"
     source = find_model(stage.model, setting=setting, revision=stage.revision)
-    published, key = read_config(source, setting=setting), tokenizer_key(source)
-    config = published if context.labelled is None else _classifier(context, source, published, setting=setting)
+    published, files = read_config(source, setting=setting), read_model_files(source, setting=setting)
+    key = files_key(files)
+    tokenizer = context.folder.tokenizer(key)
+    if context.world.is_rank_zero:
+        write_model_files(files, tokenizer)
+    context.world.barrier()
+    config = published if context.labelled is None else _classifier(context, tokenizer, published, setting=setting)
     new_head = context.labelled is not None and not keeps_head(published, stage.head)
     folder, fresh = _opened(source, config, new_head=new_head, setting=setting)
-    if context.world.is_rank_zero:
-        copy_tokenizer(source, context.folder.tokenizer(key))
     read = ((name, folder.read(name)) for name in folder.shapes)
     drawn = _drawn(config, fresh, seed=context.job.seed)
     committed = save_model(context, whole_fragments(chain(read, drawn)), Lineage(config, key, None))
@@ -73,11 +77,13 @@ def _opened(source: Path, config: ConfigDict, *, new_head: bool, setting: str) -
     return open_published(model, config, setting=setting, fresh=fresh), fresh
 
 
-def _classifier(context: StageContext, source: Path, published: ConfigDict, *, setting: str) -> ConfigDict:
+def _classifier(context: StageContext, tokenizer: Path, published: ConfigDict, *, setting: str) -> ConfigDict:
     assert context.labelled is not None
     config = classifier_config(published, names=context.labelled.names, head=context.config.head, setting=setting)
     if is_causal(config) and config.get("pad_token_id") is None:
-        config |= {"pad_token_id": PretrainedTokenizer(source).padding_id}  # stock code finds a row's last token by it
+        config |= {
+            "pad_token_id": PretrainedTokenizer(tokenizer).padding_id
+        }  # stock code finds a row's last token by it
     return config
 
 

@@ -10,8 +10,9 @@ from espalier.data.split import split_documents
 from espalier.distributed.streams import stream_seed
 from espalier.models.build import build_initialised
 from espalier.models.families import num_parameters
-from espalier.models.pretrained import copy_tokenizer, find_model, tokenizer_key
-from espalier.models.scratch import scratch_config, tokenizer_figures, train_tokenizer
+from espalier.models.model_files import files_key, read_model_files, write_model_files
+from espalier.models.pretrained import PretrainedTokenizer, find_model
+from espalier.models.scratch import scratch_config, train_tokenizer
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
@@ -20,11 +21,11 @@ from espalier.training.state import Lineage, save_model, whole_fragments
 
 def run(context: StageContext, settings: FromScratch) -> StageResult:
     """Rank zero makes both; the others wait."""
-    stage, setting = context.config, f"stages.{context.config.name}.from_scratch"
+    stage = context.config
     key = context.world.from_rank_zero(_tokenizer(context, settings) if context.world.is_rank_zero else None)
-    figures = tokenizer_figures(context.folder.tokenizer(key), setting=f"{setting}.tokenizer")
-    asked = settings.train_tokenizer.vocabulary if settings.train_tokenizer else figures.vocabulary
-    config = scratch_config(settings, vocabulary=asked, eos_id=figures.eos_id, pad_id=figures.pad_id)
+    tokenizer = PretrainedTokenizer(context.folder.tokenizer(key))
+    asked = settings.train_tokenizer.vocabulary if settings.train_tokenizer else tokenizer.vocabulary
+    config = scratch_config(settings, vocabulary=asked, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
     weights = []
     if context.world.is_rank_zero:
         model = build_initialised(config, seed=stream_seed(context.job.seed, "initial weights"))
@@ -36,6 +37,7 @@ def run(context: StageContext, settings: FromScratch) -> StageResult:
 
 def _tokenizer(context: StageContext, settings: FromScratch) -> str:
     """Put the tokenizer into the run's folder; its key."""
+    setting = f"stages.{context.config.name}.from_scratch"
     with tempfile.TemporaryDirectory() as made:
         source = Path(made)
         if settings.train_tokenizer is not None:
@@ -43,7 +45,8 @@ def _tokenizer(context: StageContext, settings: FromScratch) -> str:
             train_tokenizer(split_documents(context.job.data, "train"), settings.train_tokenizer.vocabulary, source)
         else:
             assert settings.tokenizer is not None
-            source = find_model(settings.tokenizer, setting=f"stages.{context.config.name}.from_scratch.tokenizer")
-        key = tokenizer_key(source)
-        copy_tokenizer(source, context.folder.tokenizer(key))
+            source = find_model(settings.tokenizer, setting=f"{setting}.tokenizer")
+        files = read_model_files(source, setting=f"{setting}.tokenizer")
+        key = files_key(files)
+        write_model_files(files, context.folder.tokenizer(key))
     return key

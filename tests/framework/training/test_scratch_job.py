@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from espalier.models.pretrained import PretrainedTokenizer, tokenizer_key
+from espalier.models.model_files import read_model_files
+from espalier.models.pretrained import PretrainedTokenizer
 from espalier.models.scratch import train_tokenizer
 from support.growing import trained
 from support.spawn import run_ranks
@@ -78,7 +79,7 @@ def test_the_same_text_makes_the_same_tokenizer(tmp_path: Path) -> None:
     texts = [f"the king number {n % 17} enters, and the lady {n % 5} speaks" for n in range(200)]
     for name in ("a", "b"):
         train_tokenizer(iter(texts), 320, tmp_path / name)
-    assert tokenizer_key(tmp_path / "a") == tokenizer_key(tmp_path / "b")
+    assert len({str(read_model_files(tmp_path / name, setting="model")) for name in ("a", "b")}) == 1
     tokenizer = PretrainedTokenizer(tmp_path / "a")
     assert tokenizer.decode(tokenizer.encode(["the lady enters ünd"])[0]) == "the lady enters ünd"
     assert (tokenizer.eos_id, tokenizer.mask_id) == (0, 2) and tokenizer.vocabulary <= 320

@@ -1,0 +1,44 @@
+"""Files of a folder that somebody else made: read whole, within bounds, and never from outside of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
+    """The content of a plain file.
+
+    A link is followed as far as it stays in the folder. An entry of the hub's cache is a folder of links to the
+    `blobs` beside it, so those count as inside.
+
+    Raises:
+        FileNotFoundError: there is nothing of this name.
+        ValueError: a link that leads out of the folder or nowhere, a FIFO, a device, a folder, too large a file; the
+            message continues a sentence about the file.
+    """
+    if not os.path.lexists(folder / name):
+        raise FileNotFoundError(folder / name)
+    target = Path(os.path.realpath(folder / name))
+    if not any(target.is_relative_to(root) for root in _roots(folder.resolve())):
+        raise ValueError("a link to a file outside of it")
+    try:
+        if not stat.S_ISREG(os.lstat(target).st_mode):  # before opening: to open a FIFO or a device has effects
+            raise ValueError("no plain file")
+        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ValueError("a link to a file that is missing") from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no plain file")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    return content
+
+
+def _roots(folder: Path) -> tuple[Path, ...]:
+    entry = folder.parent.parent
+    in_cache = folder.parent.name == "snapshots" and entry.name.startswith("models--")
+    return (folder, entry / "blobs") if in_cache else (folder,)
