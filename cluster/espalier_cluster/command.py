@@ -96,9 +96,12 @@ def run(
     """Run a job, or go on with one that was stopped."""
     from espalier.planning.prepare import prepare
     from espalier_cluster.drive import HowToRun, drive
+    from espalier_cluster.embedded import require_access
 
     job = read_job(job_file, overrides or ())
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
+    if not in_process:
+        require_access(address, insecure=insecure)  # before the text is read
     prepared = prepare(job)
     if job.seeds > 1:
         from espalier_cluster.seeds import run_seeds

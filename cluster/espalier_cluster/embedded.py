@@ -6,20 +6,17 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
-import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import WorkersConfig
-from espalier_cluster.silence import environment
+from espalier_cluster.held_folders import make_folder, remove, sweep
+from espalier_cluster.joining import forget_token, require_protected, resolve
+from espalier_cluster.silence import environment, overridden
 
 # Ray is imported inside the functions: it reads its variables on import, so they are set first.
 _RAY = {
@@ -33,7 +30,10 @@ _RAY = {
 }
 _LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # no worker of ours fits the processes that Ray starts in advance
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
-_REACH_SECONDS = 5.0
+_END_SECONDS = 5.0
+
+FOLDER = "ESPALIER_CLUSTER_FOLDER"
+"""The variable that tells the workers of a local cluster its folder, which its processes hold."""
 
 
 @contextlib.contextmanager
@@ -44,21 +44,24 @@ def cluster(
 
     Args:
         address: `host:port` of a running cluster, or `auto` for the one on this machine; None starts one.
-        insecure: join a cluster on another machine even where no token protects it.
+        insecure: work on a cluster that lets anybody in.
         verbose: let Ray carry what all its processes write to this terminal.
 
     Raises:
-        RefusedInput: the cluster cannot be reached or joined, or there is no token for it.
+        RefusedInput: the cluster cannot be reached or joined, or lets anybody in.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment_kept())
         stack.enter_context(environment(_RAY))
+        access = require_access(address, insecure=insecure)
         if address is None:
             stack.enter_context(environment(_LOCAL))
-            options = _local_options(workers, stack.enter_context(_folder()))
+            folder = stack.enter_context(_folder())
+            stack.enter_context(overridden(access | _own_token(folder) | {FOLDER: str(folder)}))
+            options = _local_options(workers, folder)
         else:
-            stack.enter_context(environment(_token_mode(address, insecure=insecure)))
-            options = {"address": address, "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
+            stack.enter_context(overridden(access))
+            options = {"address": resolve(address), "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
         _connect(options, verbose=verbose)
         try:
             yield
@@ -66,13 +69,32 @@ def cluster(
             _disconnect()
 
 
+def require_access(address: str | None, *, insecure: bool) -> dict[str, str | None]:
+    """The variables of Ray's authentication for this cluster, once it is clear that strangers are kept out of it.
+
+    Raises:
+        RefusedInput: as `cluster`.
+    """
+    if address is not None:
+        return dict(require_protected(resolve(address), insecure=insecure))
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+        return {"RAY_AUTH_MODE": "token"}
+    if insecure:
+        return {}
+    mode = os.environ["RAY_AUTH_MODE"]
+    allowed = "`token` or no such variable, as others on this machine could run code as you; or pass --insecure"
+    raise RefusedInput([Fault("RAY_AUTH_MODE", mode, allowed)])
+
+
 def _connect(options: dict[str, Any], *, verbose: bool) -> None:
     import ray
 
     level = logging.INFO if verbose else logging.ERROR
     on_termination = signal.getsignal(signal.SIGTERM)
+    forget_token()
     try:
-        ray.init(**options, log_to_driver=verbose, logging_level=level)
+        with _own_hang_ups(), _on_loopback(options["address"] == "local"):
+            ray.init(**options, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if options["address"] == "local":
             raise
@@ -83,73 +105,62 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
             signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in its place (2.60)
 
 
-def _local_options(workers: WorkersConfig, folder: str) -> dict[str, Any]:
-    _make_token()
+@contextlib.contextmanager
+def _on_loopback(is_local: bool) -> Iterator[None]:
+    """Let all processes of a cluster that starts inside listen on 127.0.0.1 alone: Ray takes that address for a node's
+    only where it thinks that a node cannot have another (2.60)."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not is_local
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _own_hang_ups() -> Iterator[None]:
+    """A hang-up goes to all processes of a terminal: those that start inside do not hear it, as Ray itself keeps a
+    Ctrl-C from them. They are needed until this one has stopped in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _local_options(workers: WorkersConfig, folder: Path) -> dict[str, Any]:
     return {
         # What the job asks for: a small machine runs it slowly rather than never. GPUs are what Ray finds.
         "address": "local",  # whatever RAY_ADDRESS says
         "num_cpus": workers.count * workers.cpus_each + 1,
         "object_store_memory": _STORE_BYTES,
         "include_dashboard": False,
-        "_temp_dir": folder,
+        "_temp_dir": str(folder / "ray"),  # which Ray opens to everybody (2.60)
     }
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[str]:
-    # In /tmp and not in TMPDIR: Ray's sockets lie in it, and the path of a socket is limited to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="espalier-", dir="/tmp")
+def _folder() -> Iterator[Path]:
+    """For this cluster alone; and away with those of clusters that were killed."""
+    sweep()
+    folder = make_folder()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder, patience_seconds=_END_SECONDS)
 
 
-def _make_token() -> None:
-    """Ray would make the token itself, but readable for every user of the machine (2.60)."""
-    path = Path.home() / ".ray" / "auth_token"
-    if _has_token() or os.environ.get("RAY_AUTH_MODE") == "disabled":
-        return
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+def _own_token(folder: Path) -> dict[str, str | None]:
+    """A token that is this cluster's alone. Ray would take the one of the home, which other clusters share."""
+    path = folder / "token"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
-
-
-def _has_token() -> bool:
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()
-
-
-def _token_mode(address: str, *, insecure: bool) -> dict[str, str]:
-    """The variables to join with, once it is clear that the cluster answers and how it is protected."""
-    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address  # as Ray reads `auto`
-    if named == "auto":
-        return {}
-    host, port = _split(named)
-    try:
-        socket.create_connection((host, port), _REACH_SECONDS).close()
-    except OSError as error:
-        allowed = f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
-        raise RefusedInput([Fault("--address", address, allowed)]) from error
-    is_here = host in ("localhost", "127.0.0.1", "::1") or (address == "auto" and host in _own_addresses())
-    if insecure or is_here:
-        return {}
-    if os.environ.get("RAY_AUTH_MODE") == "disabled" or not _has_token():
-        allowed = "a cluster with token authentication: set RAY_AUTH_TOKEN_PATH, or pass --insecure"
-        raise RefusedInput([Fault("--address", address, allowed)])
-    return {"RAY_AUTH_MODE": "token"}
-
-
-def _own_addresses() -> set[str]:
-    return {one.address for of_one in psutil.net_if_addrs().values() for one in of_one}
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if "//" in host or not host or not port.isdigit():
-        allowed = "`auto`, or `host:port` of the head node, as in `10.0.0.5:6379`"
-        raise RefusedInput([Fault("--address", address, allowed)])
-    return host.strip("[]"), int(port)
+    return {"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(path)}
 
 
 def _code_path() -> dict[str, str]:

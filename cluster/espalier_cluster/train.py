@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback  # these are not public (2.60)
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
@@ -17,6 +17,7 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from espalier.config.job import WorkersConfig
 from espalier.stages.orders import StageFailed
 from espalier_cluster.failure import judge
+from espalier_cluster.process_group import ProcessGroupConfig
 from espalier_cluster.seat import SeatConfig, join, take_orders
 
 # Long, because ranks wait in collectives while rank zero writes a whole model.
@@ -99,9 +100,9 @@ class _Group(WorkerGroupCallback):
         worker_group.execute(join, self._number)
 
 
-def _torch_config(workers: WorkersConfig) -> TorchConfig:
+def _torch_config(workers: WorkersConfig) -> ProcessGroupConfig:
     backend = "cpu:gloo,cuda:nccl" if workers.gpus_each else "gloo"
-    return TorchConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_SECONDS)
+    return ProcessGroupConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_SECONDS)
 
 
 def _scaling_config(workers: WorkersConfig) -> ScalingConfig:

@@ -7,22 +7,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from espalier.config.faults import RefusedInput
 from espalier.config.job import WorkersConfig
-from espalier_cluster.embedded import cluster
+from espalier_cluster import joining
+from espalier_cluster.embedded import cluster, require_access
+from espalier_cluster.held_folders import sweep
 
 HOLD = """
-import time
+import os, time
 from espalier.config.job import WorkersConfig
-from espalier_cluster.embedded import cluster
+from espalier_cluster.embedded import FOLDER, cluster
 from espalier_cluster.silence import silenced
 with silenced(), cluster(WorkersConfig()):
-    print("up", flush=True)
+    print(os.environ[FOLDER], flush=True)
     time.sleep(600)
 """
 
@@ -80,20 +84,81 @@ def test_a_refusal_leaves_the_environment_as_it_was() -> None:
     assert dict(os.environ) == before
 
 
-def test_a_local_cluster_is_quiet_keeps_its_token_private_and_dies_with_its_driver(tmp_path: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path)}
+def test_a_cluster_that_asks_for_no_token_is_refused_though_one_is_at_hand(
+    no_token: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 64)
+    with open_head() as address:
+        assert "lets anybody in" in refusal(address) and "--insecure" in refusal(address)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert "lets anybody in" in refusal("auto")
+
+
+def test_what_listens_and_is_no_head_is_refused(
+    no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 64)
+    monkeypatch.setattr(joining, "_REACH_SECONDS", 1.0)
+    assert "does not answer as one" in refusal(f"127.0.0.1:{listening}")
+
+
+def test_auto_is_no_cluster_that_another_user_has_started(
+    no_token: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ray_current_cluster"
+    file.write_text("127.0.0.1:9")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._private.utils.get_ray_address_file", lambda folder: str(file))
+    assert "nothing answered" in refusal("auto")
+    monkeypatch.setattr(os, "getuid", lambda: file.stat().st_uid + 1)
+    if file.stat().st_uid:
+        assert "another user's" in refusal("auto")
+
+
+def test_a_local_cluster_without_authentication_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(RefusedInput, match="--insecure"):
+        require_access(None, insecure=False)
+    assert require_access(None, insecure=True) == {}
+
+
+@contextmanager
+def open_head() -> Iterator[str]:
+    """The head of a cluster, as far as a question goes, that asks nobody for a token."""
+    folder = Path(ray.__file__).parent / "core" / "src" / "ray" / "gcs"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    command = [folder / "gcs_server", f"--gcs_server_port={port}", "--node-ip-address=127.0.0.1"]
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.kill()
+        head.wait()
+
+
+def test_a_local_cluster_is_quiet_private_and_dies_with_its_driver(tmp_path: Path) -> None:
+    """On loopback alone, with a token of its own in a folder for its owner; the next start removes what a kill left."""
+    environment = {**os.environ, "HOME": str(tmp_path), "RAY_AUTH_TOKEN": "x" * 64}
     driver = subprocess.Popen(
-        [sys.executable, "-c", HOLD],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
+        [sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
     assert driver.stdout is not None
     try:
-        assert driver.stdout.readline() == "up\n"
-        assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+        folder = Path(driver.stdout.readline().strip())
+        assert folder.stat().st_mode & 0o777 == 0o700 and len((folder / "token").read_text()) == 64
+        assert not list(tmp_path.iterdir()), "nothing is written to the home"
         started = psutil.Process(driver.pid).children(recursive=True)
+        for process in (psutil.Process(driver.pid), *started):
+            for one in process.net_connections():
+                assert one.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1"), f"{process.name()} listens on {one.laddr}"
+            assert "x" * 64 not in "".join(process.environ().values()) or process.pid == driver.pid
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -101,3 +166,5 @@ def test_a_local_cluster_is_quiet_keeps_its_token_private_and_dies_with_its_driv
     # Ray's two agents go a minute later: they try to report to a head that is gone (2.60). They hold nothing.
     holding = [process for process in started if "Agent" not in process.name()]
     assert len(holding) > 1 and psutil.wait_procs(holding, timeout=20)[1] == []
+    sweep()
+    assert not folder.exists()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import xxhash
@@ -47,6 +47,17 @@ class RankFiles:
     attempt: int
     files: dict[str, FileRecord]
     runs: tuple[Run, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it travels between ranks."""
+        files = {name: one.model_dump() for name, one in self.files.items()}
+        return {"rank": self.rank, "attempt": self.attempt, "files": files, "runs": [astuple(run) for run in self.runs]}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> RankFiles:
+        """What `to_json` made."""
+        files = {name: FileRecord(**one) for name, one in value["files"].items()}
+        return RankFiles(value["rank"], value["attempt"], files, tuple(Run(*run) for run in value["runs"]))
 
 
 def begin(storage: Storage, folder: str, *, attempt: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from espalier.distributed.loopback import stay_on_this_host
 
 _TIMEOUT = timedelta(hours=2)  # rank zero alone may load or export a large model while the others wait
 
@@ -33,6 +36,7 @@ class World:
         """One process that is all there is. DeepSpeed asks for a group and for its variable: both are made."""
         os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():
+            stay_on_this_host()
             # A store in memory: NCCL's watchdog looks into it to the end, and waits for hours for a file that is gone.
             dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
         return World.from_process_group()
@@ -65,16 +69,28 @@ class World:
         return tuple(counts.tolist())
 
     def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank, on all of them. Collective."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
+        """Every worker's value, by rank, on all of them. Collective.
+
+        Args:
+            value: of JSON. torch's own gathering of objects pickles them, and a pickle that arrives from somebody
+                else runs code here.
+        """
+        data = json.dumps(value).encode()
+        return [json.loads(one) for one in (self._gather_bytes(data) if self.size > 1 else (data,))]
+
+    def _gather_bytes(self, data: bytes) -> list[bytes]:
+        """Between hosts alone, as `sum_flags`."""
+        own = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        sizes = torch.zeros(self.size, dtype=torch.int64)
+        sizes[self.rank] = len(own)
+        dist.all_reduce(sizes)
+        rows = [torch.empty(int(sizes.max()), dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(rows, torch.cat([own, own.new_zeros(len(rows[0]) - len(own))]))
+        return [bytes(row[:size].numpy()) for row, size in zip(rows, sizes.tolist(), strict=True)]
 
     def from_rank_zero(self, value: Any) -> Any:
-        """Rank zero's value, on all workers. Collective."""
-        return self.gather(value)[0]
+        """Rank zero's value, of JSON, on all workers. Collective."""
+        return self.gather(value if self.is_rank_zero else None)[0]
 
     def barrier(self) -> None:
         """Wait until every worker is here. Collective."""

@@ -33,7 +33,7 @@ from espalier.stages.orders import StageFailed
 from espalier.stages.result import StageResult
 from espalier.training.context import StageContext
 from espalier.training.prepared import Prepared
-from espalier.training.state import commit_save, forget_older, table_fragments
+from espalier.training.state import commit_save, forget_older, gather_files, table_fragments
 from espalier.training.step import blamed_on, take_step
 
 
@@ -183,7 +183,7 @@ def _keep(
     world.barrier()
     held = table_fragments(tables) if world.is_rank_zero else ()
     written = write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
-    ranks = world.gather(written)
+    ranks = gather_files(world, written)
     if world.is_rank_zero:
         shapes = {name: tuple(table.shape) for name, table in tables.items()}
         commit_save(

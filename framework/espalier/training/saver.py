@@ -19,7 +19,7 @@ from espalier.checkpoint.write import RankFiles, SupersededAttempt, abandon, beg
 from espalier.stages.orders import StageFailed
 from espalier.training.context import StageContext
 from espalier.training.copies import HostCopies
-from espalier.training.state import Lineage, commit_save, forget_older, table_fragments
+from espalier.training.state import Lineage, commit_save, forget_older, gather_files, table_fragments
 
 _TRIES = 3  # of a write that the disk answers with an I/O error
 
@@ -202,7 +202,8 @@ class Saver:
         return stop, preempted
 
     def _commit(self, save: _Save) -> None:
-        ranks = self.context.world.gather(save.files)
+        assert save.files is not None
+        ranks = gather_files(self.context.world, save.files)
         save.is_written, save.thread = True, None
         if self.context.world.is_rank_zero:
             self._start(save, lambda: self._commit_and_forget(save, ranks))

@@ -55,13 +55,18 @@ def save_model(
         begin(context.storage, folder, attempt=context.attempt)
     world.barrier()
     held = _alive(context, fragments) if world.is_rank_zero else ()
-    ranks = world.gather(
-        write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
+    ranks = gather_files(
+        world, write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
     )
     if world.is_rank_zero:
         commit_save(context, folder, lineage, step=0, zero_level="none", state=state or {}, ranks=ranks)
     world.barrier()
     return folder
+
+
+def gather_files(world: World, written: RankFiles) -> list[RankFiles]:
+    """What every rank has written, by rank. Collective."""
+    return [RankFiles.from_json(one) for one in world.gather(written.to_json())]
 
 
 def commit_save(

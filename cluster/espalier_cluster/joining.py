@@ -1,0 +1,112 @@
+"""Which Ray cluster `--address` means, and whether it turns away who has no token.
+
+A process that has joined a cluster runs what the cluster tells it to, and the other way round: joining one that lets
+anybody in makes this user's files and keys everybody's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier_cluster.silence import overridden
+
+_REACH_SECONDS = 5.0
+
+
+def resolve(address: str) -> str:
+    """The `host:port` that is to be joined.
+
+    Raises:
+        RefusedInput: it is none; or `auto`, and no cluster is known here that this user or root has started.
+    """
+    if address != "auto":
+        return _checked(address, given=address)
+    if named := os.environ.get("RAY_ADDRESS"):
+        return _checked(named, given=address)
+    from ray._private.utils import get_ray_address_file  # not public (2.60), and everybody may write to its folder
+
+    file = Path(get_ray_address_file(None))
+    try:
+        owner, found = file.stat().st_uid, file.read_text().strip()
+    except OSError:
+        raise _refused(address, "a machine on which `ray start` was run; or the head's address, `host:port`") from None
+    if owner not in (0, os.getuid()):
+        text = f"a cluster that you have started; {file} is another user's: give the head's address, `host:port`"
+        raise _refused(address, text)
+    return _checked(found, given=address)
+
+
+def require_protected(address: str, *, insecure: bool) -> dict[str, str]:
+    """The variables to join with, once it is clear that the cluster answers and how it is protected.
+
+    Args:
+        address: `host:port`.
+
+    Raises:
+        RefusedInput: nothing answers; or, unless `insecure`, no token is at hand or the cluster asks for none.
+    """
+    host, port = _split(address)
+    try:
+        socket.create_connection((host, port), _REACH_SECONDS).close()
+    except OSError as error:
+        text = f"the address of a running cluster; nothing answered within {_REACH_SECONDS:.0f} s ({error})"
+        raise _refused(address, text) from error
+    if not insecure and (os.environ.get("RAY_AUTH_MODE") == "disabled" or not has_token()):
+        raise _refused(address, "a cluster with token authentication: set RAY_AUTH_TOKEN_PATH, or pass --insecure")
+    is_open = _lets_anybody_in(address)
+    if is_open and not insecure:
+        text = "a cluster that turns away who has no token; this one lets anybody in: start it with RAY_AUTH_MODE=token"
+        raise _refused(address, f"{text}, or pass --insecure")
+    if is_open or not has_token():
+        return {"RAY_AUTH_MODE": "disabled"}  # a token that is not asked for is not told either
+    return {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+
+
+def has_token() -> bool:
+    """Whether Ray would find one."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()
+
+
+def forget_token() -> None:
+    """Let Ray read its variables anew: a process keeps the mode and the token that it first took (2.60)."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _lets_anybody_in(address: str) -> bool:
+    """Ask the head something without a token."""
+    from ray._raylet import GcsClient
+    from ray.exceptions import AuthenticationError, RpcError
+
+    with overridden({"RAY_AUTH_MODE": "disabled", "RAY_py_gcs_connect_timeout_s": f"{_REACH_SECONDS:.0f}"}):
+        forget_token()
+        try:
+            GcsClient(address=address).internal_kv_get(b"session_name", b"session", timeout=_REACH_SECONDS)
+        except AuthenticationError:
+            return False
+        except (RpcError, RuntimeError) as error:
+            text = f"the address of a Ray head; what listens there does not answer as one ({error})"
+            raise _refused(address, text) from error
+    return True
+
+
+def _checked(address: str, *, given: str) -> str:
+    _split(address, given=given)
+    return address
+
+
+def _split(address: str, *, given: str = "") -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if "//" in host or not host or not port.isdigit():
+        raise _refused(given or address, "`auto`, or `host:port` of the head node, as in `10.0.0.5:6379`")
+    return host.strip("[]"), int(port)
+
+
+def _refused(address: str, allowed: str) -> RefusedInput:
+    return RefusedInput([Fault("--address", address, allowed)])

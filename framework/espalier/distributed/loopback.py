@@ -1,0 +1,20 @@
+"""Keeping what the process group opens to this host, where one host is all there is."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import psutil
+
+_VARIABLES = {"GLOO_SOCKET_IFNAME": "{}", "NCCL_SOCKET_IFNAME": "={}"}  # without the sign NCCL takes it for a prefix
+
+
+def stay_on_this_host() -> None:
+    """Let gloo and NCCL listen on the loopback interface alone, whatever this machine's settings for several hosts
+    say. To be called before the process group is made. Nothing of theirs asks who connects.
+    """
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(one.family == socket.AF_INET and one.address == "127.0.0.1" for one in addresses):
+            os.environ.update({name: value.format(interface) for name, value in _VARIABLES.items()})
+            return
