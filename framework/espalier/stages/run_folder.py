@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from espalier.storage.contract import is_unfinished
 from espalier.storage.local import LocalStorage
 
 _MAX_BYTES = 64 * 2**20
+_MAX_TOKENIZER_BYTES = 2**30
+TOKENIZER_KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
+"""Of the hash that a tokenizer's folder is called by."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,19 @@ class RunFolder:
     def tokenizer(self, key: str) -> Path:
         return self.path / "tokenizers" / key
 
+    def tokenizer_files(self, key: str) -> dict[str, bytes]:
+        """What lies in a tokenizer's folder, by name; a link that leads out of the run is refused.
+
+        Raises:
+            RefusedInput: no key of a tokenizer, or a file that is none of this run's.
+            OSError: there is no such tokenizer.
+        """
+        if not TOKENIZER_KEY.fullmatch(key):
+            raise RefusedInput([Fault(str(self.path / "tokenizers"), key, "the key of a tokenizer of this run")])
+        folder = f"tokenizers/{key}"
+        names = sorted(os.listdir(self.path / folder))
+        return {name: self.files.read_bytes(f"{folder}/{name}", max_bytes=_MAX_TOKENIZER_BYTES) for name in names}
+
     @property
     def files(self) -> LocalStorage:
         """All that is written here goes through this."""
@@ -84,9 +102,9 @@ class RunFolder:
     def tidy(self) -> None:
         """Remove what a kill in the middle of a write has left. Only for who holds the run.
 
-        Saves that were not finished are the business of the stage that they are of.
+        Saves and exports that were not finished are the business of the stage that they are of.
         """
-        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "exports/*", "tokenizers/*"):
+        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "tokenizers/*"):
             with suppress(FileNotFoundError):  # a worker that nobody has ended yet may be at work
                 for path in self.path.glob(pattern):
                     if is_unfinished(path.name):
