@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from espalier.checkpoint.fragments import Slot
-from espalier.config.base import Config
+from espalier.config.base import NAME, Record
 from espalier.config.training import ZeroLevel
 
 SCHEMA = 1
@@ -17,6 +17,10 @@ SCHEMA = 1
 
 WholeNumber = Annotated[int, Field(ge=0)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+StageName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+CheckpointPath = Annotated[str, Field(pattern=rf"^stages/{NAME.pattern}/step-[0-9]{{8,16}}$")]
+"""Of a checkpoint in its run: what a manifest or a result names is opened, so it never leaves the run."""
+TokenizerKey = Annotated[str, Field(pattern=r"^([0-9a-z][0-9a-z-]{0,63})?$")]
 
 
 class DamagedCheckpoint(ValueError):
@@ -36,14 +40,14 @@ class DamagedCheckpoint(ValueError):
         return DamagedCheckpoint, (self.folder, self.reasons)
 
 
-class FileRecord(Config):
+class FileRecord(Record):
     """A file as it was written: its size, and XXH3 (128 bits, hex) of its content."""
 
     num_bytes: WholeNumber
     xxh3: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
-class TensorRecord(Config):
+class TensorRecord(Record):
     """One tensor of one slot.
 
     Attributes:
@@ -56,7 +60,7 @@ class TensorRecord(Config):
     runs: tuple[tuple[WholeNumber, WholeNumber, WholeNumber], ...]
 
 
-class Origin(Config):
+class Origin(Record):
     """Where a checkpoint comes from.
 
     Attributes:
@@ -70,18 +74,18 @@ class Origin(Config):
         created_unix_seconds: for people; nothing is ordered by it.
     """
 
-    stage: str
+    stage: StageName
     step: WholeNumber
     attempt: WholeNumber
     world_size: Annotated[int, Field(ge=1)]
     zero_level: ZeroLevel
     model: dict[str, Any]
-    tokenizer: str | None = None
-    parent: str | None = None
+    tokenizer: TokenizerKey | None = None
+    parent: CheckpointPath | None = None
     created_unix_seconds: float = 0.0
 
 
-class Manifest(Config):
+class Manifest(Record):
     """The whole of a checkpoint but for the values.
 
     Attributes:

@@ -25,6 +25,14 @@ class Config(BaseModel):
     )
 
 
+class Record(BaseModel):
+    """A small file of a run, or a part of one. Keys that a newer espalier has added are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
 @dataclass(frozen=True)
 class Words:
     """Mark of a field: what its type alone does not say of the values it takes."""

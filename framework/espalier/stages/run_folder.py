@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from espalier.storage.contract import is_unfinished
 from espalier.storage.local import LocalStorage
 
 _MAX_BYTES = 64 * 2**20
+TOKENIZER_KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
+"""Of the hash that a tokenizer's folder is called by."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class RunFolder:
         return self.path / "exports" / name
 
     def tokenizer(self, key: str) -> Path:
+        """The folder of a model's tokenizer, which holds its other files, too.
+
+        Raises:
+            RefusedInput: no key of a tokenizer; keys are read from files that others may write.
+        """
+        if not TOKENIZER_KEY.fullmatch(key):
+            raise RefusedInput([Fault(str(self.path / "tokenizers"), key, "the key of a tokenizer of this run")])
         return self.path / "tokenizers" / key
 
     @property
@@ -84,9 +94,9 @@ class RunFolder:
     def tidy(self) -> None:
         """Remove what a kill in the middle of a write has left. Only for who holds the run.
 
-        Saves that were not finished are the business of the stage that they are of.
+        Saves and exports that were not finished are the business of the stage that they are of.
         """
-        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "exports/*", "tokenizers/*"):
+        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "tokenizers/*"):
             with suppress(FileNotFoundError):  # a worker that nobody has ended yet may be at work
                 for path in self.path.glob(pattern):
                     if is_unfinished(path.name):

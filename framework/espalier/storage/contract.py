@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -96,15 +97,19 @@ class Storage(Protocol):
         """Room left for new files."""
 
 
-def replace_folder(storage: Storage, made: str, folder: str) -> None:
-    """Give a folder that is complete its name, in place of an earlier one: whoever stops this loses neither content."""
+def replace_folder(storage: Storage, made: str, folder: str, *, remove: Callable[[str], None] | None = None) -> None:
+    """Give a folder that is complete its name, in place of an earlier one: whoever stops this loses neither content.
+
+    Args:
+        remove: how the earlier one is removed, where it is not simply all that lies there.
+    """
     old = unfinished(folder) if storage.exists(folder) else None
     if old:
         storage.rename(folder, old)
     storage.rename(made, folder)
     storage.sync_folder(PurePosixPath(folder).parent.as_posix())
     if old:
-        storage.remove(old)
+        (remove or storage.remove)(old)
 
 
 def is_plain(path: str) -> bool:

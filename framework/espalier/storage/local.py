@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import xxhash
 from safetensors import safe_open
@@ -83,13 +85,16 @@ class LocalStorage:
         return xxh3_of(self._inside(path))
 
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
-        with self._inside(path).open("rb") as file:
-            if os.fstat(file.fileno()).st_size > max_bytes:
-                raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
-            return file.read()
+        with open_regular(self._inside(path)) as file:
+            content = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
+        if content is None or len(content) > max_bytes:
+            raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
+        return content
 
     def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
-        return safe_open(self._inside(path), framework="pt", device="cpu")
+        file = self._inside(path)
+        open_regular(file).close()
+        return safe_open(file, framework="pt", device="cpu")
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file that may be there already: the old content or the new, never a part, and durably."""
@@ -116,7 +121,7 @@ class LocalStorage:
 
     def read_end(self, path: str, num_bytes: int) -> bytes:
         """The last bytes of a file, fewer of a shorter one."""
-        with self._inside(path).open("rb") as file:
+        with open_regular(self._inside(path)) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
             return file.read()
 
@@ -141,10 +146,33 @@ class LocalStorage:
         return target
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it. A pipe, a socket or a device is refused, as it might keep the reader for ever.
+
+    Raises:
+        OSError: there is none, or it is no regular file.
+    """
+    _require_regular(os.stat(path).st_mode, path)  # first: opening alone makes some devices act
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _require_regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
 def xxh3_of(file: Path) -> str:
     """XXH3 (128 bits, hex) of a local file's content, read in bounded memory."""
     digest = xxhash.xxh3_128()
-    with file.open("rb", buffering=0) as opened:
+    with open_regular(file) as opened:
         while chunk := opened.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
 from espalier import __version__
 from espalier.checkpoint.export import write_folder
+from espalier.checkpoint.export_mark import require_replaceable
 from espalier.checkpoint.huggingface import ModelFolder
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
@@ -45,7 +47,7 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
     """Write the model of a finished stage of any run to any folder.
 
     Raises:
-        RefusedInput: no such run or stage, or a stage that has no model (yet).
+        RefusedInput: no such run or stage, a stage that has no model (yet), or a folder that holds something else.
     """
     folder = RunFolder(run_folder.resolve())
     stages = [path.parent.name for path in sorted(folder.path.glob("stages/*/result.json"))]
@@ -56,7 +58,8 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
         raise RefusedInput([Fault("stage", stage, allowed, nearest(stage, with_model))])
     if dtype not in ("float32", "bfloat16"):
         raise RefusedInput([Fault("--dtype", dtype, "float32 or bfloat16")])
-    target = target.resolve()
+    target = Path(os.path.abspath(target))  # links are not followed: one that stands there is refused
+    require_replaceable(target)
     model = StateReader.open(state_storage(folder.path, folder.read_job()), result.checkpoint)
     write(folder, model, LocalStorage(target.parent), target.name, dtype=dtype)
 

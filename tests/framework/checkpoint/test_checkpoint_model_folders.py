@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from espalier.checkpoint.export import write_folder
+from espalier.checkpoint.export_mark import MARK
 from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
 from espalier.config.faults import RefusedInput
 from espalier.storage.local import LocalStorage
@@ -83,11 +84,135 @@ def test_an_export_replaces_an_earlier_one_but_nothing_else(tmp_path: Path) -> N
     write_folder(storage, "out", model=_model(), dtype=torch.float32)
     write_folder(storage, "out", model=_model({"a": torch.zeros(3)}), dtype=torch.float32)
     assert tensors_of(tmp_path / "out").shapes == {"a": (3,)}
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("long")
-    with pytest.raises(RefusedInput, match=r"chapter\.txt"):
-        write_folder(storage, "thesis", model=_model(), dtype=torch.float32)
-    assert (tmp_path / "thesis" / "chapter.txt").exists()
+    (tmp_path / "empty").mkdir()
+    write_folder(storage, "empty", model=_model(), dtype=torch.float32)
+    assert storage.list(".") == ("empty", "out")
+
+
+def _somebodys_model(folder: Path) -> None:
+    (folder / "src").mkdir(parents=True)
+    (folder / "config.json").write_text('{"espalier_version": "0.1.0"}')
+    (folder / "src" / "thesis.txt").write_text("long")
+
+
+def _a_file(folder: Path) -> None:
+    folder.write_text("thesis")
+
+
+def _a_link(folder: Path) -> None:
+    target = folder.with_name("target")
+    _exported(target)
+    folder.symlink_to(target)
+
+
+def _a_dangling_link(folder: Path) -> None:
+    folder.symlink_to(folder.with_name("nowhere"))
+
+
+def _exported(folder: Path) -> None:
+    write_folder(LocalStorage(folder.parent), folder.name, model=_model(), dtype=torch.float32)
+
+
+def _export_with_a_note(folder: Path) -> None:
+    _exported(folder)
+    (folder / "notes.txt").write_text("mine")
+
+
+def _export_with_a_folder(folder: Path) -> None:
+    _exported(folder)
+    (folder / "runs").mkdir()
+
+
+def _export_with_a_changed_card(folder: Path) -> None:
+    _exported(folder)
+    (folder / "README.md").write_text("# slam\n")  # of the same size
+
+
+def _export_trained_further(folder: Path) -> None:
+    _exported(folder)
+    (folder / "model.safetensors").write_bytes(b"other weights")
+
+
+def _export_with_a_file_that_is_a_link(folder: Path) -> None:
+    _exported(folder)
+    (folder / "README.md").rename(folder.with_name("card"))
+    (folder / "README.md").symlink_to(folder.with_name("card"))
+
+
+def _export_of_an_espalier_without_marks(folder: Path) -> None:
+    _exported(folder)
+    (folder / MARK).unlink()
+
+
+def _mark_of_nonsense(folder: Path) -> None:
+    folder.mkdir()
+    (folder / MARK).write_text("[" * 100_000)
+
+
+def _mark_of_a_newer_espalier(folder: Path) -> None:
+    _exported(folder)
+    (folder / MARK).write_text(json.dumps({"schema_version": 2, "files": []}))
+
+
+def _unfinished_mark_over_other_content(folder: Path) -> None:
+    _exported(folder)
+    (folder / MARK).write_text(json.dumps({"files": dict.fromkeys(["README.md", "config.json", "model.safetensors"])}))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        _somebodys_model,
+        _a_file,
+        _a_link,
+        _a_dangling_link,
+        _export_with_a_note,
+        _export_with_a_folder,
+        _export_with_a_changed_card,
+        _export_trained_further,
+        _export_with_a_file_that_is_a_link,
+        _export_of_an_espalier_without_marks,
+        _mark_of_nonsense,
+        _mark_of_a_newer_espalier,
+        _unfinished_mark_over_other_content,
+    ],
+    ids=lambda plant: plant.__name__.strip("_"),
+)
+def test_what_is_not_exactly_an_export_is_refused_and_stays(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    plant(tmp_path / "out")
+    before = _tree(tmp_path)
+    with pytest.raises(RefusedInput, match="out") as refused:
+        write_folder(LocalStorage(tmp_path), "out", model=_model(), dtype=torch.float32)
+    assert len(refused.value.faults) == 1 and "; " in str(refused.value)
+    assert _tree(tmp_path) == before
+
+
+def _tree(root: Path) -> dict[str, object]:
+    """All below `root`, without following links: what it is and holds."""
+    paths = sorted(root.rglob("*"))
+    return {
+        str(path.relative_to(root)): path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+        for path in paths
+    }
+
+
+def test_what_is_put_there_while_the_export_is_written_stays(tmp_path: Path) -> None:
+    def read(name: str) -> Tensor:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "thesis.txt").write_text("long")
+        return torch.zeros(3)
+
+    with pytest.raises(RefusedInput, match=r"thesis\.txt"):
+        write_folder(LocalStorage(tmp_path), "out", model=ModelFolder({}, {"a": (3,)}, read), dtype=torch.float32)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "long"
+
+
+def test_only_what_an_export_left_unfinished_is_swept(tmp_path: Path) -> None:
+    mine = tmp_path / "out.0badcafe.unfinished"
+    _somebodys_model(mine)
+    before = _tree(mine)
+    write_folder(LocalStorage(tmp_path), "out", model=_model(), dtype=torch.float32)
+    assert _tree(mine) == before
 
 
 def test_an_export_that_stops_is_not_there(tmp_path: Path) -> None:
@@ -106,7 +231,7 @@ def test_an_export_that_stops_is_not_there(tmp_path: Path) -> None:
         if (root / "out").exists():
             assert tensors_of(root / "out").shapes == _model().shapes
         write_folder(LocalStorage(root), "out", model=_model(), dtype=torch.float32)
-        assert LocalStorage(root).list("out") == ("README.md", "config.json", "model.safetensors")
+        assert LocalStorage(root).list("out") == ("README.md", "config.json", MARK, "model.safetensors")
         assert LocalStorage(root).list(".") == ("out",)
 
 
