@@ -14,7 +14,7 @@ Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class OriginConfig(Config):
-    """Files, which may be gzipped and may be globs, or a data set of the hub."""
+    """Files, which may be globs and packed (gzip, bzip2, xz, zstd), or a data set of the hub."""
 
     source: Literal["text", "json", "csv", "tsv", "parquet", "hub"]
     files: Annotated[tuple[InputFile, ...], BeforeValidator(parse_tuple)] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path
 
+from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
 from espalier.config.files import check_files
 from espalier.config.job import Job
@@ -15,6 +16,7 @@ from espalier.config.schema import resolved
 from espalier.config.stages import CorrectStage, StageConfig
 from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import digest_of, fingerprint
+from espalier.data.look import look
 from espalier.planning.checks import plan_faults
 from espalier.planning.data_remarks import data_remarks
 from espalier.planning.labelled_checks import labelled_faults
@@ -55,6 +57,8 @@ def prepare(job: Job) -> PreparedJob:
         raise RefusedInput(faults)
     stages = stages_of(job)
     build_plan(stages, context={})  # names and cycles first: looking at models may take a download
+    if isinstance(job.data, DataConfig):
+        look(job.data)
     labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
     remarks = () if labelled is None else data_remarks(job.data, labelled)
     job = job if labelled is None else _with_classes(job, labelled)

@@ -129,7 +129,7 @@ def test_utf16_is_refused(tmp_path: Path, source: str, encoding: str) -> None:
 
 @pytest.mark.parametrize("source", ["text", "json", "csv", "parquet"])
 def test_a_gzip_bomb_is_refused(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("espalier.data.files._MIN_UNPACKED_LIMIT_BYTES", 2**16)
+    monkeypatch.setattr("espalier.data.packed._MIN_UNPACKED_LIMIT_BYTES", 2**16)
     assert "unpacking" in refusal(source, tmp_path / "bomb", gzip.compress(b" " * 2**23))
 
 
