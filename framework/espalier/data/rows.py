@@ -13,6 +13,7 @@ from typing import Any
 from espalier.config.data import OriginConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.files import list_files, opened, read_lines, refused
+from espalier.data.hub import hub_rows
 
 _PARQUET_ROWS = 256
 
@@ -161,20 +162,9 @@ def _parquet(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 
 
 def _hub(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
-    import datasets
-
-    name, setting = origin.dataset, wanted.setting
-    assert name is not None
-    if Path(name).exists():  # `datasets` would read this instead, and what it holds is in no fingerprint
-        allowed = "a hub name that no folder here has too; for files of your own use another `source`"
-        raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)])
-    try:
-        rows = datasets.load_dataset(name, origin.subset, split=origin.split, revision=origin.revision, streaming=True)
-    except (FileNotFoundError, ValueError, RuntimeError) as error:  # RuntimeError: the data set is a script
-        allowed = f"a data set of the hub with this `subset` and `split` ({error})"
-        raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)]) from error
-    for number, row in enumerate(rows, start=1):
+    path = Path(str(origin.dataset))
+    for number, row in enumerate(hub_rows(origin, setting=wanted.setting), start=1):
         for use, column in wanted.columns.items():
             if column not in row:
-                raise RefusedInput([Fault(f"{setting}.{use}", column, wanted.missing(use, row))])
-        yield TableRow(Path(name), number, {use: row[column] for use, column in wanted.columns.items()})
+                raise RefusedInput([Fault(f"{wanted.setting}.{use}", column, wanted.missing(use, row))])
+        yield TableRow(path, number, {use: row[column] for use, column in wanted.columns.items()})

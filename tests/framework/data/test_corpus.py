@@ -145,6 +145,7 @@ def test_hub_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write(tmp_path / "rows.jsonl", [*TEXTS, ""])
     load = datasets.load_dataset
+    monkeypatch.setattr("espalier.data.hub.reach", lambda *_: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda name, *rest, **more: load(str(tmp_path), *rest, **more))
     assert list(documents(CorpusConfig(source="hub", dataset="owner/name"))) == TEXTS
     with pytest.raises(RefusedInput, match=r"data\.train\.text.*n, text"):

@@ -146,6 +146,7 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     streamed = [{"n": number, "class": label, "sentence": text} for number, (text, label) in enumerate(ROWS)]
     library = SimpleNamespace(load_dataset=lambda *_, **__: streamed)
     monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr("espalier.data.hub.reach", lambda *_: None)
     hub = TableConfig(source="hub", dataset="owner/name")
     rows = list(read_rows(hub, Wanted("data.train", COLUMNS)))
     assert values(rows) == ROWS and [row.number for row in rows] == [1, 2, 3, 4]
