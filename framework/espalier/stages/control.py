@@ -37,11 +37,13 @@ class Control:
     Attributes:
         stop: set when the run is to stop at the end of a step.
         preempted: set when this process's machine is going to be taken away.
+        num_steps: updates taken under the order that is being carried out; only the thread at work writes it.
     """
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self.stop = stop or threading.Event()
         self.preempted = threading.Event()
+        self.num_steps = 0
         self._phase, self._since = "starting", time.monotonic()
         self._durations: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT))
 

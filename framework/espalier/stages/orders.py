@@ -12,6 +12,7 @@ FailureCause = Literal[
     "hang",
     "out_of_memory",
     "error",
+    "lasting_error",
     "unstable",
     "storage",
     "refused",

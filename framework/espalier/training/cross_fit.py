@@ -126,6 +126,7 @@ def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tenso
             if context.control.stop.is_set() or context.control.preempted.is_set():
                 return torch.zeros(len(twin.judges), width, dtype=torch.float64), step
             _take(context, prepared, engine, objective, twin, step=step, num_steps=steps)
+            context.control.num_steps += 1
         logits = all_answers(
             engine.evaluate,
             Part(prepared.sequences, twin.judges),

@@ -7,9 +7,23 @@ import traceback
 
 import torch
 
+from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import RefusedInput
 from espalier.evaluation.finite import NotFinite
 from espalier.stages.orders import FULL, FailureCause, StageFailed
+from espalier.storage.contract import NotAsWritten
+
+_LASTING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
@@ -26,6 +40,15 @@ def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
     return StageFailed(_cause(error), f"{where}: {what}{_advice(error)}{see}", detail, signature=what)
 
 
+def mark_lasting(error: Exception) -> None:
+    """Note of an error before the first step that the same input brings about again, so that no second try is made.
+
+    Errors of disks and networks may pass, and so may a file that was read wrongly.
+    """
+    if isinstance(error, _LASTING) and not isinstance(error, DamagedCheckpoint | NotAsWritten):
+        error.is_lasting = True
+
+
 def _cause(error: BaseException) -> FailureCause:
     if isinstance(error, RefusedInput):
         return "refused"
@@ -35,6 +58,8 @@ def _cause(error: BaseException) -> FailureCause:
         return "storage"
     if isinstance(error, NotFinite):
         return "unstable"
+    if getattr(error, "is_lasting", False):
+        return "lasting_error"
     if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
         return "worker_lost"
     return "error"

@@ -76,6 +76,7 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
             if step + 1 not in left_out.steps:
                 _take(work, step)
                 updates += 1
+            context.control.num_steps += 1
             course.after_step(step + 1, engine, source)
             saver.after_step(
                 step + 1,

@@ -14,6 +14,7 @@ from espalier.stages.result import StageResult
 from espalier.training import cross_fit, evaluate, export, grow, load, prune, train
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak
+from espalier.training.failure import mark_lasting
 
 _WORK: dict[str, Callable[[StageContext], StageResult]] = {
     "load": load.run,
@@ -43,7 +44,13 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
     control.beat("opening")
     if world.is_rank_zero and not isinstance(context.config, TrainedStage):
         context.times.mark("working", order.stage)
-    result = _WORK[context.config.kind](context)
+    control.num_steps = 0
+    try:
+        result = _WORK[context.config.kind](context)
+    except Exception as error:
+        if control.num_steps == 0:
+            mark_lasting(error)
+        raise
     if world.is_rank_zero:
         context.folder.write_result(result)
     world.barrier()

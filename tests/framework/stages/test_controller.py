@@ -131,7 +131,7 @@ def test_running_out_of_memory_twice_is_the_end_whatever_the_numbers_in_the_mess
     assert go(Scripted(plan(), score=failures), plan())[0] is ExitCode.ERROR
 
 
-@pytest.mark.parametrize(("cause", "code"), [("refused", 2), ("unstable", 1), ("storage", 75)])
+@pytest.mark.parametrize(("cause", "code"), [("refused", 2), ("unstable", 1), ("lasting_error", 1), ("storage", 75)])
 def test_what_cannot_pass_is_not_tried_again(cause: str, code: int) -> None:
     runner = Scripted(plan(), score=[StageFailed(cause, "no")])
     assert go(runner, plan())[0] == code
