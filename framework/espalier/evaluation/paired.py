@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,10 @@ def compare(model: Sequence[float], baseline: Sequence[float]) -> Paired:
     assert len(theirs) == num > 0
     mean, difference = float(ours.mean()), float(apart.mean())
     if num == 1:
-        return Paired(mean, 0.0, difference, float("nan"), float("nan"), float("nan"))
-    spread, error = float(ours.std(ddof=1)), float(apart.std(ddof=1)) / num**0.5
-    reach = float(stats.t.ppf(0.975, num - 1)) * error
-    p = float(2 * stats.t.sf(abs(difference) / error, num - 1)) if error > 0 else (1.0 if difference == 0 else 0.0)
-    return Paired(mean, spread, difference, difference - reach, difference + reach, p)
+        return Paired(mean, 0.0, difference, math.nan, math.nan, math.nan)
+    spread = float(ours.std(ddof=1))
+    if np.ptp(apart) == 0:  # the test divides by their spread
+        return Paired(mean, spread, difference, difference, difference, float(difference == 0))
+    found = stats.ttest_rel(ours, theirs)
+    interval = found.confidence_interval(0.95)
+    return Paired(mean, spread, difference, float(interval.low), float(interval.high), float(found.pvalue))

@@ -30,3 +30,13 @@ def test_one_seed_says_nothing_of_chance() -> None:
 def test_equal_models_differ_by_nothing() -> None:
     found = compare([0.8, 0.7], [0.8, 0.7])
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_difference_that_is_the_same_for_every_seed_is_sure() -> None:
+    found = compare([0.75, 0.5], [0.5, 0.25])
+    assert (found.difference, found.low, found.high, found.p) == (0.25, 0.25, 0.25, 0.0)
+
+
+def test_the_interval_is_by_hand_what_student_s_t_says() -> None:
+    found = compare([2.0, 4.0, 9.0], [1.0, 1.0, 1.0])  # apart 1, 3, 8: mean 4, standard error 2.0817, t 4.3027
+    assert (found.low, found.high) == pytest.approx((4 - 8.9568, 4 + 8.9568), abs=1e-3)
