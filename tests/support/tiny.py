@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,22 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+
+
+def put_around(folder: Path, *, begin: str, end: str | None = None) -> None:
+    """Let the tokenizer of a model's folder put tokens that it has around every text, as Llama's and BERT's do."""
+    tokens = json.loads((folder / "tokenizer.json").read_text())
+    ids = {
+        name: {"id": name, "ids": [tokens["model"]["vocab"][name]], "tokens": [name]} for name in (begin, end) if name
+    }
+
+    def around(*texts: str) -> list[dict[str, Any]]:
+        special = [{"SpecialToken": {"id": name, "type_id": 0}} if name else None for name in (begin, end)]
+        inside = [[{"Sequence": {"id": text, "type_id": 0}}, special[1]] for text in texts]
+        return [part for part in (special[0], *(part for one in inside for part in one)) if part]
+
+    template = {"type": "TemplateProcessing", "single": around("A"), "pair": around("A", "B"), "special_tokens": ids}
+    (folder / "tokenizer.json").write_text(json.dumps(tokens | {"post_processor": template}))
 
 
 def write_text(folder: Path, *, num_files: int = 12, num_words: int = 220) -> Path:

@@ -76,6 +76,9 @@ ValidConfig = Annotated[
 ]
 
 
+SpecialTokens = Literal["own", "end"]
+
+
 class DataConfig(Config):
     """The job's data. `packed` fills every sequence, attention stays in documents; `documents`: one each."""
 
@@ -83,3 +86,6 @@ class DataConfig(Config):
     valid: ValidConfig
     sequence_tokens: Annotated[Count, Field(ge=8)] = 1024
     layout: Literal["packed", "documents"] = "packed"
+    special_tokens: SpecialTokens = "own"
+    """What stands around each document, and before each prompt. `own`: what the model's tokenizer puts around a text by
+    itself, such as Llama's begin of text, and the end of text where it puts nothing there; `end`: that end alone."""

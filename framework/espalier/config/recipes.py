@@ -20,7 +20,7 @@ from espalier.config.growth import (
     SharingMap,
 )
 from espalier.config.paths import ModelSource
-from espalier.config.stages import CalibrationConfig, GateConfig, SearchConfig, TargetConfig
+from espalier.config.stages import CalibrationConfig, GateConfig, Prompt, SearchConfig, TargetConfig
 from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
@@ -57,7 +57,7 @@ class PruneThenDistill(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     guard: GuardConfig = GuardConfig()
     evaluation_sequences: Count | None = None
-    prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
+    prompts: Annotated[tuple[Prompt, ...], BeforeValidator(parse_tuple)] = ()
     gate: GateConfig = GateConfig()
     export_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
@@ -130,7 +130,7 @@ class ProgressiveGrowth(Config):
     guard: GuardConfig = GuardConfig()
     seam: SeamConfig = SeamConfig()
     evaluation_sequences: Count | None = None
-    prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
+    prompts: Annotated[tuple[Prompt, ...], BeforeValidator(parse_tuple)] = ()
     gate: GateConfig = GateConfig()
     export_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 

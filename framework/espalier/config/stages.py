@@ -229,6 +229,10 @@ class GateConfig(Config):
     """Of labelled data: `data.metric`, as a share of 1."""
 
 
+Prompt = Annotated[str, Field(max_length=4096), Words("a text of at most 4096 characters")]
+"""What a model is to go on with, for a person to read; longer ones take minutes and show nothing more."""
+
+
 class EvaluateStage(Config):
     """Measure a model on the validation text, beside others, and write a few samples."""
 
@@ -242,7 +246,7 @@ class EvaluateStage(Config):
     zero_level: Literal["none", "parameters"] = "none"
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Rounding to bfloat16 shows in the fourth digit of a perplexity."""
-    prompts: Annotated[tuple[str, ...], BeforeValidator(parse_tuple)] = ()
+    prompts: Annotated[tuple[Prompt, ...], BeforeValidator(parse_tuple)] = ()
     unrolled: UnrolledConfig | None = None
     """Measure `model` at another depth than its own; those of `against` stay as they are."""
     masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15

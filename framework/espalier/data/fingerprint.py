@@ -29,7 +29,7 @@ def fingerprint(data: DataConfig | LabelledConfig) -> str:
         valid = data.valid.fraction if isinstance(data.valid, HeldOutConfig) else _corpus(data.valid, "data.valid")
         settings = data.model_dump(mode="json", exclude={"train", "valid"})
         return _hash([_corpus(data.train, "data.train"), valid, settings])
-    shape = {"sequence_tokens": data.sequence_tokens, "layout": data.layout}
+    shape = data.model_dump(mode="json", include={"sequence_tokens", "layout", "special_tokens"})
     return _hash([text_fingerprint(data, "train"), text_fingerprint(data, "valid"), shape])
 
 

@@ -33,7 +33,7 @@ class Tokens:
     """The documents of one split as token ids.
 
     Attributes:
-        ids: [num_tokens] uint16 or uint32, document after document, each ending in eos if there is one.
+        ids: [num_tokens] uint16 or uint32, document after document, each between the tokenizer's begin and end tokens.
         offsets: [num_documents + 1] int64, where each document starts; no document is empty.
     """
 

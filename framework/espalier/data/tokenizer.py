@@ -11,14 +11,17 @@ class Tokenizer(Protocol):
     """Text to token ids, without special tokens.
 
     Attributes:
-        key: hash of all that the encoding depends on; tokens cached under one key are never made again.
+        key: hash of all that the tokens of a document depend on; those cached under one key are never made again.
         vocabulary: every id is below it.
-        eos_id: ends a document; None when the tokenizer has no such token.
+        eos_id: ends a text; None when the tokenizer has no such token.
+        begin_ids, end_ids: stand before and after each document.
     """
 
     key: str
     vocabulary: int
     eos_id: int | None
+    begin_ids: tuple[int, ...]
+    end_ids: tuple[int, ...]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, in order, nothing added."""

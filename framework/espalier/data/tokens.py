@@ -88,11 +88,10 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _encode(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     for ids in tokenizer.encode(batch):
         if not ids:
             continue
-        document = np.asarray(ids + end, dtype=np.int64)
+        document = np.asarray([*tokenizer.begin_ids, *ids, *tokenizer.end_ids], dtype=np.int64)
         low, high = int(document.min()), int(document.max())
         if low < 0 or high >= tokenizer.vocabulary:
             allowed = f"token ids below {tokenizer.vocabulary}; take the tokenizer that belongs to the model"

@@ -6,26 +6,32 @@ from collections.abc import Sequence
 
 import torch
 
+from espalier.config.sizes import SAMPLE_TOKENS
 from espalier.engine.frozen import FrozenModel
 from espalier.models.pretrained import PretrainedTokenizer
 
-SAMPLE_TOKENS = 40
-
 
 @torch.no_grad()
-def continuations(model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str]) -> list[dict[str, str]]:
+def continuations(
+    model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str], *, positions: int
+) -> list[dict[str, str]]:
     """The most likely continuation of each prompt, no four tokens twice, {prompt, text} each.
 
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.
+
+    Args:
+        positions: of the model's table; 0 where it has none. What is written ends with it, and of a prompt that fills
+            it the end is gone on from: planning has refused those, but for a tokenizer that it did not have yet.
     """
     samples = []
     for prompt in prompts:
-        ids = tokenizer.encode([prompt])[0]
+        ids = tokenizer.encode_prompt(prompt)
+        ids = ids[1 - positions :] if positions else ids
         device = model.network.model.device
         written = model.network.model.generate(
             input_ids=torch.tensor([ids], device=device),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
-            max_new_tokens=SAMPLE_TOKENS,
+            max_new_tokens=min(SAMPLE_TOKENS, positions - len(ids)) if positions else SAMPLE_TOKENS,
             do_sample=False,
             no_repeat_ngram_size=4,
             pad_token_id=tokenizer.eos_id,

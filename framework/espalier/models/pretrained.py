@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from espalier.config.data import SpecialTokens
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.tokenizer import Encoded
 from espalier.models.model_files import CONFIG, KEPT, MAX_BYTES, ModelFiles, encoding_key
@@ -17,6 +18,7 @@ from espalier.storage.published import read_published
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_FOUND_ANYWHERE = ("a", "1", ".", "the")
 _PARALLELISM = "TOKENIZERS_PARALLELISM"  # the library looks at it in every call
 _MANY_TEXTS = 64
 
@@ -58,7 +60,9 @@ def read_config(folder: Path, *, setting: str) -> dict[str, Any]:
     return config
 
 
-def open_tokenizer(files: ModelFiles, *, folder: str, setting: str) -> PretrainedTokenizer:
+def open_tokenizer(
+    files: ModelFiles, *, folder: str, setting: str, special_tokens: SpecialTokens = "own"
+) -> PretrainedTokenizer:
     """The tokenizer that a model's files make, as a run will open it.
 
     Args:
@@ -73,7 +77,7 @@ def open_tokenizer(files: ModelFiles, *, folder: str, setting: str) -> Pretraine
         for name, content in files.items():
             (Path(made) / name).write_bytes(content)
         try:
-            return PretrainedTokenizer(Path(made))
+            return PretrainedTokenizer(Path(made), special_tokens=special_tokens)
         except BaseException as error:  # stock code raises whatever its parts do; those in Rust panic outside Exception
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
@@ -86,16 +90,28 @@ def open_tokenizer(files: ModelFiles, *, folder: str, setting: str) -> Pretraine
 class PretrainedTokenizer:
     """A tokenizer from a folder; see `espalier.data.tokenizer.Tokenizer` for the contract."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, special_tokens: SpecialTokens = "own") -> None:
         from transformers import AutoTokenizer
 
-        self.key = encoding_key(folder)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         self._tokenizer.model_max_length = 10**30  # long documents are cut by us; its warning helps nobody
         self.vocabulary: int = max(self._tokenizer.get_vocab().values(), default=-1) + 1  # ids may have holes
         self.eos_id: int | None = self._tokenizer.eos_token_id
         self.pad_id: int | None = self._tokenizer.pad_token_id
         self.mask_id: int | None = self._tokenizer.mask_token_id
+        begin, end = self._around() if special_tokens == "own" else ((), ())
+        self.begin_ids: tuple[int, ...] = begin
+        self.end_ids: tuple[int, ...] = end or (() if self.eos_id is None else (self.eos_id,))
+        self.key = f"{encoding_key(folder)} {self.begin_ids} {self.end_ids}"
+
+    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the tokenizer puts before and after a text when it is asked as any user of it asks."""
+        for text in _FOUND_ANYWHERE:
+            (bare,), whole = self.encode([text]), self._tokenizer(text)["input_ids"]
+            for start in range(len(whole) - len(bare) + 1):
+                if bare and whole[start : start + len(bare)] == bare:
+                    return tuple(whole[:start]), tuple(whole[start + len(bare) :])
+        return (), ()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens; many texts take all cores."""
@@ -110,6 +126,10 @@ class PretrainedTokenizer:
         segments = made.get("token_type_ids") or [None] * len(texts)
         return [Encoded(ids, kinds) for ids, kinds in zip(made["input_ids"], segments, strict=True)]
 
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """The ids that a model goes on from: as a document begins."""
+        return [*self.begin_ids, *self.encode([prompt])[0]]
+
     @property
     def padding_id(self) -> int | None:
         """What published classifiers fill short rows with: the padding token, or the end of text."""
@@ -118,6 +138,10 @@ class PretrainedTokenizer:
     def words(self) -> dict[str, int]:
         """Each token of the vocabulary, and its id."""
         return self._tokenizer.get_vocab()
+
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """The token of each id."""
+        return self._tokenizer.convert_ids_to_tokens(list(ids))
 
     def special_words(self) -> list[str]:
         """Tokens that are found in a text before it is cut."""

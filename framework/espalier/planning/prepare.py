@@ -22,6 +22,7 @@ from espalier.planning.data_remarks import data_remarks
 from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, find_sources
+from espalier.planning.text_checks import text_faults, text_remarks
 from espalier.recipes import stages_of
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.run_folder import RunFolder
@@ -62,16 +63,19 @@ def prepare(job: Job) -> PreparedJob:
     labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
     remarks = () if labelled is None else data_remarks(job.data, labelled)
     job = job if labelled is None else _with_classes(job, labelled)
-    sources = find_sources(stages, outputs=None if labelled is None else labelled.names)
+    special_tokens = job.data.special_tokens if isinstance(job.data, DataConfig) else "own"
+    outputs = None if labelled is None else labelled.names
+    sources = find_sources(stages, outputs=outputs, special_tokens=special_tokens)
     context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
     identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
     plan = build_plan(stages, context=context, identities=identities)
     num_samples = None if labelled is None else len(labelled.train)
     previews = preview(job, plan, sources, value_bytes=value_bytes(job), num_samples=num_samples)
     faults = [*plan_faults(job, plan, previews, sources), *labelled_faults(job, plan, labelled)]
+    faults += text_faults(job, previews, sources)
     if faults:
         raise RefusedInput(faults)
-    return PreparedJob(job, plan, previews, sources, remarks)
+    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(job, previews, sources)))
 
 
 def _files_named(stages: Sequence[StageConfig]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from espalier.config.data import SpecialTokens
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import LoadStage, StageConfig
 from espalier.models.classifier import classifier_config
@@ -29,11 +30,14 @@ class Source:
     identity: str
 
 
-def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | None = None) -> dict[str, Source]:
+def find_sources(
+    stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | None = None, special_tokens: SpecialTokens = "own"
+) -> dict[str, Source]:
     """The source of every `load` stage, by the stage's name.
 
     Args:
         outputs: names of the classes of the job's labelled data, none for a regression; None for text.
+        special_tokens: of text, what stands around each document.
 
     Raises:
         RefusedInput: missing folders, unknown architectures, pickled weights; all models at once.
@@ -43,7 +47,9 @@ def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | No
     for stage in stages:
         if isinstance(stage, LoadStage):
             try:
-                sources[stage.name] = _scratch(stage) if stage.from_scratch else _look(stage, outputs)
+                sources[stage.name] = (
+                    _scratch(stage, special_tokens) if stage.from_scratch else _look(stage, outputs, special_tokens)
+                )
             except RefusedInput as refused:
                 faults += refused.faults
     if faults:
@@ -51,7 +57,7 @@ def find_sources(stages: tuple[StageConfig, ...], *, outputs: Sequence[str] | No
     return sources
 
 
-def _scratch(stage: LoadStage) -> Source:
+def _scratch(stage: LoadStage, special_tokens: SpecialTokens) -> Source:
     settings, setting = stage.from_scratch, f"stages.{stage.name}.from_scratch.tokenizer"
     assert settings is not None
     if settings.train_tokenizer is not None:
@@ -62,15 +68,15 @@ def _scratch(stage: LoadStage) -> Source:
     assert settings.tokenizer is not None
     folder = find_model(settings.tokenizer, setting=setting)
     files = read_model_files(folder, setting=setting)
-    found, key = open_tokenizer(files, folder=str(folder), setting=setting), files_key(files)
+    found = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=special_tokens)
     if settings.family == "bert" and found.mask_id is None:
         raise RefusedInput([Fault(setting, str(folder), "a tokenizer with a mask token, as a BERT fills in masks")])
     config = scratch_config(settings, vocabulary=found.vocabulary, eos_id=found.eos_id, pad_id=found.pad_id)
     shape_of(config)
-    return Source(config, found, repr([config, key]))
+    return Source(config, found, repr([config, files_key(files)]))
 
 
-def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
+def _look(stage: LoadStage, outputs: Sequence[str] | None, special_tokens: SpecialTokens) -> Source:
     setting = f"stages.{stage.name}.model"
     assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
@@ -88,7 +94,7 @@ def _look(stage: LoadStage, outputs: Sequence[str] | None) -> Source:
     parts = [*weights, *folder.glob("*.safetensors.index.json")]
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in parts]
     files = read_model_files(folder, setting=setting)
-    tokenizer = open_tokenizer(files, folder=str(folder), setting=setting)
+    tokenizer = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=special_tokens)
     rows = shape_of(published).vocabulary
     if tokenizer.vocabulary > rows:
         given = f"names {folder}, whose tokenizer has ids up to {tokenizer.vocabulary - 1}"

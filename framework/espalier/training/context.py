@@ -86,7 +86,10 @@ class StageContext:
         """The tokenizer of this stage's line of models."""
         result = self.folder.result(self.parent)
         assert result is not None
-        return PretrainedTokenizer(self.folder.tokenizer(result.metrics["tokenizer"]))
+        folder, data = self.folder.tokenizer(result.metrics["tokenizer"]), self.job.data
+        if isinstance(data, LabelledConfig):
+            return PretrainedTokenizer(folder)
+        return PretrainedTokenizer(folder, special_tokens=data.special_tokens)
 
     def sequences(self, split: Split) -> Sequences:
         """The samples of a split, tokenised; rank zero makes a text's cache when there is none. Collective."""

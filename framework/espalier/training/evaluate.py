@@ -124,7 +124,8 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
             on_progress=lambda done: context.activity(f"measuring {name}: {done} sequences"),
         )
         context.activity(f"{name} writes samples")
-        samples = continuations(model, context.tokenizer(), stage.prompts)
+        positions = shape_of(config).positions
+        samples = continuations(model, context.tokenizer(), stage.prompts, positions=positions)
         peak = max(world.gather(peak_bytes(world)))
     return _row(measured) | {
         "parameters": num_parameters(config),

@@ -23,14 +23,14 @@ class Masking:
     microbatches or resumes; and a row of n tokens always has the same number hidden.
 
     Attributes:
-        share: of the tokens of documents, the end of a document not counted; at least one of each row.
-        mask_id: of the mask; eos_id: never hidden.
+        share: of the tokens of documents, those around a document not counted; at least one of each row.
+        mask_id: of the mask; special_ids: never hidden.
         vocabulary: random words have ids below it.
     """
 
     share: float
     mask_id: int
-    eos_id: int | None
+    special_ids: tuple[int, ...]
     vocabulary: int
     seed: int
 
@@ -47,7 +47,8 @@ class Masking:
             raise RefusedInput(
                 [Fault("tokenizer", tokenizer.key, "one with a mask token, as the model fills in masks")]
             )
-        return Masking(share, tokenizer.mask_id, tokenizer.eos_id, tokenizer.vocabulary, seed)
+        special = tuple(dict.fromkeys((*tokenizer.begin_ids, *tokenizer.end_ids)))
+        return Masking(share, tokenizer.mask_id, special, tokenizer.vocabulary, seed)
 
     def apply(self, batch: Batch, step: int) -> Batch:
         """The batch with tokens hidden, and as labels what they were; nothing else has a label.
@@ -57,8 +58,8 @@ class Masking:
         """
         ids, labels = batch.input_ids.clone(), torch.full_like(batch.input_ids, NO_LABEL)
         there = torch.ones_like(ids, dtype=torch.bool) if batch.documents is None else batch.documents >= 0
-        if self.eos_id is not None:
-            there &= ids != self.eos_id
+        for special in self.special_ids:
+            there &= ids != special
         for row, sample in enumerate(batch.sample_ids.tolist()):
             places = there[row].nonzero().squeeze(-1).numpy()
             if len(places) == 0:

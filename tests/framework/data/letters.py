@@ -13,6 +13,11 @@ class LetterTokenizer:
     vocabulary: int = 29
     eos_id: int | None = 0
     key: str = "letters"
+    begin_ids: tuple[int, ...] = ()
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        return () if self.eos_id is None else (self.eos_id,)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[ord(letter) - ord("a") + 1 for letter in text] for text in texts]

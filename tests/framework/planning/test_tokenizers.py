@@ -15,7 +15,7 @@ from espalier.config.faults import RefusedInput
 from espalier.config.load import read_job
 from espalier.planning.prepare import prepare
 from support.labelled import BERT, labelled_job, write_labelled_job
-from support.tiny import tiny_job, write_job, write_model
+from support.tiny import put_around, tiny_job, write_job, write_model
 
 
 def said(path: Path) -> list[str]:
@@ -52,6 +52,14 @@ def test_all_that_a_stage_reads_of_a_model_is_in_its_key(tmp_path: Path) -> None
         assert len({one[stage] for one in seen}) == len(seen), stage
     (model / "README.md").write_text("nobody reads this")
     assert keys(path) == seen[-1]
+
+
+def test_a_tokenizer_that_random_weights_go_with_is_in_the_key(tmp_path: Path) -> None:
+    scratch = {"family": "llama", "layers": 1, "hidden": 8, "heads": 2, "tokenizer": str(tmp_path / "model")}
+    path = write_job(tmp_path, stages=[{"name": "new", "kind": "load", "from_scratch": scratch}])
+    before = keys(path)
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}")
+    assert keys(path) != before
 
 
 def empty(folder: Path) -> None:
@@ -143,25 +151,14 @@ def other_cuts(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokens))
 
 
-def a_frame(folder: Path) -> None:
-    """Puts a token before every text."""
-    tokens = json.loads((folder / "tokenizer.json").read_text())
-    special = {"<|end|>": {"id": "<|end|>", "ids": [0], "tokens": ["<|end|>"]}}
-    text, begin = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
-    pair = [begin, text, {"Sequence": {"id": "B", "type_id": 1}}]
-    tokens["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [begin, text],
-        "pair": pair,
-        "special_tokens": special,
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokens))
+def begins(folder: Path) -> None:
+    put_around(folder, begin="<|end|>")
 
 
 CASES: list[tuple[Callable[[Path], None], str, str]] = [
     (saved_after_use, "", ""),
     (another_end, "", ""),
-    (a_frame, "", "puts other special tokens around a text"),
+    (begins, "", "puts other special tokens around a text"),
     (other_words, "whose ids mean other words", "whose ids mean other words"),
     (other_cuts, "cuts text into others of them", "cuts text into others of them"),
 ]

@@ -32,7 +32,12 @@ def write_as(folder: Path, name: str) -> None:
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": END[name]}))
     (folder / "chat_template.jinja").write_text(f"{name} speaks")
-    (folder / "generation_config.json").write_text(json.dumps({"temperature": len(name)}))
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": len(name), "custom_generate": "evil"}))
+    config = json.loads((folder / "config.json").read_text()) | {"trust_remote_code": True, "custom_generate": "evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    for code in ("modeling_evil.py", "custom_generate/generate.py"):
+        (folder / code).parent.mkdir(exist_ok=True)
+        (folder / code).write_text("raise SystemExit('evil')")
 
 
 @pytest.fixture(
@@ -67,6 +72,12 @@ def test_an_export_carries_its_own_line_s_files(run: RunFolder, tmp_path: Path) 
     for stage, name in {"teacher": "teacher", "student": "student", "slim": "student"}.items():
         export_stage(run.path, stage, tmp_path / stage, dtype="float32")
         assert (tmp_path / stage / "chat_template.jinja").read_text() == f"{name} speaks"
+
+
+def test_no_code_and_nothing_that_asks_for_it_leaves_with_an_export(run: RunFolder) -> None:
+    for path in run.export("out").rglob("*"):
+        assert path.suffix in (".json", ".jinja", ".md", ".safetensors"), path
+        assert b"evil" not in path.read_bytes() and b"trust_remote" not in path.read_bytes(), path
 
 
 def test_documents_end_as_the_student_s_tokenizer_ends_them(run: RunFolder) -> None:

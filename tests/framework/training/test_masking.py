@@ -10,7 +10,7 @@ import torch
 from espalier.data.batch import NO_LABEL, Batch
 from espalier.training.masking import Masking
 
-MASKING = Masking(share=0.15, mask_id=2, eos_id=0, vocabulary=1000, seed=5)
+MASKING = Masking(share=0.15, mask_id=2, special_ids=(0,), vocabulary=1000, seed=5)
 
 
 def batch_of(rows: int = 400, length: int = 60) -> Batch:
