@@ -1,4 +1,7 @@
-"""From a job to a plan that is known to be able to work. Torch-free and quick: `espalier plan` is this."""
+"""From a job to a plan that is known to be able to work: `espalier plan` is this.
+
+No weights are read. Tokenizers are opened by stock code, as the run will, and that brings torch in when it is called.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from espalier.data.fingerprint import fingerprint
 from espalier.data.packing import NO_LABEL
 from espalier.data.sequences import open_sequences
 from espalier.models.pretrained import PretrainedTokenizer
+from espalier.training.masking import Masking
 from support.tiny import byte_tokenizer, put_around, tiny_job, write_model, write_text
 from support.whole_run import run_here
 
@@ -62,6 +64,15 @@ def test_each_document_stands_between_them_and_the_first_word_is_asked_for(folde
     end = PretrainedTokenizer(folder, special_tokens="end")
     other = open_sequences(data, "train", tokenizer=end, cache=tmp_path / "cache")
     assert list(other.row(0).input_ids) == [*sequences.row(0).input_ids[1:-1], END], "they are kept apart"
+
+
+def test_none_of_them_is_hidden_from_a_masked_model(folder: Path) -> None:
+    put_around(folder, begin="!", end="#")
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"mask_token": "$"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
+    masking = Masking.of(model, PretrainedTokenizer(folder), share=0.5, seed=1)
+    assert masking is not None and masking.special_ids == (BEGIN, CLOSE)
 
 
 def test_the_setting_is_in_the_keys(tmp_path: Path) -> None:
