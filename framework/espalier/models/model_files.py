@@ -95,6 +95,17 @@ def write_model_files(files: ModelFiles, target: Path) -> None:
     replace_folder(storage, made, target.name)
 
 
+def require_key(folder: Path, key: str) -> None:
+    """Hold the files in a run's folder to the key that they were written under: others may write there.
+
+    Raises:
+        RefusedInput: they are other files by now.
+    """
+    if not folder.is_dir() or files_key(read_model_files(folder, setting=str(folder))) != key:
+        allowed = "the files that the model came with; the run begins anew with resume=never"
+        raise RefusedInput([Fault(str(folder), None, allowed, given="holds other files than this run put there")])
+
+
 def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a model without keys that ask for code beside it, or that name files on somebody's disk."""
     kept = {name: value for name, value in settings.items() if name not in (*_OF_CODE, *_OF_PLACES)}

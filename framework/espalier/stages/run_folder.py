@@ -60,11 +60,14 @@ class RunFolder:
         """The folder of a model's tokenizer, which holds its other files, too.
 
         Raises:
-            RefusedInput: no key of a tokenizer; keys are read from files that others may write.
+            RefusedInput: no key of a tokenizer, or a link out of the run; others may write here and in what names it.
         """
         if not TOKENIZER_KEY.fullmatch(key):
             raise RefusedInput([Fault(str(self.path / "tokenizers"), key, "the key of a tokenizer of this run")])
-        return self.path / "tokenizers" / key
+        folder = self.path / "tokenizers" / key
+        if not folder.resolve().is_relative_to(self.path.resolve()):
+            raise RefusedInput([Fault(str(folder), "a link", "a folder of this run; this one leads out of it")])
+        return folder
 
     @property
     def files(self) -> LocalStorage:

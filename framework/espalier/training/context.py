@@ -20,6 +20,7 @@ from espalier.data.packing import Sequences
 from espalier.data.sequences import keep_tokens, open_sequences
 from espalier.distributed.world import World
 from espalier.models.families import is_causal
+from espalier.models.model_files import require_key
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
 from espalier.stages.control import Control
@@ -86,7 +87,9 @@ class StageContext:
         """The tokenizer of this stage's line of models."""
         result = self.folder.result(self.parent)
         assert result is not None
-        folder, data = self.folder.tokenizer(result.metrics["tokenizer"]), self.job.data
+        key, data = result.metrics["tokenizer"], self.job.data
+        folder = self.folder.tokenizer(key)
+        require_key(folder, key)
         if isinstance(data, LabelledConfig):
             return PretrainedTokenizer(folder)
         return PretrainedTokenizer(folder, special_tokens=data.special_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.models import model_files
-from espalier.models.model_files import KEPT, files_key, read_model_files, write_model_files
+from espalier.models.model_files import KEPT, files_key, read_model_files, require_key, write_model_files
 from espalier.models.pretrained import read_config
+from espalier.stages.run_folder import RunFolder
 from support.tiny import byte_tokenizer
 
 
@@ -33,6 +35,20 @@ def test_a_model_s_files_are_written_once_and_again_when_one_changed(folder: Pat
     assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before and "tokenizer.json" in before
     write_model_files(files | {"chat_template.jinja": b"{{ messages }}"}, target)
     assert (target / "chat_template.jinja").exists() and [path.name for path in target.parent.iterdir()] == ["key"]
+
+
+def test_files_that_somebody_changed_in_a_run_are_not_used(folder: Path, tmp_path: Path) -> None:
+    files = read_model_files(folder, setting="model")
+    key, run = files_key(files), RunFolder(tmp_path / "run")
+    write_model_files(files, run.tokenizer(key))
+    require_key(run.tokenizer(key), key)
+    (run.tokenizer(key) / "merges.txt").write_text("a b")
+    with pytest.raises(RefusedInput, match="holds other files than this run put there"):
+        require_key(run.tokenizer(key), key)
+    shutil.rmtree(run.tokenizer(key))
+    (run.path / "tokenizers" / key).symlink_to(folder)
+    with pytest.raises(RefusedInput, match="leads out of it"):
+        run.tokenizer(key)
 
 
 def link_out(place: Path) -> None:
