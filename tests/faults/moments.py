@@ -33,7 +33,7 @@ _WATCHED: tuple[tuple[Any, str, str], ...] = (
     *((engine, name, MID_STAGE) for engine in (PlainEngine, ZeroEngine) for name in _ENGINE),
     (StepRecorder, "write", MID_STAGE),
     (StateReader, "read", MID_STAGE),
-    (load, "copy_tokenizer", MID_STAGE),
+    (load, "write_model_files", MID_STAGE),
     (RunFolder, "write_result", BOUNDARY),
     (HostCopies, "take", SAVE),
     *((LocalStorage, name, SAVE) for name in _CHANGES),
