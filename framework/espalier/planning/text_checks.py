@@ -13,6 +13,7 @@ from espalier.config.stages import EvaluateStage, LoadStage, PruneStage, Trained
 from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
 from espalier.models.positions import known_positions
+from espalier.models.pretrained import PretrainedTokenizer
 from espalier.planning.preview import StagePreview
 from espalier.planning.sources import Source
 
@@ -48,7 +49,8 @@ def text_remarks(job: Job, previews: Sequence[StagePreview], sources: Mapping[st
     """A sentence each on what a person may not expect of the text; warnings say so."""
     if not isinstance(job.data, DataConfig):
         return ()
-    found = [*_beyond(job, previews), *_around(job, sources), *_little_room(job, previews, sources)]
+    found = [*_beyond(job, previews), *_around(job, sources), *_not_its_own(previews, sources)]
+    found += _little_room(job, previews, sources)
     return tuple(dict.fromkeys(found))
 
 
@@ -65,13 +67,32 @@ def _beyond(job: Job, previews: Sequence[StagePreview]) -> Iterator[str]:
 def _around(job: Job, sources: Mapping[str, Source]) -> Iterator[str]:
     for name, source in sources.items():
         if source.tokenizer is not None and source.tokenizer.begin_ids:
-            begin, end = (
-                " ".join(source.tokenizer.names(ids)) for ids in (source.tokenizer.begin_ids, source.tokenizer.end_ids)
-            )
+            begin, end = _names(source.tokenizer)
             yield (
-                f"documents and prompts begin with {begin}, documents end with {end or 'nothing'}, as the tokenizer of "
-                f"stage {name} has it (data.special_tokens)"
+                f"documents and prompts begin with {begin}, documents end with {end}, as the tokenizer of stage {name} "
+                "has it (data.special_tokens)"
             )
+
+
+def _not_its_own(previews: Sequence[StagePreview], sources: Mapping[str, Source]) -> Iterator[str]:
+    """Models that read the text of another's line, which begins or ends documents otherwise."""
+    parents = {preview.stage.name: preview.parent for preview in previews}
+    for preview in previews:
+        own = sources[preview.parent].tokenizer
+        for setting, name in preview.stage.config.inputs().items():
+            other = sources[parents[name]].tokenizer
+            if own and other and (own.begin_ids, own.end_ids) != (other.begin_ids, other.end_ids):
+                yield (
+                    f"warning: stages.{preview.stage.name}.{setting}: {name} reads documents between "
+                    f"{' and '.join(_names(own))}, as {preview.parent} has them, and would have them between "
+                    f"{' and '.join(_names(other))}"
+                )
+
+
+def _names(tokenizer: PretrainedTokenizer) -> tuple[str, str]:
+    """What documents begin and end with."""
+    begin, end = (" ".join(tokenizer.names(ids)) or "nothing" for ids in (tokenizer.begin_ids, tokenizer.end_ids))
+    return begin, end
 
 
 def _little_room(job: Job, previews: Sequence[StagePreview], sources: Mapping[str, Source]) -> Iterator[str]:

@@ -109,3 +109,19 @@ def test_tokens_around_documents_are_told(tmp_path: Path) -> None:
     (said,) = told(path)
     assert said.startswith("documents and prompts begin with !, documents end with #, as the tokenizer of stage parent")
     assert told(path, "data.special_tokens=end") == []
+
+
+def test_a_model_that_would_have_other_tokens_around_a_text_is_warned_of(tmp_path: Path) -> None:
+    whole = tiny_job(tmp_path)
+    stages = [*whole["stages"][:3], {"name": "other", "kind": "load", "model": str(tmp_path / "other")}]
+    stages[2] |= {"teacher": "other"}
+    path = write_job(tmp_path, stages=stages)
+    write_model(tmp_path / "other", seed=2)
+    assert told(path) == []
+    put_around(tmp_path / "other", begin="!", end="#")
+    (warning,) = [one for one in told(path) if one.startswith("warning")]
+    between = (
+        "other reads documents between nothing and <|end|>, as parent has them, and would have them between ! and #"
+    )
+    assert warning == f"warning: stages.heal.teacher: {between}"
+    assert told(path, "data.special_tokens=end") == []
