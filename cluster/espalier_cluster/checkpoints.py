@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
@@ -17,6 +16,8 @@ from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.storage.local import LocalStorage
+
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,18 @@ def _stages(run_folder: Path) -> list[str]:
     if not (run_folder / "plan.json").exists() and not (run_folder / "stages").exists():
         allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json and no stages"
         raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
-    planned = [stage["name"] for stage in _json(run_folder / "plan.json") or ()]
+    planned = [entry.name for entry in _known(RunFolder(run_folder).plan, ())]
     return list(dict.fromkeys([*planned, *LocalStorage(run_folder).list("stages")]))
 
 
 def _of_stage(storage: Storage, run_folder: Path, stage: str) -> Iterator[Checkpoint]:
     parent = stage_folder(stage)
-    result = _json(run_folder / parent / "result.json") or {}
+    result = _known(lambda: RunFolder(run_folder).result(stage), None)
     for name in storage.list(parent):
         digits = name.removeprefix("step-")
         if digits.isdecimal() and step_folder(stage, int(digits)) == f"{parent}/{name}":
             folder = f"{parent}/{name}"
-            place = Checkpoint(stage, int(digits), folder, is_result=result.get("checkpoint") == folder)
+            place = Checkpoint(stage, int(digits), folder, is_result=result is not None and result.checkpoint == folder)
             if (found := _look(storage, place)) is not None:
                 yield found
 
@@ -158,8 +159,8 @@ def _bytes_there(storage: Storage, folder: str) -> int:
     return 0
 
 
-def _json(path: Path) -> Any:
-    """One of the run's small files; None when it is not there or not whole: checkpoints are shown without it."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text())
-    return None
+def _known(read: Callable[[], Known], otherwise: Known) -> Known:
+    """What one of the run's small files says; checkpoints are shown without it where it cannot be read."""
+    with contextlib.suppress(OSError, RefusedInput):
+        return read()
+    return otherwise

@@ -62,7 +62,9 @@ def plan(
 ) -> None:
     """Show what a job will do and cost. Starts nothing."""
     from espalier.planning.prepare import prepare
+    from espalier.stages.ownership import require_own
     from espalier_cluster.local import room_line
+    from espalier_cluster.resume import refuse_exports
     from espalier_cluster.show import plan_json, show_plan
 
     prepared = prepare(read_job(job_file, overrides or ()))
@@ -70,6 +72,8 @@ def plan(
         print(plan_json(prepared.previews))
         return
     folder = RunFolder.of(prepared.job)
+    require_own(folder)
+    refuse_exports(prepared, folder)
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
     console = open_terminal()
     show_plan(console, prepared, done)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,13 +14,14 @@ from rich.console import Console
 
 from espalier import __version__
 from espalier.checkpoint.lock import RunLock
-from espalier.checkpoint.places import require_usable, state_storage
+from espalier.checkpoint.places import claim_states, require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
 from espalier.stages.orders import FULL
+from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
@@ -32,7 +31,7 @@ from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted, say_end, show_end
-from espalier_cluster.resume import arrived, go_back
+from espalier_cluster.resume import arrived, go_back, refuse_exports
 from espalier_cluster.show import show_remarks
 from espalier_cluster.silence import silenced
 from espalier_cluster.terminal import say
@@ -63,10 +62,14 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         RefusedInput: another process holds the run, or the cluster has no room for it.
     """
     job, folder = prepared.job, RunFolder.of(prepared.job)
+    require_own(folder)
     folder.files.make_folder(".")
     with RunLock(folder.path / "lock", job=job.name) as lock, silenced(verbose=how.verbose):
+        run_id = claim(folder, versions=_versions())
         if job.checkpoints is not None:
-            require_usable(state_storage(folder.path, job), job)
+            storage = state_storage(folder.path, job)
+            require_usable(storage, job)
+            claim_states(storage, job, run_id=run_id)
         _write_down(prepared, folder)
         events = EventLog(folder.path / EVENTS)
         show_remarks(console, prepared.remarks)
@@ -87,12 +90,9 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
 def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
     folder.tidy()
     go_back(prepared, folder)
+    refuse_exports(prepared, folder)
     folder.remove("failure.txt")
     prepared.write_down(folder)
-    if not folder.ids():
-        ids = {"run_id": secrets.token_hex(8), "wandb_id": secrets.token_hex(4)}
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        folder.write_json("run.json", ids | {"created": created, "versions": _versions()})
 
 
 def _versions() -> dict[str, str]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
+from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import check_files, discard, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import latest, stage_folder
+from espalier.checkpoint.traces import strangers
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.schema import resolved
 from espalier.config.stages import TrainedStage
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
+from espalier.stages.ownership import begin_anew
 from espalier.stages.plan import CODE_VERSION
 from espalier.stages.run_folder import RunFolder
-from espalier.storage.contract import Storage
+from espalier.storage.contract import Storage, is_unfinished
 from espalier.tracking.events import EVENTS, EventLog
 
 _CARRIED_OUT = "resume.json"
@@ -57,16 +62,62 @@ def arrived(folder: RunFolder) -> None:
     folder.remove(_CARRIED_OUT)
 
 
+def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
+    """Refuse, before anything starts, an export that would have to replace what is no export any more.
+
+    Raises:
+        RefusedInput: naming each folder and what lies there.
+    """
+    faults: list[Fault] = []
+    for stage in prepared.plan.stages:
+        if stage.config.kind == "export" and not _has_result(folder, stage.name, stage.key):
+            with _collected(faults):
+                require_replaceable(folder.export(stage.name))
+    if faults:
+        raise RefusedInput(faults)
+
+
 def _was_carried_out(job: Job, folder: RunFolder) -> bool:
-    return folder.read_json(_CARRIED_OUT) == resolved(job)
+    remedy = f"what the last start wrote; remove the file, and resume={job.resume} is carried out again"
+    return folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy) == resolved(job)
 
 
 def _forget(job: Job, folder: RunFolder) -> None:
+    """Remove what earlier starts have made; the ids come last, so that a start that was stopped here does it again."""
     storage = state_storage(folder.path, job)
+    faults: list[Fault] = []
+    for made in ("stages", "records"):
+        _require_no_strangers(storage, made, faults)
+        _require_no_strangers(folder.files, made, faults)
+    for name in folder.files.list("exports"):
+        path = folder.export(name)
+        if not (is_unfinished(name) and is_left_over(path)):
+            with _collected(faults):
+                require_replaceable(path)
+    if faults:
+        raise RefusedInput(dict.fromkeys(faults))
     if storage.exists("stages"):
         storage.remove("stages")
-    for old in ("stages", "records", "exports", "run.json"):
+    for old in ("stages", "records", "exports"):
         folder.remove(old)
+    begin_anew(folder)
+
+
+def _require_no_strangers(storage: Storage, folder: str, faults: list[Fault]) -> None:
+    """Nothing but what a run makes is ever removed."""
+    with _collected(faults):
+        for path in islice(strangers(storage, folder), 1):
+            allowed = "what a run leaves; this is something else that would be removed with it, so move it away first"
+            place = path if (root := getattr(storage, "root", None)) is None else f"{root}/{path}"
+            faults.append(Fault(place, None, allowed, given="is not of this run"))
+
+
+@contextmanager
+def _collected(faults: list[Fault]) -> Iterator[None]:
+    try:
+        yield
+    except RefusedInput as refused:
+        faults += refused.faults
 
 
 def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
@@ -90,6 +141,12 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
     """Remove what is newer in its stage, and all that was made from what the stage came to."""
     name = checkpoint.parent.name
     storage, stage = state_storage(folder.path, prepared.job), stage_folder(name)
+    faults: list[Fault] = []
+    for later in prepared.plan.after(name):
+        _require_no_strangers(storage, stage_folder(later), faults)
+        _require_no_strangers(folder.files, stage_folder(later), faults)
+    if faults:
+        raise RefusedInput(dict.fromkeys(faults))
     folder.remove(f"stages/{name}/result.json")  # first: without a result it goes on from whatever is left
     for step in storage.list(stage):
         if step.startswith("step-") and step > checkpoint.name:
@@ -132,7 +189,7 @@ def _earlier_job(folder: RunFolder) -> Job | None:
     """As the last start wrote it; None when there was none, or one whose job this espalier cannot read."""
     try:
         return folder.read_job()
-    except (FileNotFoundError, RefusedInput, ValidationError):
+    except (FileNotFoundError, RefusedInput):
         return None
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
+from espalier import __version__
 from espalier.config.job import Job, seed_name
 from espalier.config.schema import resolved
 from espalier.evaluation.paired import compare
 from espalier.recipes import stages_of
 from espalier.stages.controller import ExitCode
+from espalier.stages.ownership import claim, require_own
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
@@ -46,6 +48,8 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
     """
     folder = RunFolder.of(job)
+    require_own(folder)
+    claim(folder, versions={"espalier": __version__})
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
@@ -100,8 +104,7 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
 
 def _result(folder: RunFolder, stage: str) -> StageResult | None:
     """Of a stage as the run's plan has it now."""
-    result, plan = folder.result(stage), folder.read_json("plan.json", missing=[])
-    keys = [entry["key"] for entry in plan if entry["name"] == stage]
+    result, keys = folder.result(stage), [entry.key for entry in folder.plan() if entry.name == stage]
     return result if result is not None and [result.key] == keys else None
 
 

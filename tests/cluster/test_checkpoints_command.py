@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import Fault, RefusedInput
+from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier_cluster.checkpoints import examine, find_checkpoints
 from espalier_cluster.command import app
@@ -52,11 +54,11 @@ def save_slim(storage: LocalStorage) -> None:
         "stage": "slim",
         "parent": "stages/gone/step-00000000",
         "created_unix_seconds": 1.75e9,
-        "tokenizer": EVIL,
+        "model": {"hidden_size": EVIL},
     }
     origin = origin.model_copy(update=changes)
     commit(storage, folder, origin=origin, shapes=SHAPES, state={"said": EVIL}, ranks=ranks)
-    (storage.root / "stages/slim/result.json").write_text(json.dumps({"checkpoint": folder}))
+    RunFolder(storage.root).write_result(StageResult("slim", "prune", "k", "done", folder))
 
 
 def espalier(*words: object, code: int = 0) -> str:

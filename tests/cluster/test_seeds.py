@@ -49,7 +49,7 @@ def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -
 def test_results_of_earlier_settings_are_not_compared_with_those_of_new_ones(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
     children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
-    for child, key in zip(children, ("of old settings", "k"), strict=True):
+    for child, key in zip(children, ("of-old-settings", "k"), strict=True):
         finish(child, 0.9, 0.7, key=key)
     assert [row["values"] for row in summary(children)] == [[0.9], [0.7]]
     (RunFolder.of(children[1].job).path / "plan.json").unlink()

@@ -9,18 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from espalier.checkpoint.fragments import Slot
-from espalier.config.base import NAME, Record
+from espalier.config.base import Record
 from espalier.config.training import ZeroLevel
+from espalier.storage.names import CheckpointPath, StageName, TokenizerKey
 
 SCHEMA = 1
 """Raised when an older espalier could no longer read what is written."""
 
 WholeNumber = Annotated[int, Field(ge=0)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-StageName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
-CheckpointPath = Annotated[str, Field(pattern=rf"^stages/{NAME.pattern}/step-[0-9]{{8,16}}$")]
-"""Of a checkpoint in its run: what a manifest or a result names is opened, so it never leaves the run."""
-TokenizerKey = Annotated[str, Field(pattern=r"^([0-9a-z][0-9a-z-]{0,63})?$")]
 
 
 class DamagedCheckpoint(ValueError):

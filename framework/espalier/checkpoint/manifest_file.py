@@ -9,6 +9,7 @@ import xxhash
 from pydantic import ValidationError
 
 from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
+from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import COMMIT, Storage
 
@@ -83,11 +84,19 @@ def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bo
 
 
 def discard(storage: Storage, folder: str) -> None:
-    """Remove a checkpoint or what is left of one. Stopped half-way, what remains is no checkpoint."""
+    """Remove a checkpoint or what is left of one. Stopped half-way, what remains is no checkpoint.
+
+    What somebody else has put into its folder stays, and the folder with it.
+    """
     if is_committed(storage, folder):
         storage.remove(f"{folder}/{MANIFEST}")
         storage.sync_folder(folder)
-    storage.remove(folder)
+    names = storage.list(folder)
+    if all(map(is_of_checkpoint, names)):
+        storage.remove(folder)
+        return
+    for name in filter(is_of_checkpoint, names):
+        storage.remove(f"{folder}/{name}")
 
 
 def _canonical(value: Any) -> str:

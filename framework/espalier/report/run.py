@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.board import Board
@@ -46,10 +47,9 @@ class PlannedStage:
         return next(iter(self.inputs.values()), None)
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> PlannedStage:
-        known = {name: value[name] for name in ("tokens", "steps", "flops") if name in value}
-        inputs, shape = value.get("inputs") or {}, value.get("shape") or {}
-        return PlannedStage(value["name"], value["kind"], dict(inputs), dict(shape), **known)
+    def of(entry: PlanEntry) -> PlannedStage:
+        inputs, shape = dict(entry.inputs), dict(entry.shape or {})
+        return PlannedStage(entry.name, entry.kind, inputs, shape, entry.tokens, entry.steps, entry.flops)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RunRecord:
 def read_run(run_folder: Path) -> RunRecord:
     """Read what there is: only a folder that holds no plan shows nothing."""
     folder = RunFolder(run_folder)
-    stages = _planned(folder.read_json("plan.json", missing=[]))
+    stages = _planned(folder.plan())
     names = [stage.name for stage in stages]
     results = folder.results(names)
     steps = read_steps(run_folder / STEPS)
@@ -113,7 +113,7 @@ def read_run(run_folder: Path) -> RunRecord:
     board.take(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
         folder=run_folder,
-        job=folder.read_json("job.json", missing={}),
+        job=folder.job_values(),
         run=folder.ids(),
         stages=stages,
         states={name: _state(results.get(name), board.rows[name].state) for name in names},
@@ -130,10 +130,10 @@ def _ledger(marks: list[Mark], news: list[Event | StepRecord]) -> Ledger | None:
     return account(marks, now=max(one.time for one in [*marks, *news])) if marks else None
 
 
-def _planned(plan: list[dict[str, Any]]) -> tuple[PlannedStage, ...]:
+def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
     stages: dict[str, PlannedStage] = {}
-    for value in plan:
-        stage = PlannedStage.from_json(value)
+    for entry in plan:
+        stage = PlannedStage.of(entry)
         if stage.kind == "export" and not stage.shape and stage.parent in stages:
             stage = replace(stage, shape=stages[stage.parent].shape)  # the same model, written another way
         stages[stage.name] = stage

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from espalier.stages.files import ResultFile
+from espalier.storage.records import SCHEMA
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -42,8 +45,10 @@ class StageResult:
     cost: Cost = Cost()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"schema_version": SCHEMA, **asdict(self)}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> StageResult:
-        return StageResult(**{**value, "cost": Cost(**value["cost"])})
+    def of(file: ResultFile) -> StageResult:
+        """What a file says that has the schema of a result."""
+        own = {name: getattr(file, name) for name in ("stage", "kind", "key", "status", "checkpoint", "metrics")}
+        return StageResult(**own, cost=Cost(**file.cost.model_dump()))

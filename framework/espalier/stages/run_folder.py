@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
+from espalier.stages.files import Attempts, MetricsOfModel, PlanEntry, ResultFile, RunFile
 from espalier.stages.result import StageResult
 from espalier.storage.contract import is_unfinished
 from espalier.storage.local import LocalStorage
+from espalier.storage.names import TokenizerKey
+from espalier.storage.records import first_reason, read_record, unreadable
 
-_MAX_BYTES = 64 * 2**20
-TOKENIZER_KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
-"""Of the hash that a tokenizer's folder is called by."""
+_REMEDY = "the file as espalier wrote it; bring back a copy of it, or run the job again under another name"
+_REMEDY_RESULT = "a result as a stage wrote it; bring back a copy, or remove the file and have the stage run again"
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class RunFolder:
         Raises:
             RefusedInput: no key of a tokenizer, or a link out of the run; others may write here and in what names it.
         """
-        if not TOKENIZER_KEY.fullmatch(key):
+        if not key or not _is_tokenizer_key(key):
             raise RefusedInput([Fault(str(self.path / "tokenizers"), key, "the key of a tokenizer of this run")])
         folder = self.path / "tokenizers" / key
         if not folder.resolve().is_relative_to(self.path.resolve()):
@@ -74,13 +79,9 @@ class RunFolder:
         """All that is written here goes through this."""
         return LocalStorage(self.path)
 
-    def read_json(self, file: str, *, missing: Any = None) -> Any:
-        """A small file's value; `missing` when there is no such file."""
-        path = self.path / file  # a finished stage's folder may have been moved away, with a link left behind
-        try:
-            return json.loads(LocalStorage(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES))
-        except FileNotFoundError:
-            return missing
+    def read(self, kind: type[Kind], file: str, *, what: str, remedy: str = _REMEDY) -> Kind | None:
+        """A small file's value; None when there is no such file. See `read_record`."""
+        return read_record(kind, self.path / file, what=what, remedy=remedy)
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a small file whole or not at all, durably, in place of an earlier one."""
@@ -106,16 +107,49 @@ class RunFolder:
                         self.remove(path.relative_to(self.path).as_posix())
 
     def read_job(self) -> Job:
-        """The job as it was resolved by the driver."""
-        return Job.model_validate_json(self.files.read_bytes("job.json", max_bytes=_MAX_BYTES))
+        """The job as it was resolved by the driver.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RefusedInput: it is none that this espalier can read.
+        """
+        values = self.job_values()
+        if not values:
+            raise FileNotFoundError(str(self.path / "job.json"))
+        try:
+            return Job.model_validate_json(json.dumps(values))
+        except ValidationError as error:
+            raise unreadable(
+                self.path / "job.json", what="job that can be read", reason=first_reason(error), remedy=_REMEDY
+            ) from None
+
+    def job_values(self) -> dict[str, Any]:
+        """The resolved job as plain values, of whatever espalier wrote it; empty when there is none."""
+        return self.read(dict[str, Any], "job.json", what="job of a run") or {}
+
+    def plan(self) -> tuple[PlanEntry, ...]:
+        """The stages as they were planned, inputs first; none when there is no plan yet.
+
+        Raises:
+            RefusedInput: no plan, or one whose stages take from others that do not come before them.
+        """
+        entries = self.read(tuple[PlanEntry, ...], "plan.json", what="plan of a run") or ()
+        before: set[str] = set()
+        for entry in entries:
+            if entry.name in before or not before.issuperset(entry.inputs.values()):
+                reason = f"stage {entry.name} stands twice or takes from a stage that does not come before it"
+                raise unreadable(self.path / "plan.json", what="plan of a run", reason=reason, remedy=_REMEDY)
+            before.add(entry.name)
+        return entries
 
     def ids(self) -> dict[str, Any]:
         """Ids of this run, W&B's among them; empty before the driver made them."""
-        return self.read_json("run.json", missing={})
+        found = self.read(RunFile, "run.json", what="record of a run")
+        return {} if found is None else found.model_dump(exclude={"schema_version"})
 
     def attempts(self) -> int:
         """Orders ever given in this folder; it outlives results, so that a late worker never has a fresh number."""
-        return self.read_json("attempts", missing=0)
+        return self.read(Attempts, "attempts", what="number of attempts") or 0
 
     def note_attempt(self, attempt: int) -> None:
         """Remember an order before it is given.
@@ -132,8 +166,16 @@ class RunFolder:
 
     def result(self, stage: str) -> StageResult | None:
         """The committed result of a stage; None when there is none yet."""
-        value = self.read_json(f"stages/{stage}/result.json")
-        return None if value is None else StageResult.from_json(value)
+        file = f"stages/{stage}/result.json"
+        found = self.read(ResultFile, file, what="result of a stage", remedy=_REMEDY_RESULT)
+        if found is None:
+            return None
+        self._require(found.stage == stage, file, f"it is of stage {found.stage}")
+        try:
+            MetricsOfModel.model_validate(found.metrics)
+        except ValidationError as error:
+            self._require(False, file, f"metrics.{first_reason(error)}")
+        return StageResult.of(found)
 
     def results(self, stages: Iterable[str]) -> dict[str, StageResult]:
         """By stage, for those that have one, in the order given."""
@@ -142,3 +184,15 @@ class RunFolder:
     def write_result(self, result: StageResult) -> None:
         """Commit a stage's result: from here on the stage is done."""
         self.write_json(f"stages/{result.stage}/result.json", result.to_json())
+
+    def _require(self, is_right: bool, file: str, reason: str) -> None:
+        if not is_right:
+            raise unreadable(self.path / file, what="result of a stage", reason=reason, remedy=_REMEDY_RESULT)
+
+
+def _is_tokenizer_key(key: str) -> bool:
+    try:
+        TypeAdapter(TokenizerKey).validate_python(key)
+    except ValidationError:
+        return False
+    return True

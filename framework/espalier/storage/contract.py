@@ -29,6 +29,11 @@ def is_unfinished(name: str, *, of: str = "") -> bool:
     return _UNFINISHED_NAME.fullmatch(name) is not None and (not of or name[: -len(unfinished(""))] == of)
 
 
+def without_unfinished(name: str) -> str:
+    """The name that a file is to have, of one that `unfinished` gave it until it is written; others as they are."""
+    return name[: -len(unfinished(""))] if is_unfinished(name) else name
+
+
 class NotAsWritten(ValueError):
     """A file has other content than it was given."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,10 +58,10 @@ class StageContext:
         folder = RunFolder(run_folder)
         job = folder.read_job()
         config = next(config for config in stages_of(job) if config.name == stage)
-        plan = json.loads((run_folder / "plan.json").read_text())
-        entry = next(entry for entry in plan if entry["name"] == stage)
+        entry = next(entry for entry in folder.plan() if entry.name == stage)
+        assert entry.parent is not None, entry
         events, times = EventLog(run_folder / EVENTS), TimeLog(run_folder / TIME)
-        key, parent = entry["key"], entry["parent"]
+        key, parent = entry.key, entry.parent
         return StageContext(folder, job, config, key, parent, order.attempt, world, events, times, control)
 
     @cached_property

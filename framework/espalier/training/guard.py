@@ -10,11 +10,19 @@ from dataclasses import dataclass
 
 from espalier.config.training import GuardConfig, Remedy
 from espalier.stages.orders import StageFailed
+from espalier.storage.names import Count, Key
+from espalier.storage.records import SCHEMA, Versioned
 from espalier.training.context import StageContext
 from espalier.training.state import find_resume
 from espalier.training.step import StepReport
 
 _WINDOW, _FEWEST = 64, 8  # losses that a spike is measured against
+
+
+class _LeftOutFile(Versioned):
+    key: Key
+    steps: tuple[Count, ...]
+    times: Count
 
 
 class BadStep(Exception):
@@ -76,10 +84,11 @@ class LeftOut:
     @staticmethod
     def read(context: StageContext) -> LeftOut:
         """What earlier attempts at this very stage decided."""
-        kept = context.folder.read_json(_file(context))
-        if kept is None or kept["key"] != context.key:
+        remedy = "the steps that the guard left out; bring back a copy, or remove the file to take all steps"
+        kept = context.folder.read(_LeftOutFile, _file(context), what="list of steps", remedy=remedy)
+        if kept is None or kept.key != context.key:
             return LeftOut()
-        return LeftOut(frozenset(kept["steps"]), kept["times"])
+        return LeftOut(frozenset(kept.steps), kept.times)
 
     def after(self, bad: BadStep, context: StageContext, *, limit: int) -> LeftOut:
         """What to leave out from now on; rank zero writes it down first. Collective.
@@ -98,7 +107,7 @@ class LeftOut:
         first = bad.step if bad.remedy == "skip" else resumed_from + 1
         after = LeftOut(self.steps | set(range(first, bad.step + 1)), self.times + 1)
         if context.world.is_rank_zero:
-            kept = {"key": context.key, "steps": sorted(after.steps), "times": after.times}
+            kept = {"schema_version": SCHEMA, "key": context.key, "steps": sorted(after.steps), "times": after.times}
             context.folder.write_json(_file(context), kept)
             text = f"{where}; going back to step {resumed_from}, leaving out steps {first} to {bad.step}"
             context.events.add("note", context.config.name, text)

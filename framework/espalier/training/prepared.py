@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -170,9 +169,9 @@ def _teacher_model(context: StageContext) -> ConfigDict | None:
 
 
 def _earlier_steps(context: StageContext) -> int:
-    plan = json.loads((context.folder.path / "plan.json").read_text())
-    names = [entry["name"] for entry in plan]
-    return sum(entry["steps"] or 0 for entry in plan[: names.index(context.config.name)])
+    plan = context.folder.plan()
+    names = [entry.name for entry in plan]
+    return sum(entry.steps or 0 for entry in plan[: names.index(context.config.name)])
 
 
 def _kept_state(context: StageContext, student: StateReader) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""What the driver writes into a run's folder for others to read, as schemas."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from espalier.config.base import Record
+from espalier.storage.names import Amount, CheckpointPath, Count, Key, StageName, TokenizerKey
+from espalier.storage.records import Versioned
+
+_Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
+
+Attempts = Annotated[int, Field(ge=0, le=10**9)]
+"""The content of the file `attempts`."""
+
+
+class RunFile(Versioned):
+    """`run.json`: what makes a folder the folder of a run. Its version is that of the folder's layout, too."""
+
+    run_id: _Id
+    wandb_id: _Id
+    created: str | float = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class PlanEntry(Record):
+    """One stage of `plan.json`, which lists them in an order in which each finds its inputs.
+
+    Attributes:
+        inputs: setting -> name of the stage that it refers to; the first one is the model that the stage goes on from.
+        shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
+        reads: what else its key depends on, each as a hash: where one has changed, the stage is done again.
+    """
+
+    name: StageName
+    kind: _Word = "stage"
+    key: Key = ""
+    parent: StageName | None = None
+    inputs: dict[str, StageName] = Field(default_factory=dict)
+    shape: dict[str, Count | bool] | None = None
+    tokens: Count | None = None
+    steps: Count | None = None
+    flops: Amount | None = None
+    reads: dict[str, str] = Field(default_factory=dict)
+
+
+class CostFile(Record):
+    """See `Cost`."""
+
+    tokens: Count = 0
+    samples: Count = 0
+    flops: Amount = 0.0
+    seconds: Amount = 0.0
+    peak_bytes: Count = 0
+
+
+class ResultFile(Versioned):
+    """`stages/<stage>/result.json`; see `StageResult`."""
+
+    stage: StageName
+    kind: _Word
+    key: Key
+    status: Literal["done", "gate_failed"]
+    checkpoint: CheckpointPath | None
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    cost: CostFile = CostFile()
+
+
+class MetricsOfModel(Record):
+    """What other stages look up in the metrics of a stage that makes or measures a model."""
+
+    tokenizer: TokenizerKey = ""
+    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    watched: _Word | None = None
+    model: StageName | None = None
+    gate: str = ""
