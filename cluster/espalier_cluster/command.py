@@ -64,7 +64,7 @@ def plan(
     from espalier.planning.prepare import prepare
     from espalier.stages.ownership import require_own
     from espalier_cluster.local import room_line
-    from espalier_cluster.resume import refuse_exports
+    from espalier_cluster.resume import refuse_exports, refuse_lost_work, told_again
     from espalier_cluster.show import plan_json, show_plan
 
     prepared = prepare(read_job(job_file, overrides or ()))
@@ -74,9 +74,12 @@ def plan(
     folder = RunFolder.of(prepared.job)
     require_own(folder)
     refuse_exports(prepared, folder)
+    refuse_lost_work(prepared, folder)
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
     console = open_terminal()
     show_plan(console, prepared, done)
+    for sentence in told_again(prepared, folder):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     if address is None:
         say(console, room_line(prepared))
         return

@@ -31,7 +31,7 @@ from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted, say_end, show_end
-from espalier_cluster.resume import arrived, go_back, refuse_exports
+from espalier_cluster.resume import arrived, go_back, refuse_exports, remove_replaced, told_again
 from espalier_cluster.show import show_remarks
 from espalier_cluster.silence import silenced
 from espalier_cluster.terminal import say
@@ -70,7 +70,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             storage = state_storage(folder.path, job)
             require_usable(storage, job)
             claim_states(storage, job, run_id=run_id)
-        _write_down(prepared, folder)
+        for sentence in _write_down(prepared, folder):
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         events = EventLog(folder.path / EVENTS)
         show_remarks(console, prepared.remarks)
         for text in prepared.remarks:
@@ -87,12 +88,18 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     return stop.code
 
 
-def _write_down(prepared: PreparedJob, folder: RunFolder) -> None:
+def _write_down(prepared: PreparedJob, folder: RunFolder) -> list[str]:
+    """Make the folder ready for this start; what is to be said of it."""
     folder.tidy()
+    remove_replaced(prepared, folder)
     go_back(prepared, folder)
     refuse_exports(prepared, folder)
+    again = told_again(prepared, folder)
+    for sentence in again:
+        EventLog(folder.path / EVENTS).add("note", "", sentence)
     folder.remove("failure.txt")
     prepared.write_down(folder)
+    return again
 
 
 def _versions() -> dict[str, str]:
@@ -111,7 +118,7 @@ def _carry_out(
     storage = state_storage(folder.path, prepared.job)
     surroundings = Surroundings(
         stop=stop,
-        position=lambda stage: newest_step(storage, stage_folder(stage.name)),
+        position=lambda stage: newest_step(storage, stage_folder(stage.name), key=stage.key),
         on_event=Chronicle(folder, events, TimeLog(folder.path / TIME)),
     )
     try:

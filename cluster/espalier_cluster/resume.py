@@ -12,16 +12,17 @@ from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import check_files, discard, load_manifest
 from espalier.checkpoint.places import state_storage
-from espalier.checkpoint.steps import latest, stage_folder
+from espalier.checkpoint.steps import keys_of, replaced, stage_folder
 from espalier.checkpoint.traces import strangers
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.schema import resolved
 from espalier.config.stages import TrainedStage
+from espalier.planning.again import done_again
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.ownership import begin_anew
-from espalier.stages.plan import CODE_VERSION
+from espalier.stages.plan import CODE_VERSION, Stage
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage, is_unfinished
 from espalier.tracking.events import EVENTS, EventLog
@@ -50,7 +51,7 @@ def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
         _forget(prepared.job, folder)
     else:
         checkpoint = None if resume == "auto" else _checkpoint(resume, prepared, folder)
-        _compare(prepared, folder, reopened=checkpoint.parent.name if checkpoint else None)
+        _compare(prepared, folder, reopened=checkpoint)
         if checkpoint:
             _cut(checkpoint, prepared, folder)
     if prepared.job.resume != "auto":
@@ -157,32 +158,84 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
         folder.remove(f"stages/{later}")
 
 
-def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: str | None) -> None:
-    """Refuse what would throw checkpoints away; write down what else is not as it was.
+def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: Path | None) -> None:
+    """Refuse what would throw checkpoints of a stage under way away; write down what else is not as it was.
 
     Args:
-        reopened: stage whose result is going to be removed.
+        reopened: checkpoint that its stage is going to go on from, whatever else there is.
     """
-    old, version = _earlier_job(folder) or prepared.job, _code_version(folder)
-    storage = state_storage(folder.path, old)
-    faults: dict[str, Fault] = {}
-    notes: dict[str, str] = {}
-    for stage in prepared.plan.stages:
-        key = _newest_key(storage, stage.name) if isinstance(stage.config, TrainedStage) else None
-        if key is None or (stage.name != reopened and _has_result(folder, stage.name, key)):
-            continue
-        changes = changes_for(stage.name, old, prepared.job, prepared.plan)
-        if key != stage.key or old.checkpoints != prepared.job.checkpoints:
-            faults |= {fault.path: fault for fault in refused_changes(stage.name, changes, code_version=version)}
-        for change in changes:
-            if not change.alters_result:
-                notes[change.path] = f"`{change.path}` is {change.new!r} from here on; it was {change.old!r}"
+    faults, notes = _differences(prepared, folder, reopened=reopened)
     if faults:
-        raise RefusedInput(faults.values())
+        raise RefusedInput(faults)
     if notes:
         events = EventLog(folder.path / EVENTS)
-        for note in notes.values():
+        for note in notes:
             events.add("note", "", note)
+
+
+def refuse_lost_work(prepared: PreparedJob, folder: RunFolder) -> None:
+    """For `plan`: what `run` would refuse. Changes nothing.
+
+    Raises:
+        RefusedInput: a stage is under way whose checkpoints were made with other settings.
+    """
+    if prepared.job.resume == "auto":
+        faults, _ = _differences(prepared, folder, reopened=None)
+        if faults:
+            raise RefusedInput(faults)
+
+
+def _differences(
+    prepared: PreparedJob, folder: RunFolder, *, reopened: Path | None
+) -> tuple[list[Fault], dict[str, None]]:
+    """What is to be refused, and what is to be said."""
+    old = _earlier_job(folder) or prepared.job
+    storage = state_storage(folder.path, old)
+    entries = folder.plan()
+    planned = {entry.name: entry.key for entry in entries}
+    version = entries[0].code_version if entries else CODE_VERSION
+    faults: dict[str, Fault] = {}
+    notes: dict[str, None] = {}
+    for stage in prepared.plan.stages:
+        under_way = _keys_under_way(stage, storage, folder, reopened=reopened)
+        if not under_way:
+            continue
+        changes = changes_for(stage.name, old, prepared.job, prepared.plan)
+        if under_way != {stage.key} or old.checkpoints != prepared.job.checkpoints:
+            known = changes if under_way <= {stage.key, planned.get(stage.name)} else []
+            faults |= {fault.path: fault for fault in refused_changes(stage.name, known, code_version=version)}
+        for change in changes:
+            if not change.alters_result:
+                notes[f"`{change.path}` is {change.new!r} from here on; it was {change.old!r}"] = None
+    return list(faults.values()), notes
+
+
+def _keys_under_way(stage: Stage, storage: Storage, folder: RunFolder, *, reopened: Path | None) -> set[str]:
+    """The keys of its checkpoints that are of no result; empty for a stage that needs nothing of them."""
+    if not isinstance(stage.config, TrainedStage):
+        return set()
+    if reopened is not None and reopened.parent.name == stage.name:
+        return keys_of(storage, stage_folder(stage.name), only=reopened.name)
+    result = folder.result(stage.name)
+    if result is not None and result.key == stage.key:
+        return set()
+    return keys_of(storage, stage_folder(stage.name)) - ({result.key} if result else set())
+
+
+def remove_replaced(prepared: PreparedJob, folder: RunFolder) -> None:
+    """Remove checkpoints whose stage has come to something else since, where a start was stopped before it did so."""
+    storage = state_storage(folder.path, prepared.job)
+    for result in folder.results(stage.name for stage in prepared.plan.stages).values():
+        if result.checkpoint is not None:
+            for old in replaced(storage, stage_folder(result.stage), by=result.checkpoint):
+                discard(storage, old)
+
+
+def told_again(prepared: PreparedJob, folder: RunFolder) -> list[str]:
+    """A sentence about each stage that has a result and is going to be done again. To be asked before `write_down`."""
+    results = folder.results(stage.name for stage in prepared.plan.stages)
+    found = done_again(prepared, results, before=_earlier_job(folder), planned=folder.plan())
+    return [sentence for _, sentence in found]
 
 
 def _earlier_job(folder: RunFolder) -> Job | None:
@@ -191,21 +244,6 @@ def _earlier_job(folder: RunFolder) -> Job | None:
         return folder.read_job()
     except (FileNotFoundError, RefusedInput):
         return None
-
-
-def _code_version(folder: RunFolder) -> int | None:
-    """Of the espalier that planned the last start."""
-    planned = folder.read_json("plan.json", missing=None)
-    if planned is None:
-        return CODE_VERSION
-    first = planned[0] if isinstance(planned, list) and planned else None
-    return first.get("code_version") if isinstance(first, dict) else None
-
-
-def _newest_key(storage: Storage, stage: str) -> str | None:
-    """The key that the newest usable checkpoint was made under; None when there is none."""
-    found = latest(storage, stage_folder(stage), verify=False)
-    return None if found.folder is None else str(load_manifest(storage, found.folder).state.get("key"))
 
 
 def _has_result(folder: RunFolder, stage: str, key: str) -> bool:

@@ -22,8 +22,11 @@ def is_committed(storage: Storage, folder: str) -> bool:
     return storage.exists(f"{folder}/{MANIFEST}")
 
 
-def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
+def write_manifest(storage: Storage, folder: str, manifest: Manifest, *, replace: bool = False) -> None:
     """Make the folder a checkpoint, durably and in one step; everything else in it is durable already.
+
+    Args:
+        replace: the checkpoint that it is, in the same one step; its files may still be there.
 
     Raises:
         ValueError: a value in `state` that JSON has no word for, NaN among them.
@@ -31,7 +34,7 @@ def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
     """
     body = json.loads(_canonical(manifest.model_dump(mode="python")))
     text = _canonical({"manifest": body, "xxh3": _digest(body)})
-    storage.publish(f"{folder}/{MANIFEST}", text.encode())
+    (storage.replace if replace else storage.publish)(f"{folder}/{MANIFEST}", text.encode())
 
 
 def load_manifest(storage: Storage, folder: str) -> Manifest:
@@ -97,6 +100,13 @@ def discard(storage: Storage, folder: str) -> None:
         return
     for name in filter(is_of_checkpoint, names):
         storage.remove(f"{folder}/{name}")
+
+
+def forget_unlisted(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """Remove the files of a checkpoint that this one has taken the place of."""
+    for name in storage.list(folder):
+        if name != MANIFEST and name not in manifest.files and is_of_checkpoint(name):
+            storage.remove(f"{folder}/{name}")
 
 
 def _canonical(value: Any) -> str:

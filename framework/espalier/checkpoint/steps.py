@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
-from espalier.checkpoint.manifest_file import check_files, discard, is_committed, load_manifest
+from espalier.checkpoint.manifest_file import check_files, discard, forget_unlisted, is_committed, load_manifest
+from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.storage.contract import UNFINISHED, Storage
 
 _STEP = re.compile(r"^step-(\d{8,})$")
@@ -36,11 +38,12 @@ def step_folder(stage: str, step: int) -> str:
     return f"{stage_folder(stage)}/step-{step:08d}"
 
 
-def latest(storage: Storage, folder: str, *, verify: bool = True) -> Latest:
+def latest(storage: Storage, folder: str, *, key: str | None = None, verify: bool = True) -> Latest:
     """The newest checkpoint of a stage, by step, that is committed and as it was written.
 
     Args:
         folder: of the stage.
+        key: that it was made under; those of other keys are passed over without a word. None for any.
         verify: hash every file; without it only the manifest and the files' sizes are checked.
 
     Raises:
@@ -48,7 +51,7 @@ def latest(storage: Storage, folder: str, *, verify: bool = True) -> Latest:
     """
     damaged: list[DamagedCheckpoint] = []
     for step, candidate in _newest_first(storage, folder):
-        if not is_committed(storage, candidate):
+        if not is_committed(storage, candidate) or is_of_other_key(storage, candidate, key):
             continue
         try:
             _check(storage, candidate, step=step, verify=verify)
@@ -59,13 +62,68 @@ def latest(storage: Storage, folder: str, *, verify: bool = True) -> Latest:
     return Latest(None, tuple(damaged))
 
 
-def newest_step(storage: Storage, folder: str) -> int:
-    """Updates in the newest committed checkpoint of a stage, whole or not; 0 when there is none."""
-    committed = (step for step, candidate in _newest_first(storage, folder) if is_committed(storage, candidate))
+def newest_step(storage: Storage, folder: str, *, key: str | None = None) -> int:
+    """Updates in the newest committed checkpoint of a stage (made under `key`), whole or not; 0 when there is none."""
+    committed = (
+        step
+        for step, candidate in _newest_first(storage, folder)
+        if is_committed(storage, candidate) and not is_of_other_key(storage, candidate, key)
+    )
     return next(committed, 0)
 
 
-def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[str] = ()) -> tuple[str, ...]:
+def is_of_other_key(storage: Storage, folder: str, key: str | None) -> bool:
+    """Whether a checkpoint says that it was made under another key; one that cannot be read says nothing."""
+    if key is None:
+        return False
+    try:
+        return load_manifest(storage, folder).state.get("key") != key
+    except DamagedCheckpoint:
+        return False
+
+
+def keys_of(storage: Storage, folder: str, *, only: str = "") -> set[str]:
+    """The keys that the committed checkpoints of a stage were made under, as far as they can be read.
+
+    Args:
+        only: name of the one that is asked for.
+    """
+    keys = set()
+    for _, candidate in _newest_first(storage, folder):
+        if is_committed(storage, candidate) and (not only or candidate == f"{folder}/{only}"):
+            with suppress(DamagedCheckpoint):
+                keys.add(str(load_manifest(storage, candidate).state.get("key")))
+    return keys
+
+
+def replaced(storage: Storage, folder: str, *, by: str) -> tuple[str, ...]:
+    """The checkpoints of a stage that were made under another key, and before the one that has taken their place.
+
+    Args:
+        by: folder of the checkpoint that the stage has come to.
+    """
+    try:
+        new = load_manifest(storage, by)
+    except DamagedCheckpoint:
+        return ()
+    found = []
+    for _, candidate in _newest_first(storage, folder):
+        if candidate != by and is_committed(storage, candidate) and _is_replaced(storage, candidate, new):
+            found.append(candidate)
+    return tuple(found)
+
+
+def _is_replaced(storage: Storage, candidate: str, new: Manifest) -> bool:
+    try:
+        old = load_manifest(storage, candidate)
+    except DamagedCheckpoint:
+        return False
+    return old.state.get("key") != new.state.get("key") and old.origin.attempt < new.origin.attempt
+
+
+def retain(
+    storage: Storage, folder: str, *, keep_latest: int, keep: Collection[str] = (), key: str | None = None
+) -> tuple[str, ...]:
     """Remove what is no longer needed: by rank zero, after a commit, while nothing else writes to the stage.
 
     A damaged checkpoint takes no place among those kept, nor does one that the last attempt went back behind:
@@ -76,12 +134,14 @@ def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[
         folder: of the stage.
         keep_latest: how many to keep, at least 1: the newest that can be used is never removed.
         keep: folders to keep beside them, such as the one being read.
+        key: those made under another one are left alone: they are what the stage came to before, and stay until it has
+            come to something again. None for any.
 
     Returns:
         The folders that were removed.
     """
     assert keep_latest >= 1, "the newest checkpoint is never removed"
-    candidates = _newest_first(storage, folder)
+    candidates = [one for one in _newest_first(storage, folder) if not is_of_other_key(storage, one[1], key)]
     origins = {one: origin for step, one in candidates if (origin := _usable_origin(storage, one, step))}
     _, last_step = max(((origin.attempt, origin.step) for origin in origins.values()), default=(0, 0))
     removed: list[str] = []
@@ -100,10 +160,16 @@ def retain(storage: Storage, folder: str, *, keep_latest: int, keep: Collection[
 
 
 def _tidy(storage: Storage, candidate: str) -> None:
-    """Remove the first name of a manifest whose writer was killed right after it got its second one."""
+    """Remove what a writer left that was killed right after its commit: the first name of its manifest, and the files
+    of a checkpoint that was here before.
+    """
+    if not is_committed(storage, candidate):
+        return
     for name in storage.list(candidate):
-        if name.endswith(UNFINISHED) and is_committed(storage, candidate):
+        if name.endswith(UNFINISHED) and is_of_checkpoint(name):
             storage.remove(f"{candidate}/{name}")
+    with suppress(DamagedCheckpoint):
+        forget_unlisted(storage, candidate, load_manifest(storage, candidate))
 
 
 def _newest_first(storage: Storage, folder: str) -> list[tuple[int, str]]:

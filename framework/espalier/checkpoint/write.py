@@ -21,9 +21,9 @@ from torch import Tensor
 from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import (
-    MANIFEST,
     check_files,
     discard,
+    forget_unlisted,
     is_committed,
     load_manifest,
     write_manifest,
@@ -61,16 +61,18 @@ class RankFiles:
 
 
 def begin(storage: Storage, folder: str, *, attempt: int) -> None:
-    """Rank zero: make room. Removes what is in the folder, a checkpoint of the same step included.
+    """Rank zero: make room. A checkpoint of an earlier attempt stays until `commit` puts this one in its place.
 
-    A step is saved again only after going back to an older checkpoint, which therefore still exists.
+    One that this attempt has made itself is removed: a step is saved again in the same attempt only after going back
+    to an older checkpoint, which therefore still exists.
 
     Raises:
         SupersededAttempt: a later attempt was here.
     """
     if storage.exists(folder):
         _refuse_superseded(storage, folder, attempt)
-        discard(storage, folder)
+        if attempt in _attempts(storage, folder) or not is_committed(storage, folder):
+            discard(storage, folder)
     storage.make_folder(folder)
 
 
@@ -80,9 +82,14 @@ def abandon(storage: Storage, folder: str, *, attempt: int) -> None:
     Raises:
         SupersededAttempt: a later attempt was here.
     """
-    if storage.exists(folder) and not is_committed(storage, folder):
+    if not storage.exists(folder):
+        return
+    if not is_committed(storage, folder):
         _refuse_superseded(storage, folder, attempt)
-        storage.remove(folder)
+        discard(storage, folder)
+        return
+    for name in _files_of(storage, folder, attempt):  # over an earlier attempt's, which stays
+        storage.remove(f"{folder}/{name}")
 
 
 def write_fragments(
@@ -151,15 +158,19 @@ def commit(
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
     _refuse_superseded(storage, folder, origin.attempt)
-    try:
-        write_manifest(storage, folder, manifest)
-    except FileExistsError:
-        _replace_late(storage, folder, manifest)
+    if not is_committed(storage, folder):
+        try:
+            write_manifest(storage, folder, manifest)
+            return manifest
+        except FileExistsError:
+            pass
+    _replace(storage, folder, manifest)
+    forget_unlisted(storage, folder, manifest)
     return manifest
 
 
-def _replace_late(storage: Storage, folder: str, manifest: Manifest) -> None:
-    """Commit where somebody committed after `begin`: over an earlier attempt that came late, and over nobody else."""
+def _replace(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """Commit over an earlier attempt's checkpoint, of before `begin` or of a worker that came late; over no other."""
     try:
         theirs = load_manifest(storage, folder).origin.attempt
     except DamagedCheckpoint:
@@ -167,8 +178,7 @@ def _replace_late(storage: Storage, folder: str, manifest: Manifest) -> None:
     if theirs >= manifest.origin.attempt:
         text = f"attempt {manifest.origin.attempt} may not save `{folder}`: attempt {theirs} has committed there"
         raise SupersededAttempt(text)
-    storage.remove(f"{folder}/{MANIFEST}")
-    write_manifest(storage, folder, manifest)
+    write_manifest(storage, folder, manifest, replace=True)
 
 
 def _batches(fragments: Iterable[Fragment], max_bytes: int) -> Iterator[list[Fragment]]:
@@ -220,6 +230,15 @@ def _record(name: str, runs: Sequence[Run], places: Mapping[str, int]) -> Tensor
 
 
 def _refuse_superseded(storage: Storage, folder: str, attempt: int) -> None:
-    found = [int(match[1]) for name in storage.list(folder) if (match := _ATTEMPT.match(name))]
-    if max(found, default=attempt) > attempt:
-        raise SupersededAttempt(f"attempt {attempt} may not save `{folder}`: attempt {max(found)} has written there")
+    latest = max(_attempts(storage, folder), default=attempt)
+    if latest > attempt:
+        raise SupersededAttempt(f"attempt {attempt} may not save `{folder}`: attempt {latest} has written there")
+
+
+def _attempts(storage: Storage, folder: str) -> set[int]:
+    """The attempts that have written to a folder."""
+    return {int(match[1]) for name in storage.list(folder) if (match := _ATTEMPT.match(name))}
+
+
+def _files_of(storage: Storage, folder: str, attempt: int) -> list[str]:
+    return [name for name in storage.list(folder) if (match := _ATTEMPT.match(name)) and int(match[1]) == attempt]

@@ -5,8 +5,9 @@ No weights are read. Tokenizers are opened by stock code, as the run will, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from os.path import isfile
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class PreparedJob:
 
     Attributes:
         remarks: sentences about the data, for whoever reads the plan or starts the run.
+        reads: by stage, a hash of each thing beside its settings that its key depends on.
     """
 
     job: Job
@@ -44,11 +46,14 @@ class PreparedJob:
     previews: tuple[StagePreview, ...]
     sources: dict[str, Source]
     remarks: tuple[str, ...] = ()
+    reads: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def write_down(self, folder: RunFolder) -> None:
         """What workers read before they begin, and the report."""
         folder.write_json("job.json", resolved(self.job))
-        folder.write_json("plan.json", [preview.to_json() for preview in self.previews])
+        reads = [{"reads": self.reads.get(preview.stage.name, {})} for preview in self.previews]
+        entries = [preview.to_json() | more for preview, more in zip(self.previews, reads, strict=True)]
+        folder.write_json("plan.json", entries)
 
 
 def prepare(job: Job) -> PreparedJob:
@@ -78,7 +83,15 @@ def prepare(job: Job) -> PreparedJob:
     faults += text_faults(job, previews, sources)
     if faults:
         raise RefusedInput(faults)
-    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(job, previews, sources)))
+    reads = _reads(plan, context, identities)
+    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(job, previews, sources)), reads)
+
+
+def _reads(plan: Plan, context: Mapping[str, object], identities: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What is told about a stage that is done again; short, as model configurations are long."""
+    of_all = {"data": str(context["data"])}
+    files = {name: {"files": hashlib.sha256(text.encode()).hexdigest()[:16]} for name, text in identities.items()}
+    return {stage.name: of_all | files.get(stage.name, {}) for stage in plan.stages}
 
 
 def _files_named(stages: Sequence[StageConfig]) -> dict[str, str]:

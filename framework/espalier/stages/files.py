@@ -32,12 +32,14 @@ class PlanEntry(Record):
     Attributes:
         inputs: setting -> name of the stage that it refers to; the first one is the model that the stage goes on from.
         shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
+        code_version: of the espalier that planned it; None of one that did not write it down.
         reads: what else its key depends on, each as a hash: where one has changed, the stage is done again.
     """
 
     name: StageName
     kind: _Word = "stage"
     key: Key = ""
+    code_version: int | None = None
     parent: StageName | None = None
     inputs: dict[str, StageName] = Field(default_factory=dict)
     shape: dict[str, Count | bool] | None = None

@@ -56,6 +56,9 @@ class Storage(Protocol):
             FileExistsError: it is there already, and stays as it is.
         """
 
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file that may be there already: the old content or the new, never a part, and durably."""
+
     def make_folder(self, path: str) -> None:
         """Make a folder and its parents, durably; nothing to do when it is there."""
 

@@ -21,8 +21,8 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class LocalStorage:
-    """A folder of a file system that every worker sees. Beyond what is asked of every storage it replaces files and
-    adds to them, which a run's own records need and an object store cannot.
+    """A folder of a file system that every worker sees. Beyond what is asked of every storage it adds to files,
+    which a run's own records need and an object store cannot.
     """
 
     def __init__(self, root: Path) -> None:

@@ -121,6 +121,9 @@ class ObjectStorage:
             elif not self._holds(path, data):  # it does where the answer to an earlier try was lost
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
 
+    def replace(self, path: str, data: bytes) -> None:
+        self.write_bytes(path, data)
+
     def make_folder(self, path: str) -> None:
         self._inside(path)
 

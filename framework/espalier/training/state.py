@@ -10,17 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.manifest import DamagedCheckpoint, Origin
-from espalier.checkpoint.manifest_file import discard, is_committed, load_manifest
+from espalier.checkpoint.manifest import Origin
+from espalier.checkpoint.manifest_file import discard, is_committed
 from espalier.checkpoint.read import StateReader
-from espalier.checkpoint.steps import latest, retain, stage_folder, step_folder
+from espalier.checkpoint.steps import is_of_other_key, latest, replaced, retain, stage_folder, step_folder
 from espalier.checkpoint.write import RankFiles, SupersededAttempt, begin, commit, write_fragments
 from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
 from espalier.stages.orders import StageFailed
-from espalier.storage.contract import Storage
+from espalier.stages.result import StageResult
 from espalier.tracking import lines
 from espalier.tracking.epochs import EPOCHS
 from espalier.tracking.record import STEPS
@@ -111,7 +111,8 @@ def find_resume(context: StageContext) -> StateReader | None:
     """The newest checkpoint of this very stage to go on from; None to start it from its input. Collective.
 
     Damaged ones are passed over and told of. What stands before the next saves is removed: saves that were never
-    committed, damaged ones newer than the one gone on from, and all of a stage with the same name and other settings.
+    committed, and damaged ones newer than the one gone on from. What a stage of the same name and other settings has
+    come to stays until this one has come to its end.
     """
     folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
     return None if folder is None else StateReader.open(context.storage, folder, verify=False)
@@ -119,35 +120,39 @@ def find_resume(context: StageContext) -> StateReader | None:
 
 def _newest(context: StageContext) -> str | None:
     storage, stage = context.storage, stage_folder(context.config.name)
-    found = latest(storage, stage)
+    found = latest(storage, stage, key=context.key)
     if found.damaged and not found.folder:
         remedy = f"put one back, or remove {stage} to begin the stage again"
         raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")
     for damage in found.damaged:
         context.announce(f"{damage}; going back to {found.folder}")
-    is_ours = found.folder and load_manifest(storage, found.folder).state.get("key") == context.key
     for name in storage.list(stage):
         folder = f"{stage}/{name}"
-        if name.startswith("step-") and not (is_ours and folder <= str(found.folder)):
-            context.announce(f"removing {folder}: {_why_removed(storage, folder, context.key)}")
+        if name.startswith("step-") and folder > str(found.folder or "") and (why := _why_removed(context, folder)):
+            context.announce(f"removing {folder}: {why}")
             discard(storage, folder)
-    return found.folder if is_ours else None
+    return found.folder
 
 
-def _why_removed(storage: Storage, folder: str, key: str) -> str:
-    if not is_committed(storage, folder):
+def _why_removed(context: StageContext, folder: str) -> str:
+    """Empty for a checkpoint that stays."""
+    if not is_committed(context.storage, folder):
         return "its save was not finished"
-    try:
-        same = load_manifest(storage, folder).state.get("key") == key
-    except DamagedCheckpoint:
-        same = True
-    return "it is damaged" if same else "it was made with other settings"
+    return "" if is_of_other_key(context.storage, folder, context.key) else "it is damaged"
+
+
+def forget_replaced(context: StageContext, result: StageResult) -> None:
+    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed."""
+    if result.checkpoint is not None:
+        for folder in replaced(context.storage, stage_folder(result.stage), by=result.checkpoint):
+            discard(context.storage, folder)
 
 
 def forget_older(context: StageContext, *, keep_latest: int, keep: Collection[str] = ()) -> None:
     """Keep the newest checkpoints of this stage, and the folders `keep`."""
     if context.world.is_rank_zero:
-        retain(context.storage, stage_folder(context.config.name), keep_latest=keep_latest, keep=keep)
+        stage = stage_folder(context.config.name)
+        retain(context.storage, stage, keep_latest=keep_latest, keep=keep, key=context.key)
 
 
 def _alive(context: StageContext, fragments: Iterable[Fragment]) -> Iterator[Fragment]:

@@ -15,6 +15,7 @@ from espalier.training import cross_fit, evaluate, export, grow, load, prune, tr
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak
 from espalier.training.failure import mark_lasting
+from espalier.training.state import forget_replaced
 
 _WORK: dict[str, Callable[[StageContext], StageResult]] = {
     "load": load.run,
@@ -53,5 +54,6 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
         raise
     if world.is_rank_zero:
         context.folder.write_result(result)
+        forget_replaced(context, result)
     world.barrier()
     return result

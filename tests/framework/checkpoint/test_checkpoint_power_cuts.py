@@ -33,7 +33,8 @@ def _save_and_retain(storage: LocalStorage, folder: str, *, attempt: int) -> Non
 
 
 def _with_old(root: Path, *, again: bool) -> PowerCutStorage:
-    """An old checkpoint; `again`: beside one of the step that is going to be saved, from an earlier attempt."""
+    """An old checkpoint; `again`: beside one of the step that is going to be saved, from an earlier attempt. That one
+    stays until the new one has taken its place."""
     storage = PowerCutStorage(root)
     for folder in (OLD, NEW) if again else (OLD,):
         _save(storage, folder, attempt=1)
@@ -46,16 +47,18 @@ def _holds(storage: LocalStorage, folder: str) -> bool:
     return all(torch.equal(reader.tensor(*key), one) for key, one in tensors.items())
 
 
-def _check_survivors(left: LocalStorage, *, allowed: tuple[str, ...]) -> str:
+def _check_survivors(left: LocalStorage, *, allowed: tuple[str, ...]) -> tuple[str, int]:
+    """The checkpoint that is left, and the attempt that made it."""
     found = latest(left, STAGE)
     assert found.folder in allowed
     assert found.damaged == ()
     assert _holds(left, found.folder)
+    attempt = load_manifest(left, found.folder).origin.attempt
     _save_and_retain(left, NEXT, attempt=3)
     assert _holds(left, NEXT)
     assert [f"{STAGE}/{name}" for name in left.list(STAGE)] == [NEXT]
     assert set(left.list(NEXT)) == {*load_manifest(left, NEXT).files, "manifest.json"}
-    return found.folder
+    return found.folder, attempt
 
 
 def _num_calls(root: Path, *, again: bool) -> tuple[int, int]:
@@ -86,8 +89,10 @@ def test_a_cut_at_every_call(tmp_path: Path, again: bool) -> None:
     seen = set()
     for place, (at, how) in enumerate(_every_cut(tmp_path, again=again)):
         storage = _cut_save(tmp_path / f"{place}", at=at, how=how, again=again)
-        seen.add(_check_survivors(storage.leave(tmp_path / f"{place}-left", random), allowed=(OLD, NEW)))
-    assert seen == {OLD, NEW}
+        seen.add(
+            _check_survivors(storage.leave(tmp_path / f"{place}-left", random), allowed=(NEW,) if again else (OLD, NEW))
+        )
+    assert seen == ({(NEW, 1), (NEW, 2)} if again else {(OLD, 1), (NEW, 2)})
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -97,7 +102,7 @@ def test_fifty_random_cuts(tmp_path: Path, again: bool) -> None:
         random = Random(seed)
         at, how = random.choice(cuts)
         storage = _cut_save(tmp_path / f"{seed}", at=at, how=how, again=again)
-        _check_survivors(storage.leave(tmp_path / f"{seed}-left", random), allowed=(OLD, NEW))
+        _check_survivors(storage.leave(tmp_path / f"{seed}-left", random), allowed=(NEW,) if again else (OLD, NEW))
 
 
 def test_a_cut_after_the_commit_leaves_the_new_one(tmp_path: Path) -> None:
