@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import suppress
 
@@ -29,6 +30,8 @@ class Chronicle:
             self._events.add(kind_of_end, stage.name, detail.metrics.get("gate", ""))
             self._has_failed = False
         else:
+            if not (self._folder.path / "run.json").exists():  # nothing is begun, nor a folder made, where none is left
+                raise FileNotFoundError(errno.ENOENT, "The run's folder is gone", str(self._folder.path))
             self._folder.note_attempt(int(str(detail)))
             self._events.add("started", stage.name)
             if not self._has_failed:  # what comes before the first work of a new try is restarting
@@ -43,6 +46,7 @@ class Chronicle:
             self._times.mark("hanging", stage.name, time=time.time() - failure.silent_seconds)
         self._times.mark("restarting", stage.name)
         self._has_failed = True
-        self._events.add("failed", stage.name, failure.message)
+        asked = failure.cause in ("stopped", "preempted")
+        self._events.add("stopped" if asked else "failed", stage.name, failure.message)
         if failure.detail:
             self._folder.files.replace("failure.txt", plain_lines(failure.detail).encode())

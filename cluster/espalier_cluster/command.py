@@ -79,7 +79,7 @@ def plan(
     console = open_terminal()
     show_plan(console, prepared, done)
     for sentence in told_again(prepared, folder):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        say(console, sentence)
     if address is None:
         say(console, room_line(prepared))
         return
@@ -167,16 +167,21 @@ def compare(
     from espalier.report.compare import baseline_of, write_page
     from espalier.report.compare import compare as compare_lines
     from espalier.report.lines import read_lines
+    from espalier.report.run import drawing
     from espalier_cluster.show import show_grid
 
     for folder in runs:
         require_run(folder)
     if page is not None and (page.is_dir() or not page.absolute().parent.is_dir()):
         raise RefusedInput([Fault("--page", str(page), "a file in a folder that exists")])
-    lines = read_lines(runs)
+    lines = []
+    for folder in runs:
+        with drawing(folder):
+            lines += read_lines([folder])
     if not lines:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
-    comparison = compare_lines(lines, baseline_of(lines, baseline))
+    with drawing(runs[0]):
+        comparison = compare_lines(lines, baseline_of(lines, baseline))
     show_grid(open_terminal(), comparison.grid, comparison.sentence)
     if page is not None:
         write_page(comparison, page)
@@ -184,8 +189,8 @@ def compare(
 
 
 def require_run(folder: Path) -> None:
-    """Refuse a folder that holds no run."""
-    if not (folder / "plan.json").exists():
+    """Refuse a folder that holds no run, or whose plan is none."""
+    if not RunFolder(folder).plan():
         allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json"
         raise RefusedInput([Fault("run_folder", str(folder), allowed)])
 

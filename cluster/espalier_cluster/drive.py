@@ -19,7 +19,7 @@ from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.control import Control
-from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out
+from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out, decide
 from espalier.stages.orders import FULL
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
@@ -71,19 +71,28 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             require_usable(storage, job)
             claim_states(storage, job, run_id=run_id)
         for sentence in _write_down(prepared, folder):
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            say(console, sentence)
         events = EventLog(folder.path / EVENTS)
         show_remarks(console, prepared.remarks)
         for text in prepared.remarks:
             events.add("note", "", text)
         names = [stage.name for stage in prepared.plan.stages]
         earlier = Progress(folder.results(names), folder.attempts())
-        with _timed(folder), _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
-            lock.on_lost = lambda: _stand_back(console, events, stop_wish)
-            stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
-        if stop.code is not ExitCode.RESUMABLE:
-            arrived(folder)
-        show_end(console, folder, [stage.config for stage in prepared.plan.stages])
+        stop = decide(prepared.plan, earlier, job.retry)
+        is_idle = isinstance(stop, Stop)
+        with _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
+            if not isinstance(stop, Stop):
+                lock.on_lost = lambda text: _stand_back(text, console, events, stop_wish)
+                with _timed(folder), _lasting(lock):
+                    stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
+        if lost := lock.lost:
+            stop = Stop(ExitCode.RESUMABLE if folder.path.exists() else ExitCode.ERROR, lost)
+        elif isinstance(stop, Stop):
+            if stop.code is not ExitCode.RESUMABLE:
+                arrived(folder)
+            show_end(console, folder, [stage.config for stage in prepared.plan.stages])
+    if is_idle and stop.code is ExitCode.DONE:
+        say(console, "nothing to do: all stages are done")
     say_end(console, stop, folder)
     return stop.code
 
@@ -233,6 +242,16 @@ def _timed(folder: RunFolder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _lasting(lock: RunLock) -> Iterator[None]:
+    """What the disk refuses because the run's folder is gone, or another process's, is told by the lock."""
+    try:
+        yield
+    except OSError:
+        if lock.lost is None:
+            raise
+
+
+@contextlib.contextmanager
 def _stopping(console: Console) -> Iterator[threading.Event]:
     """The first SIGTERM or Ctrl-C is a wish to stop at the end of a step; the second ends the run where it is."""
     stop = threading.Event()
@@ -251,9 +270,9 @@ def _stopping(console: Console) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _stand_back(console: Console, events: EventLog, stop: threading.Event) -> None:
-    """The run is another process's by now: this one was thought dead, and may only end."""
-    text = "another process has taken this run over, as nothing was heard of this one for a minute; stopping"
-    say(console, text, style="red")
-    events.add("note", "", text)
+def _stand_back(text: str, console: Console, events: EventLog, stop: threading.Event) -> None:
+    """The run is not this process's any more, which may only end."""
+    say(console, f"{text}; stopping", style="red")
+    with contextlib.suppress(OSError):  # the folder may be gone
+        events.add("note", "", text)
     stop.set()

@@ -177,9 +177,11 @@ def refuse_lost_work(prepared: PreparedJob, folder: RunFolder) -> None:
     """For `plan`: what `run` would refuse. Changes nothing.
 
     Raises:
-        RefusedInput: a stage is under way whose checkpoints were made with other settings.
+        RefusedInput: a stage is under way whose checkpoints were made with other settings, or states cannot be kept
+            where the job says.
     """
-    if prepared.job.resume == "auto":
+    state_storage(folder.path, prepared.job)  # refused where its library is not installed; asks nobody
+    if prepared.job.resume == "auto" and folder.ids():
         faults, _ = _differences(prepared, folder, reopened=None)
         if faults:
             raise RefusedInput(faults)

@@ -199,3 +199,13 @@ def test_a_place_for_states_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert isinstance(outcome.exception, RefusedInput)
     assert "`checkpoints`" in str(outcome.exception) and "can be written to" in str(outcome.exception)
     assert not (tmp_path / "runs" / "elsewhere" / "stages").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "run"])
+@pytest.mark.parametrize("scheme", ["memory", "github", "http", "zip"])
+def test_a_store_that_keeps_nothing_is_no_place_for_states(root: Path, scheme: str, command: str) -> None:
+    options = [f"checkpoints={scheme}://bucket/runs"] + (["--in-process"] if command == "run" else [])
+    outcome = CliRunner().invoke(app, [command, str(root / "job.yaml"), *options])
+    assert isinstance(outcome.exception, RefusedInput), outcome.output
+    assert "`checkpoints`" in str(outcome.exception) and f"{scheme}://" in str(outcome.exception)
+    assert not (root / "runs").exists()

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -17,13 +18,29 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated
 
 import psutil
+from pydantic import Field
 
 from espalier.config.faults import Fault, RefusedInput
+from espalier.storage.names import Time
+from espalier.storage.records import SCHEMA, Versioned, parse_record
 
 _RENEW_SECONDS = 5.0
 _STALE_SECONDS = 60.0
+_MAX_BYTES = 2**16
+_Text = Annotated[str, Field(max_length=1024)]
+
+
+class _HolderFile(Versioned):
+    token: _Text
+    host: _Text
+    place: _Text
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
+    process_started: Time
+    since: Time
+    job: _Text
 
 
 @dataclass(frozen=True)
@@ -60,22 +77,24 @@ class RunLock:
     """Context that holds the lock at `path`; the folder must exist.
 
     Attributes:
-        on_lost: called once, from a thread, when another process has taken the lock: this one seemed dead.
+        on_lost: called once, from a thread, with a sentence, when the run is not this process's any more.
 
     Raises (on entering):
-        RefusedInput: another live run holds it; says which.
+        RefusedInput: another live run holds it, and says which; or something else stands in its place.
     """
 
     def __init__(self, path: Path, *, job: str) -> None:
         self._path = path
         self._me = Holder.this_process(job)
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[str], None] = lambda text: None
+        self._folder: tuple[int, int] | None = None
         self._stop = threading.Event()
         self._renewal = threading.Thread(target=self._renew, name="run-lock", daemon=True)
 
     def __enter__(self) -> RunLock:
         while not self._create():
             self._take_from_dead()
+        self._folder = _identity(self._path.parent)
         self._renewal.start()
         return self
 
@@ -91,13 +110,22 @@ class RunLock:
         """Whether the lock is still ours: a process that slept for a minute may have lost it to another."""
         try:
             return _read(self._path).token == self._me.token
-        except FileNotFoundError:
+        except (FileNotFoundError, RefusedInput):
             return False
+
+    @property
+    def lost(self) -> str | None:
+        """Why the run is not this process's any more, in a sentence; None while it is."""
+        if self._folder is not None and _identity(self._path.parent) != self._folder:
+            return f"the run's folder {self._path.parent} is gone: it was removed, or its storage can no longer be seen"
+        if self.is_held() or not os.path.lexists(self._path):
+            return None
+        return "another process has taken this run over, as nothing was heard of this one for a minute"
 
     def _create(self) -> bool:
         try:
             with self._path.open("x") as file:
-                json.dump(asdict(self._me), file)
+                json.dump({"schema_version": SCHEMA, **asdict(self._me)}, file)
         except FileExistsError:
             return False
         return True
@@ -105,11 +133,14 @@ class RunLock:
     def _take_from_dead(self) -> None:
         """Remove the lock of a dead holder, or refuse."""
         try:
+            _require_file(self._path)
             with self._path.open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # of several that find a dead holder's file, one removes it
                 if not os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
                     return
                 holder = _read(self._path)
+                if self._silent_seconds() < -_RENEW_SECONDS:  # of a clock that is ahead: counted from now on
+                    os.utime(self._path)
                 if not holder.is_gone(silent_seconds=self._silent_seconds()):
                     raise self._refused(holder)
                 self._path.unlink()
@@ -128,10 +159,13 @@ class RunLock:
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_SECONDS):
             try:
-                if not self.is_held():
-                    self.on_lost()
+                if why := self.lost:
+                    self.on_lost(why)
                     return
-                os.utime(self._path)
+                if self.is_held():
+                    os.utime(self._path)
+                else:
+                    self._create()  # somebody removed it by hand, and nobody has taken it
             except OSError:
                 continue  # storage that stutters; the next renewal is in time for the one missed
 
@@ -144,11 +178,40 @@ class RunLock:
 
 
 def _read(path: Path) -> Holder:
-    """A lock that cannot be read (its maker died over it) has no known holder."""
+    """A lock that cannot be read (its maker died over it) has no known holder.
+
+    Raises:
+        RefusedInput: something else stands in its place, or a newer espalier wrote it.
+    """
+    _require_file(path)
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        data = file.read(_MAX_BYTES)
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (ValueError, TypeError):
+        found = parse_record(_HolderFile, data, path=path, what="lock", remedy=_REMEDY)
+    except RefusedInput as refused:
+        if "schema_version" in refused.faults[0].path:
+            raise
         return Holder("", "unknown", "", 0, 0.0, 0.0, "unknown")
+    return Holder(**found.model_dump(exclude={"schema_version"}))
+
+
+_REMEDY = "a lock that a run has made; remove it, if no run uses the folder"
+
+
+def _require_file(path: Path) -> None:
+    """Whatever else stands in a lock's place would be waited for, or be somebody's file."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        raise RefusedInput([Fault(str(path), None, _REMEDY, given=f"is {kind}")])
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _place() -> str:

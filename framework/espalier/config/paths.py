@@ -55,8 +55,18 @@ def _folder(text: str, info: ValidationInfo) -> str:
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:@][^\s?#@]*")
 
 
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hdfs", "webhdfs", "sftp", "ssh")
+"""Schemes of the stores that keep what is written to them after the process that wrote it has ended."""
+
+
 def _place(text: str, info: ValidationInfo) -> str:
     if _URL.fullmatch(text) and ".." not in text.split("/"):
+        scheme = text.partition("://")[0]
+        if scheme not in STORES:
+            raise ValueError(
+                f"an absolute folder, or a store that keeps what is written: s3://, gs://, az:// or abfs://; "
+                f"{scheme}:// is none that is known to"
+            )
         return text
     if "://" in text:
         raise ValueError(

@@ -12,7 +12,7 @@ from espalier.report.compare import compare_growth
 from espalier.report.confusion import confusion
 from espalier.report.curves import stage_curves
 from espalier.report.lineage import lineage_drawing
-from espalier.report.run import RunRecord, read_run
+from espalier.report.run import RunRecord, drawing, read_run
 from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
 from espalier.report.time import time_use
 from espalier.report.validation import validation_charts
@@ -28,8 +28,12 @@ def write_report(run_folder: Path) -> Path:
 
     Returns:
         The file. It holds its own style and drawings, no script, and refers to nothing outside itself.
+
+    Raises:
+        RefusedInput: a file of the run is not what a run writes.
     """
-    page = render(read_run(run_folder))
+    with drawing(run_folder):
+        page = render(read_run(run_folder))
     LocalStorage(run_folder).replace("report.html", page.encode())  # who reloads sees the old page or the new one
     return run_folder / "report.html"
 

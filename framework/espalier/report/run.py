@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from espalier.config.faults import RefusedInput
 from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
+from espalier.storage.records import unreadable
 from espalier.tracking.board import Board
+from espalier.tracking.board import State as Seen
 from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
@@ -18,7 +23,7 @@ from espalier.tracking.marks import TIME, Mark, read_marks
 from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 
-State = Literal["pending", "running", "done", "failed", "gate failed"]
+State = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
 
 MODEL_KINDS = ("load", "grow", "prune", "distill", "train", "correct", "export")
 """Kinds of stage that have a model to show in the lineage."""
@@ -101,6 +106,23 @@ class RunRecord:
         return done[-1] if done else None
 
 
+@contextmanager
+def drawing(run_folder: Path) -> Iterator[None]:
+    """Where a run is shown: values that have the right form and mean nothing end in a sentence.
+
+    Raises:
+        RefusedInput: naming the run's folder, where no file could be named.
+    """
+    try:
+        yield
+    except RefusedInput:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        remedy = "the records of a run as espalier wrote them; somebody has changed one, so bring back a copy"
+        raise unreadable(run_folder, what="run that can be shown", reason=reason, remedy=remedy) from error
+
+
 def read_run(run_folder: Path) -> RunRecord:
     """Read what there is: only a folder that holds no plan shows nothing."""
     folder = RunFolder(run_folder)
@@ -140,7 +162,7 @@ def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
     return tuple(stages.values())
 
 
-def _state(result: StageResult | None, seen: str) -> State:
+def _state(result: StageResult | None, seen: Seen) -> State:
     if result is not None:
         return "done" if result.status == "done" else "gate failed"
-    return "failed" if seen == "failed" else "running" if seen == "running" else "pending"
+    return seen if seen in ("failed", "running", "stopped") else "pending"

@@ -36,6 +36,8 @@ def _status(run: RunRecord) -> tuple[str, str]:
         return "bad", "failed"
     if states and all(state == "done" for state in states):
         return "good", "done"
+    if "stopped" in states:
+        return "open", "stopped, to be gone on with"
     return "open", "under way" if "running" in states or "done" in states else "not started"
 
 
@@ -54,6 +56,8 @@ def _troubles(run: RunRecord) -> list[str]:
         message = run.messages[name]
         if state in ("failed", "gate failed"):
             found.append(f"{name}: {state}" + (f", {message}" if message else "") + ".")
+        elif state == "stopped":
+            found.append(f"{name}: {message or 'stopped'}.")
         elif state == "running" and run.steps[name]:
             last = run.steps[name][-1]
             found.append(f"{name} is at step {last.step} of {last.num_steps}, loss {number_text(last.loss)}.")

@@ -22,6 +22,7 @@ from espalier.tracking.notable import (
     sample_answers,
     sample_column,
     sample_names,
+    table_refused,
 )
 
 _SHOWN = 20
@@ -77,7 +78,7 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     listed = [int(row["sample"]) for row in read_list(run.folder, stage, "suspects", _SHOWN)]
     first = heaviest(_weights(run, records[-1]), _SHOWN)
     samples = np.array([*first, *listed], dtype=np.int64)
-    looks = [_look_at(_weights(run, record), samples) for record in records]
+    looks = [_look_at(run, record, samples) for record in records]
     rows = _rows(run, records[-1], samples, np.array([look.weights for look in looks]))
     figures = [(title, _figure(records, name)) for name, title in _FIGURES if name in records[-1].correction]
     caption = _caption(records, looks[-1].num_samples)
@@ -106,12 +107,18 @@ class _Look:
 
 
 def _weights(run: RunRecord, record: EpochRecord) -> NDArray[np.float32]:
-    weights = sample_column(run.folder / str(record.samples), "weight")
-    assert weights is not None
+    path = run.folder / str(record.samples)
+    weights = sample_column(path, "weight")
+    if weights is None or not len(weights):
+        raise table_refused(path, "it has no column `weight`, or no rows")
     return weights
 
 
-def _look_at(weights: NDArray[np.float32], samples: NDArray[np.int64]) -> _Look:
+def _look_at(run: RunRecord, record: EpochRecord, samples: NDArray[np.int64]) -> _Look:
+    weights = _weights(run, record)
+    if len(weights) <= max(samples):
+        reason = f"it has {len(weights)} rows, and sample {max(samples)} is asked for"
+        raise table_refused(run.folder / str(record.samples), reason)
     return _Look(len(weights), np.quantile(weights, _QUANTILES), weights[samples])
 
 

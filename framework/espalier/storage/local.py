@@ -141,9 +141,16 @@ class LocalStorage:
             follow: whether the file itself is; a rename replaces a link.
         """
         target = self.root / path
-        if not is_plain(path) or not (target if follow else target.parent).resolve().is_relative_to(self.root):
+        if not is_plain(path) or not _resolved(target if follow else target.parent).is_relative_to(self.root):
             raise leaves(path, str(self.root))
         return target
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError:  # what Python 3.11 makes of links that go round in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
 def open_regular(path: Path) -> BinaryIO:

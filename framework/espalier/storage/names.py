@@ -19,3 +19,5 @@ SamplesPath = Annotated[str, Field(pattern=f"^records/samples/{NAME.pattern}/epo
 """Of an epoch's table of samples in its run."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0.0, le=1e60)]
+Time = Annotated[float, Field(ge=0.0, le=1e11)]
+"""Unix seconds, of some thousand years at most."""

@@ -59,7 +59,7 @@ def open_storage(place: str | Path) -> Storage:
     except ImportError as error:
         allowed = f"a store whose library is installed ({error}); S3 is in `pip install 'espalier-train[s3]'`"
         raise RefusedInput([Fault("checkpoints", f"{scheme}://", allowed)]) from None
-    except ValueError:
+    except (ValueError, TypeError, AttributeError, OSError):  # what file systems make of a place that is none of theirs
         allowed = "a store that fsspec knows, such as s3://, gs:// or az://"
         raise RefusedInput([Fault("checkpoints", f"{scheme}://", allowed)]) from None
     if not root.strip("/"):

@@ -22,7 +22,8 @@ SCHEMA = 1
 
 MAX_BYTES = 64 * 2**20
 _LONGEST_REASON = 200
-_NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR)
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR)
+"""What the system answers where something else stands in a file's place."""
 
 Kind = TypeVar("Kind")
 
@@ -55,7 +56,7 @@ def read_record(kind: type[Kind], path: Path, *, what: str, remedy: str, max_byt
     except ValueError:
         raise unreadable(path, what=what, reason=f"it is larger than {max_bytes} bytes", remedy=remedy) from None
     except OSError as error:
-        if error.errno not in _NO_FILE:
+        if error.errno not in NO_FILE:
             raise
         raise unreadable(path, what=what, reason=str(error.strerror), remedy=remedy) from None
     return parse_record(kind, data, path=path, what=what, remedy=remedy)

@@ -11,9 +11,10 @@ from espalier.tracking.events import Event
 from espalier.tracking.follow import News
 from espalier.tracking.record import StepRecord
 
-State = Literal["waiting", "running", "done", "failed"]
+State = Literal["waiting", "running", "stopped", "done", "failed"]
 
 _RECENT_STEPS = 20
+_ENDS: dict[str, State] = {"finished": "done", "failed": "failed", "stopped": "stopped"}
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Row:
         if event.kind in ("started", "resumed"):
             self.state, self.ended, self.message = "running", None, event.message
             self.started = event.time if self.started is None else self.started
-        elif event.kind in ("finished", "failed"):
-            self.state = "done" if event.kind == "finished" else "failed"
+        elif event.kind in _ENDS:
+            self.state = _ENDS[event.kind]
             self.ended = event.time
             self.message = event.message or (self.message if self.state == "failed" else "")
         else:

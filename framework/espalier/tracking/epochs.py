@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from espalier.storage.names import Count, SamplesPath, StageName, Time
 from espalier.tracking import lines
+from espalier.tracking.record import is_after
 
 EPOCHS = Path("records", "epochs.jsonl")
 """Where the record lies in a run's folder."""
@@ -27,15 +31,15 @@ class EpochRecord:
         samples: file with a row for each sample, relative to the run's folder; None where none are weighed.
     """
 
-    stage: str
-    epoch: int
-    step: int
-    global_step: int
-    attempt: int
-    time: float
+    stage: StageName
+    epoch: Annotated[int, Field(ge=1, lt=2**63)]
+    step: Count
+    global_step: Count
+    attempt: Count
+    time: Time
     metrics: Mapping[str, float] = field(default_factory=dict)
     correction: Mapping[str, float] = field(default_factory=dict)
-    samples: str | None = None
+    samples: SamplesPath | None = None
 
 
 class EpochLog:
@@ -51,14 +55,14 @@ class EpochLog:
     def rewind(self, stage: str, step: int) -> None:
         """Forget the epochs of `stage` that ended after `step`."""
         values = lines.read(self._path)
-        kept = [value for value in values if value["stage"] != stage or value["step"] <= step]
+        kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
             lines.rewrite(self._path, kept)
 
 
 def read_epochs(path: Path) -> list[EpochRecord]:
     """Every epoch that is wholly on disk, in order; none when there is no file."""
-    return [EpochRecord(**value) for value in lines.read(path)]
+    return lines.read_as(path, EpochRecord)
 
 
 def final_epochs(path: Path, stage: str) -> list[EpochRecord]:

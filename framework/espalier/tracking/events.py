@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from espalier.storage.names import StageName, Time
 from espalier.tracking import lines
 
 EVENTS = Path("records", "events.jsonl")
 """Where the events lie in a run's folder."""
 
-EventKind = Literal["started", "resumed", "activity", "gate", "failed", "finished", "mirror", "note"]
+EventKind = Literal["started", "resumed", "activity", "gate", "failed", "stopped", "finished", "mirror", "note"]
 
 _ACTIVITY_SECONDS = 1.0
 
@@ -23,6 +24,7 @@ class Event:
 
     Attributes:
         kind: `activity` is what a stage without steps is at; `gate`: a measured value left its bounds;
+            `stopped`: somebody asked for it, or a machine was taken away, and the stage is saved;
             `note`: something that somebody will ask about later;
             `mirror`: W&B cannot be reached, which changes nothing for the run.
         stage: the stage's name; empty when it concerns the whole run.
@@ -31,13 +33,9 @@ class Event:
     """
 
     kind: EventKind
-    stage: str
-    time: float
+    stage: StageName | Literal[""]
+    time: Time
     message: str = ""
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Event:
-        return Event(**value)
 
 
 class EventLog:
@@ -60,4 +58,4 @@ class EventLog:
 
 def read_events(path: Path) -> list[Event]:
     """Every event that is wholly on disk, in order; none when there is no file."""
-    return [Event.from_json(value) for value in lines.read(path)]
+    return lines.read_as(path, Event)

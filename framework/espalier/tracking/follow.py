@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from zlib import crc32
 
+from espalier.storage.local import open_regular
 from espalier.tracking import lines
 from espalier.tracking.epochs import EPOCHS, EpochRecord
 from espalier.tracking.events import EVENTS, Event
 from espalier.tracking.record import STEPS, StepRecord
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,13 @@ class Follower:
 
     def poll(self) -> News:
         """Read on from the last poll; the first one tells all there is."""
-        events = _values(self._events.read()[1])  # first: a stage's start is known before its first step
+        events = _known(self._events.read()[1], Event)  # first: a stage's start is known before its first step
         num_forgotten_steps, steps = self._steps.read()
         num_forgotten_epochs, epochs = self._epochs.read()  # last: an epoch is written before the step after it
         return News(
-            steps=tuple(StepRecord.from_json(value) for value in _values(steps)),
-            events=tuple(Event.from_json(value) for value in events),
-            epochs=tuple(EpochRecord(**value) for value in _values(epochs)),
+            steps=_known(steps, StepRecord),
+            events=events,
+            epochs=_known(epochs, EpochRecord),
             num_forgotten_steps=num_forgotten_steps,
             num_forgotten_epochs=num_forgotten_epochs,
         )
@@ -67,7 +70,7 @@ class _Tail:
     def read(self) -> tuple[int, list[bytes]]:
         """How many of the lines told earlier are gone, and the new lines."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 goes_on = self._stands(file)
                 file.seek(self._offset if goes_on else 0)
                 data = file.read()
@@ -99,5 +102,5 @@ class _Tail:
         )
 
 
-def _values(found: list[bytes]) -> list[dict]:
-    return [value for line in found if (value := lines.parse(line)) is not None]
+def _known(found: list[bytes], kind: type[Kind]) -> tuple[Kind, ...]:
+    return tuple(value for line in found if (value := lines.parse_as(line, kind)) is not None)

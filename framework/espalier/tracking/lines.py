@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from espalier.config.faults import RefusedInput
 from espalier.storage.local import LocalStorage
+from espalier.storage.records import NO_FILE, first_reason, unreadable
 
 _MAX_BYTES = 16 * 2**30
+_REMEDY = "lines as espalier wrote them; remove that line, or bring back a copy of the file"
+
+Kind = TypeVar("Kind")
 
 
 def prepare(path: Path) -> None:
@@ -41,10 +49,40 @@ def rewrite(path: Path, values: Iterable[dict[str, Any]]) -> None:
 def parse(line: bytes) -> dict[str, Any] | None:
     """The object on one line; None for a line that a crash cut off."""
     try:
-        value = json.loads(line)
+        value = from_json(line)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def parse_as(line: bytes, kind: type[Kind]) -> Kind | None:
+    """What one line says; None where it is cut off, or says something else: whoever watches a run goes on."""
+    try:
+        return _adapter(kind).validate_json(line)
+    except ValidationError:
+        return None
+
+
+def read_as(path: Path, kind: type[Kind]) -> list[Kind]:
+    """What all whole lines say, in order; none when there is no file. Keys that are not known are passed over.
+
+    Raises:
+        RefusedInput: a line that is whole and says something else; its number is told.
+    """
+    found = []
+    for number, line in enumerate(_content(path).splitlines(), start=1):
+        try:
+            found.append(_adapter(kind).validate_json(line))
+        except ValidationError as error:
+            if parse(line) is not None:
+                reason = f"line {number}, {first_reason(error)}"
+                raise unreadable(path, what="record of a run", reason=reason, remedy=_REMEDY) from None
+    return found
+
+
+def read_known(path: Path, kind: type[Kind]) -> list[Kind]:
+    """As `read_as`, without the lines that say something else."""
+    return [value for line in _content(path).splitlines() if (value := parse_as(line, kind)) is not None]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -57,6 +95,17 @@ def _content(path: Path) -> bytes:
         return _files(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES)
     except FileNotFoundError:
         return b""
+    except RefusedInput:
+        raise unreadable(path, what="record of a run", reason="a link to somewhere else", remedy=_REMEDY) from None
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        raise unreadable(path, what="record of a run", reason=str(error.strerror), remedy=_REMEDY) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 @lru_cache

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time as clock
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from espalier.storage.names import Count, StageName, Time
 from espalier.tracking import lines
-from espalier.tracking.events import EVENTS, read_events
-from espalier.tracking.record import STEPS, read_steps
+from espalier.tracking.events import EVENTS, Event
+from espalier.tracking.record import STEPS, StepRecord
 
 TIME = Path("records", "time.jsonl")
 """Where the marks lie in a run's folder."""
@@ -30,14 +32,10 @@ class Mark:
         step: updates of the stage that are done at that moment.
     """
 
-    time: float
+    time: Time
     state: TimeState
-    stage: str = ""
-    step: int = 0
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Mark:
-        return Mark(**value)
+    stage: StageName | Literal[""] = ""
+    step: Count = 0
 
 
 class TimeLog:
@@ -59,7 +57,7 @@ class TimeLog:
 
 def read_marks(path: Path) -> list[Mark]:
     """Every mark that is wholly on disk, by time; none when there is no file."""
-    return sorted(map(Mark.from_json, lines.read(path)), key=lambda mark: mark.time)
+    return sorted(lines.read_as(path, Mark), key=lambda mark: mark.time)
 
 
 def end_killed_driver(run_folder: Path) -> None:
@@ -67,7 +65,8 @@ def end_killed_driver(run_folder: Path) -> None:
 
     Without it the time until the new start would count as what the run was last at.
     """
-    marks = read_marks(run_folder / TIME)
+    marks = sorted(lines.read_known(run_folder / TIME, Mark), key=lambda mark: mark.time)
     if marks and marks[-1].state != "stopped":
-        told = [*marks, *read_events(run_folder / EVENTS), *read_steps(run_folder / STEPS)]
+        known = (lines.read_known(run_folder / EVENTS, Event), lines.read_known(run_folder / STEPS, StepRecord))
+        told = [*marks, *chain(*known)]
         TimeLog(run_folder / TIME).mark("stopped", time=max(one.time for one in told))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from espalier.config.faults import RefusedInput
+from espalier.storage.local import open_regular
+from espalier.storage.records import unreadable
 from espalier.tracking.csv_cells import cell_text
 from espalier.tracking.epochs import list_path, names_path
 
@@ -20,16 +25,53 @@ COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "we
 Row = dict[str, str]
 """A sample in a list, by column."""
 
+_MOST_SAMPLES = 2**31
+_REMEDY = "the file as a stage wrote it; bring back a copy, or remove it, and what it tells is left out"
 _LONGEST_FIELD = 2**31 - 1  # of a csv file; Python's own bound of 128 KiB is less than some texts have
 
 
 def sample_column(path: Path, name: str) -> NDArray[Any] | None:
-    """[N] one column of an epoch's file, and nothing else of it; None where it has no such column."""
+    """[N] one column of an epoch's file, and nothing else of it; None where it has no such column.
+
+    Raises:
+        RefusedInput: no table of samples, or a column of other values than numbers.
+    """
     import pyarrow.parquet
 
-    if name not in pyarrow.parquet.read_schema(path).names:
-        return None
-    return pyarrow.parquet.read_table(path, columns=[name])[name].to_numpy()
+    with reading_table(path), open_regular(path) as file:
+        found = pyarrow.parquet.ParquetFile(file)
+        if "sample" not in found.schema_arrow.names or found.metadata.num_rows > _MOST_SAMPLES:
+            raise table_refused(path, "it has no column `sample`, or too many rows")
+        if name not in found.schema_arrow.names:
+            return None
+        column = found.read(columns=[name])[name].to_numpy()
+    if column.ndim != 1 or column.dtype.kind not in "biuf":
+        raise table_refused(path, f"`{name}` is no column of numbers")
+    return column
+
+
+@contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """Where a table of samples is read: what the library makes of a damaged one becomes a sentence.
+
+    Raises:
+        RefusedInput: no table of samples.
+    """
+    import pyarrow
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, RefusedInput):
+            raise
+        raise table_refused(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+def table_refused(path: Path, reason: str) -> RefusedInput:
+    """The refusal of a file that should hold a row for each sample."""
+    return unreadable(path, what="table of samples", reason=reason, remedy=_REMEDY)
 
 
 def heaviest(weights: NDArray[np.float32], most: int) -> NDArray[np.int64]:
@@ -42,8 +84,10 @@ def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> li
     import pyarrow.parquet
 
     path = run_folder / names_path(stage)
-    names = pyarrow.parquet.read_table(path)["name"].take(samples).to_pylist() if path.exists() else samples
-    return [str(name) for name in names]
+    if not path.exists():
+        return [str(name) for name in samples]
+    with reading_table(path), open_regular(path) as file:
+        return [str(name) for name in pyarrow.parquet.read_table(file)["name"].take(samples).to_pylist()]
 
 
 def sample_answers(
@@ -58,6 +102,8 @@ def sample_answers(
     answers = sample_column(path, side)
     if answers is None:
         return [None] * len(samples)
+    if len(samples) and not 0 <= min(samples) <= max(samples) < len(answers):
+        raise table_refused(path, f"it has {len(answers)} rows, and sample {max(samples)} is asked for")
     chosen = answers[samples].tolist()
     is_known = [isinstance(one, int) and one < len(class_names) for one in chosen]
     return [class_names[one] if known else f"{one:g}" for one, known in zip(chosen, is_known, strict=True)]
@@ -72,17 +118,33 @@ def listed_samples(run_folder: Path, stage: str) -> dict[int, Row]:
 def read_list(
     run_folder: Path, stage: str, name: Literal["suspects", "heaviest"], most: int | None = None
 ) -> list[Row]:
-    """The first rows of a list of samples as the end of the newest epoch left it; none where there is no list."""
+    """The first rows of a list of samples as the end of the newest epoch left it; none where there is no list.
+
+    Raises:
+        RefusedInput: other columns than those of a list, or a row that names no sample.
+    """
     path = run_folder / list_path(stage, name)
-    if not path.exists():
-        return []
     usual = csv.field_size_limit(_LONGEST_FIELD)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_as_it_was(row) for row in islice(csv.DictReader(file), most)]
+        with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            rows = list(islice(csv.DictReader(text, restval=""), most))
+    except FileNotFoundError:
+        return []
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise _list_refused(path, str(error)) from None
     finally:
         csv.field_size_limit(usual)
+    for number, row in enumerate(rows, start=1):
+        if not set(COLUMNS) <= row.keys():
+            raise _list_refused(path, f"it has no column `{next(one for one in COLUMNS if one not in row)}`")
+        if not (row["sample"].isascii() and row["sample"].isdecimal() and len(row["sample"]) < 19):
+            raise _list_refused(path, f"row {number} names no sample by its number")
+    return [_as_it_was(row) for row in rows]
 
 
 def _as_it_was(row: Row) -> Row:
-    return {column: cell_text(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+    return {column: cell_text(row[column]) for column in COLUMNS}
+
+
+def _list_refused(path: Path, reason: str) -> RefusedInput:
+    return unreadable(path, what="list of samples", reason=reason, remedy=_REMEDY)

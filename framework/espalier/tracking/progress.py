@@ -19,7 +19,7 @@ from espalier.tracking.figures import bytes_text, count_text, duration_text, num
 from espalier.tracking.follow import News
 
 _LINE_SECONDS = 10.0
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "yellow")}
 
 
 class Display(Protocol):

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from espalier.storage.names import Amount, Count, StageName, Time
 from espalier.tracking import lines
 
 STEPS = Path("records", "steps.jsonl")
@@ -39,33 +42,28 @@ class StepRecord:
         depth: mean number of layers that the step's microbatches ran; None where it is the model's own.
     """
 
-    stage: str
+    stage: StageName
     kind: str
-    step: int
-    num_steps: int
-    global_step: int
-    attempt: int
-    time: float
+    step: Count
+    num_steps: Annotated[int, Field(ge=1, lt=2**63)]
+    global_step: Count
+    attempt: Count
+    time: Time
     loss: float
     terms: Mapping[str, float]
     lr: float
     gradient_norm: float
-    tokens: int
+    tokens: Count
     step_seconds: float
     tokens_per_second: float
-    peak_bytes: int
-    flops: float = 0.0
+    peak_bytes: Count
+    flops: Amount = 0.0
     depth: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no NaN and no infinity: those become strings."""
         value = {**asdict(self), "terms": {name: _encoded(term) for name, term in self.terms.items()}}
         return value | {name: _encoded(value[name]) for name in _FLOATS}
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> StepRecord:
-        terms = {name: float(term) for name, term in value["terms"].items()}
-        return StepRecord(**{**value, "terms": terms} | {name: float(value[name]) for name in _FLOATS})
 
 
 class StepLog:
@@ -82,14 +80,19 @@ class StepLog:
     def rewind(self, stage: str, step: int) -> None:
         """Forget the steps of `stage` after `step`: a resume from there is going to take them again."""
         values = lines.read(self._path)
-        kept = [value for value in values if value["stage"] != stage or value["step"] <= step]
+        kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
             lines.rewrite(self._path, kept)
 
 
 def read_steps(path: Path) -> list[StepRecord]:
     """Every step that is wholly on disk, in order; none when there is no file."""
-    return [StepRecord.from_json(value) for value in lines.read(path)]
+    return lines.read_as(path, StepRecord)
+
+
+def is_after(value: dict[str, Any], step: int) -> bool:
+    """Whether a line is of a later step; one that does not say so is kept."""
+    return isinstance(value.get("step"), int) and value["step"] > step
 
 
 def _encoded(value: float) -> float | str:

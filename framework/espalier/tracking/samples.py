@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.storage.local import LocalStorage
+from espalier.tracking.notable import sample_column, table_refused
 
 if TYPE_CHECKING:  # it starts threads when it is imported; only runs that weigh samples need it
     import pyarrow
@@ -62,12 +63,15 @@ def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
 
 
 def read_samples(path: Path) -> SampleTable:
-    """What `write_samples` wrote."""
-    import pyarrow.parquet
+    """What `write_samples` wrote, without columns that a newer espalier has added.
 
-    table = pyarrow.parquet.read_table(path)
-    columns = {name: table[name].to_numpy() for name in table.column_names if name != "sample"}
-    return SampleTable(**columns)
+    Raises:
+        RefusedInput: it is something else.
+    """
+    found = {field.name: sample_column(path, field.name) for field in fields(SampleTable)}
+    if found["weight"] is None or found["loss"] is None:
+        raise table_refused(path, "it has no column `weight` or `loss`")
+    return SampleTable(**found)
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:

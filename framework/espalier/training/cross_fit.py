@@ -171,7 +171,7 @@ def _heed_wishes(context: StageContext, done: int) -> None:
     control = context.control
     stop, preempted = context.world.sum_flags(control.stop.is_set(), control.preempted.is_set())
     if stop or preempted:
-        raise StageFailed("stopped" if stop else "preempted", f"stopped after {done} twins, whose answers are saved")
+        raise StageFailed("stopped" if stop else "preempted", f"after {done} twins, whose answers are saved")
 
 
 def _keep(

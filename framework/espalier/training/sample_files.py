@@ -14,6 +14,7 @@ from espalier.data.examples import Labelled
 from espalier.storage.local import LocalStorage
 from espalier.tracking.csv_cells import csv_cell
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
+from espalier.tracking.notable import table_refused
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.training.context import StageContext
 from espalier.training.correction import Correction
@@ -77,7 +78,10 @@ class SampleFiles:
         """Of the epochs before this one that the run has a file of: a step may have ended several at once."""
         for record in final_epochs(self._root / EPOCHS, self._stage):
             if record.epoch < epoch and record.samples and (path := self._root / record.samples).exists():
-                yield read_samples(path).weight
+                weights = read_samples(path).weight
+                if len(weights) != len(self._labelled.train):
+                    raise table_refused(path, f"it has {len(weights)} rows for {len(self._labelled.train)} samples")
+                yield weights
 
     def _word(self, answer: np.generic) -> str:
         return csv_cell(self._labelled.names[int(answer)]) if self._labelled.names else f"{float(answer):g}"

@@ -115,7 +115,7 @@ class Saver:
             text = f"no checkpoint at step {step}: that of step {self._save.step} is still being written"
             self.context.announce(text)
         if stop or preempted:
-            raise StageFailed("stopped" if stop else "preempted", f"stopped after step {step}, which is saved")
+            raise StageFailed("stopped" if stop else "preempted", f"after step {step}, which is saved")
 
     def finish(self) -> None:
         """Wait until nothing is under way.

@@ -101,7 +101,19 @@ def test_a_holder_on_another_host_is_dead_after_a_minute_of_silence(path: Path, 
     assert not [one for one in path.parent.iterdir() if one != path]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"pid": 1}',
+        "[" * 10_000,
+        json.dumps(asdict(Holder("t", "h", "p", 10**30, 0.0, 0.0, "j"))),
+        json.dumps(asdict(Holder("t", "h", "p", -1, 0.0, 1e300, "j"))),
+        json.dumps(asdict(Holder("t", "h", "p", 1, float("nan"), 0.0, "j"))),
+    ],
+)
 def test_a_lock_whose_maker_died_over_it_is_replaced_when_silent(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(RefusedInput, match="unknown"), RunLock(path, job="mine"):
@@ -125,10 +137,10 @@ def test_a_lock_lost_to_another_is_neither_renewed_nor_removed(path: Path, monke
     monkeypatch.setattr(lock, "_RENEW_SECONDS", 0.01)
     told: list[str] = []
     with RunLock(path, job="one") as held:
-        held.on_lost = lambda: told.append("lost")
+        held.on_lost = told.append
         _plant(path, silent_seconds=10.0)
         time.sleep(0.1)
-        assert not held.is_held() and told == ["lost"]
+        assert not held.is_held() and "another process" in told[0] and len(told) == 1
         assert time.time() - path.stat().st_mtime > 5.0
     assert path.exists()
 
@@ -180,3 +192,73 @@ def test_a_lock_is_only_taken_by_who_claimed_that_very_file(path: Path, monkeypa
     with RunLock(path, job="mine") as held:
         assert held.is_held()
     assert len(set(claimed)) == 2
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def _link_to_somebodys_file(path: Path) -> None:
+    path.with_name("thesis").write_text("long")
+    path.symlink_to(path.with_name("thesis"))
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("plant", [_dangling_link, _link_to_somebodys_file, _pipe, _folder])
+def test_what_is_no_file_in_a_locks_place_is_refused_and_stays(path: Path, plant) -> None:
+    plant(path)
+    before = path.lstat()
+    with pytest.raises(RefusedInput, match="remove it"), RunLock(path, job="mine"):
+        pass
+    assert path.lstat() == before
+
+
+def test_a_lock_of_a_clock_that_is_ahead_is_counted_from_when_it_was_seen(path: Path) -> None:
+    _plant(path, silent_seconds=-86400.0, place="elsewhere", host="node-7")
+    with pytest.raises(RefusedInput, match="60 seconds"), RunLock(path, job="mine"):
+        pass
+    assert abs(time.time() - path.stat().st_mtime) < 10
+    os.utime(path, (time.time() - 61, time.time() - 61))
+    with RunLock(path, job="mine") as held:
+        assert held.is_held()
+
+
+def test_a_lock_of_a_newer_espalier_is_left_alone(path: Path) -> None:
+    path.write_text(json.dumps({"schema_version": 2, "owner": "x"}))
+    os.utime(path, (0, 0))
+    with pytest.raises(RefusedInput, match="newer espalier"), RunLock(path, job="mine"):
+        pass
+
+
+def test_a_lock_that_was_removed_by_hand_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_RENEW_SECONDS", 0.01)
+    told: list[str] = []
+    with RunLock(path, job="one") as held:
+        held.on_lost = told.append
+        path.unlink()
+        deadline = time.monotonic() + 5.0
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert held.is_held() and held.lost is None and told == []
+
+
+def test_a_folder_that_is_gone_is_told_truly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_RENEW_SECONDS", 0.01)
+    told: list[str] = []
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with RunLock(folder / "lock", job="one") as held:
+        held.on_lost = told.append
+        folder.rename(tmp_path / "gone")
+        deadline = time.monotonic() + 5.0
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert told == [held.lost] and "is gone" in told[0]
+    assert not folder.exists()

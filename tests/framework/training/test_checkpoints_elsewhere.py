@@ -50,7 +50,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch):
 def test_a_stage_whose_states_are_on_an_object_store(tmp_path: Path, bucket: str) -> None:
     beside = run_ranks(stopped_and_resumed, 1, str(tmp_path / "beside"), {})[0]
     ends, afar = run_ranks(stopped_and_resumed, 1, str(tmp_path / "afar"), {"checkpoints": bucket})[0]
-    assert ends == beside[0] == ["stopped: stopped after step 3, which is saved", "done"]
+    assert ends == beside[0] == ["stopped: after step 3, which is saved", "done"]
     assert afar["steps"] == beside[1]["steps"]
     assert not list((tmp_path / "afar").rglob("manifest.json"))
     import s3fs
