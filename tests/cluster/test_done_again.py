@@ -199,3 +199,17 @@ def test_a_stage_is_done_again_as_its_input_is(tmp_path: Path) -> None:
     told = told_again(prepared, folder)
     assert told[0] == "parent is done again: it was made with other settings or files."
     assert told[1] == "slim is done again: parent is."
+
+
+def test_storage_that_is_removed_while_a_run_goes_on_is_told_truly(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = train._take
+
+    def gone(work: object, number: int) -> None:
+        if number == 2:
+            folder_of(job).path.rename(job.parent / "elsewhere")
+        take(work, number)
+
+    monkeypatch.setattr(train, "_take", gone)
+    ran = espalier("run", job, "--in-process", FASTER)
+    assert ran.exit_code == ExitCode.ERROR and not folder_of(job).path.exists()
+    assert f"the run's folder {folder_of(job).path} is gone" in ran.output and "taken" not in ran.output
