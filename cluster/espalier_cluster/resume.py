@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -229,8 +229,9 @@ def remove_replaced(prepared: PreparedJob, folder: RunFolder) -> None:
     storage = state_storage(folder.path, prepared.job)
     for result in folder.results(stage.name for stage in prepared.plan.stages).values():
         if result.checkpoint is not None:
-            for old in replaced(storage, stage_folder(result.stage), by=result.checkpoint):
-                discard(storage, old)
+            with suppress(RefusedInput):  # a stage that was moved away, with a link left behind, is left alone
+                for old in replaced(storage, stage_folder(result.stage), by=result.checkpoint):
+                    discard(storage, old)
 
 
 def told_again(prepared: PreparedJob, folder: RunFolder) -> list[str]:

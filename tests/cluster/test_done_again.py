@@ -213,3 +213,10 @@ def test_storage_that_is_removed_while_a_run_goes_on_is_told_truly(job: Path, mo
     ran = espalier("run", job, "--in-process", FASTER)
     assert ran.exit_code == ExitCode.ERROR and not folder_of(job).path.exists()
     assert f"the run's folder {folder_of(job).path} is gone" in ran.output and "taken" not in ran.output
+
+
+def test_a_finished_stage_may_have_been_moved_away_with_a_link_left_behind(job: Path) -> None:
+    (folder_of(job).path / "stages" / "heal").rename(job.parent / "cold")
+    (folder_of(job).path / "stages" / "heal").symlink_to(job.parent / "cold")
+    ran = espalier("run", job, "--in-process")
+    assert ran.exit_code == ExitCode.DONE and "nothing to do" in ran.output

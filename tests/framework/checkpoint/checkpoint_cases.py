@@ -55,6 +55,7 @@ def save_ranks(
     step: int = 500,
     attempt: int = 1,
     max_file_bytes: int = 2**20,
+    key: str | None = None,
 ) -> Manifest:
     begin(storage, folder, attempt=attempt)
     written = [
@@ -64,7 +65,7 @@ def save_ranks(
         for rank, held in enumerate(ranks)
     ]
     origin = make_origin(step=step, attempt=attempt, num_ranks=len(ranks))
-    state = {"position": 3 * step, "streams": {"order": [1, 2]}}
+    state = {"position": 3 * step, "streams": {"order": [1, 2]}} | ({"key": key} if key else {})
     return commit(storage, folder, origin=origin, shapes=SHAPES, state=state, ranks=written[::-1])
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from checkpoint_cases import Stopped, StoppingStorage, cut, make_tensors, save_ranks
 
-from espalier.checkpoint.steps import Latest, latest, retain, stage_folder, step_folder
+from espalier.checkpoint.steps import (
+    Latest,
+    keys_of,
+    latest,
+    newest_step,
+    replaced,
+    retain,
+    stage_folder,
+    step_folder,
+)
 from espalier.checkpoint.write import begin
 from espalier.storage.local import LocalStorage
 
@@ -117,3 +126,38 @@ def test_the_first_name_of_a_manifest_does_not_stay(storage: LocalStorage) -> No
     retain(storage, STAGE, keep_latest=1)
     assert unfinished not in storage.list(kept)
     assert latest(storage, STAGE) == Latest(kept)
+
+
+@pytest.fixture
+def two_keys(tmp_path: Path) -> LocalStorage:
+    """Steps 3, 7 and 11 of an earlier attempt under `old`, and 5 and 7 of a later one under `new`."""
+    storage = LocalStorage(tmp_path)
+    for attempt, key, steps in ((1, "old", (3, 7, 11)), (2, "new", (5, 7))):
+        for step in steps:
+            ranks = cut(make_tensors(step), num_ranks=1)
+            save_ranks(storage, step_folder("heal", step), ranks=ranks, step=step, attempt=attempt, key=key)
+    return storage
+
+
+def test_a_stage_goes_on_from_its_own_key(two_keys: LocalStorage) -> None:
+    assert latest(two_keys, STAGE, key="new").folder == step_folder("heal", 7)
+    assert newest_step(two_keys, STAGE, key="new") == 7 and newest_step(two_keys, STAGE) == 11
+    assert latest(two_keys, STAGE, key="other") == Latest(None)
+    assert keys_of(two_keys, STAGE) == {"old", "new"}
+
+
+def test_checkpoints_of_another_key_stay_and_take_no_place(two_keys: LocalStorage) -> None:
+    assert retain(two_keys, STAGE, keep_latest=1, key="new") == (step_folder("heal", 5),)
+    assert _steps(two_keys) == [3, 7, 11]
+
+
+def test_what_was_replaced_is_of_another_key_and_an_earlier_attempt(two_keys: LocalStorage) -> None:
+    assert replaced(two_keys, STAGE, by=step_folder("heal", 7)) == (step_folder("heal", 11), step_folder("heal", 3))
+    assert replaced(two_keys, STAGE, by=step_folder("heal", 11)) == ()
+
+
+def test_the_files_of_a_replaced_checkpoint_go_even_when_its_writer_was_killed(two_keys: LocalStorage) -> None:
+    folder = step_folder("heal", 7)
+    (two_keys.root / folder / "attempt-0001-rank-00000-0000.safetensors").write_bytes(b"of before")
+    retain(two_keys, STAGE, keep_latest=2, key="new")
+    assert two_keys.list(folder) == ("attempt-0002-rank-00000-0000.safetensors", "manifest.json")
