@@ -93,5 +93,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _refused(path: Path, given: str) -> RefusedInput:
-    allowed = "a new or empty folder, or an export that nobody has added to or changed; name another folder"
+    allowed = "a new or empty folder, or an export that nobody has added to or changed; move this away, or name another"
     return RefusedInput([Fault(str(path), None, allowed, given=given)])
