@@ -42,7 +42,7 @@ def render(run: RunRecord) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    loss = "loss per sample" if run.watched else "loss, nats per token"
+    loss = "loss per sample" if run.watched else None
     return environment.get_template("page.html").render(
         name=run.job.get("name", "run"),
         style=Markup((_ROOM / "page.css").read_text(encoding="utf-8")),
