@@ -17,6 +17,7 @@ from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text, perplexity_text
+from espalier.tracking.gap import gap_words, told_gap
 from espalier.tracking.ledger import Ledger
 from espalier_cluster.tables import show_table, table_fits
 from espalier_cluster.terminal import say
@@ -101,9 +102,9 @@ def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
         rows = _models(result)
         columns = _on_labels(console, result) if "watched" in result.metrics else _on_text(rows)
         show_table(console, *_side_by_side(rows, columns))
-        closed = result.metrics.get("gap_closed")
+        closed = told_gap(result.metrics)
         if closed is not None:
-            say(console, f"healing closed {closed:.0%} of the gap that pruning opened (log-perplexity)")
+            say(console, f"healing {gap_words(closed)} that pruning opened (log-perplexity)")
 
 
 def _on_text(rows: Mapping[str, dict[str, Any]]) -> Columns:
