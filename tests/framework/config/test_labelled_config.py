@@ -91,7 +91,7 @@ def test_a_held_out_side_and_a_regression(tmp_path: Path) -> None:
         ("data.train.columns=[key, label]", r"`data\.train\.columns` .*; allowed: names that include sentence"),
         ("data.valid={fraction: 1.0}", r"`data\.valid\.fraction` .*is 1\.0; allowed: a number above 0 and below 1"),
         ("stages.heal.signal.weight=1.5", r"`stages\.heal\.signal\.weight` .*is 1\.5; allowed: a number at least 0"),
-        ("stages.heal.signal.temperature=0", r"`stages\.heal\.signal\.temperature` .*; allowed: a number above 0"),
+        ("stages.heal.signal.temperature=0", r"`stages\.heal\.signal\.temperature` .*; allowed: a number .* 0.01"),
         ("stages.heal.signal.own_past=[0, 2]", r"`stages\.heal\.signal\.own_past\[1\]` .*is 2"),
         ("stages.heal.signal.momentum=1", r"`stages\.heal\.signal\.momentum` .*; allowed: a number .*below 1"),
         ("stages.heal.weights.alpha=sammy", r"`stages\.heal\.weights\.alpha` .*Did you mean `samme`"),
