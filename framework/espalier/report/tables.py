@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,6 +16,7 @@ from espalier.report.run import PlannedStage, RunRecord
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text, perplexity_text
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 NOTHING = "–"  # noqa: RUF001
 
 
@@ -110,9 +114,17 @@ def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of what `run.json` holds, inner names joined by dots."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
-        inner = settings_rows(value) if isinstance(value, dict) else [("", str(value))]
+        inner = settings_rows(value) if isinstance(value, dict) else [("", _clock_text(value))]
         rows += [(f"{name}.{key}" if key else name, text) for key, text in inner]
     return rows
+
+
+def _clock_text(value: object) -> str:
+    """A value as text; a moment as the clocks here showed it, with their zone."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return str(value)
 
 
 def _cell(measure: _Measure, model: dict[str, Any], base: dict[str, Any]) -> Cell:

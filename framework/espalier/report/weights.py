@@ -22,6 +22,7 @@ from espalier.tracking.notable import (
     sample_answers,
     sample_column,
     sample_names,
+    trust_note,
 )
 
 _SHOWN = 20
@@ -57,6 +58,7 @@ class SampleWeights:
     Attributes:
         others: (title, chart) beside the weights.
         suspects: the labels that were believed least.
+        trust: what the list of suspects is worth, where that has to be said.
         has_classes: whether an answer is right or wrong; of a regression it is only near or far.
     """
 
@@ -67,6 +69,7 @@ class SampleWeights:
     heaviest: tuple[ShownSample, ...]
     suspects: tuple[ShownSample, ...]
     has_classes: bool
+    trust: str
 
 
 def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
@@ -83,7 +86,9 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     caption = _caption(records, looks[-1].num_samples)
     chart = _picture(records, [look.quantiles for look in looks])
     has_classes = (run.job.get("data") or {}).get("task") == "classification"
-    return SampleWeights(stage, caption, chart, tuple(figures), rows[: len(first)], rows[len(first) :], has_classes)
+    shown, suspects = rows[: len(first)], rows[len(first) :]
+    trust = trust_note(records[-1].correction)
+    return SampleWeights(stage, caption, chart, tuple(figures), shown, suspects, has_classes, trust)
 
 
 def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:

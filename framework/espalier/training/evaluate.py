@@ -65,7 +65,7 @@ def _answered(context: StageContext, name: str) -> dict[str, Any]:
             width=num_outputs(config),
             microbatch_sequences=stage.microbatch_sequences,
             world=world,
-            on_progress=lambda done: context.activity(f"asking {name}: {done} samples"),
+            on_progress=lambda done: context.activity(f"asking {name}: {done} of {len(sequences)} samples"),
         )
         peak = max(world.gather(peak_bytes(world)))
     length = mean_tokens(sequences, context.job.data.sequence_tokens)
@@ -110,7 +110,8 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
     dtype = compute_dtype(stage.dtype, world.device)
     sequence_tokens = context.job.data.sequence_tokens
     masking = Masking.of(config, context.tokenizer(), share=stage.masked_share, seed=context.job.seed)
-    layers = shape_of(config).layers
+    layers, sequences = shape_of(config).layers, context.sequences("valid")
+    total = min(stage.sequences or len(sequences), len(sequences))
     frozen = FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)
     with closing(frozen) as model, _naming(context, name):
         if stage.unrolled is not None and name == stage.model:
@@ -119,12 +120,12 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
             layers = len(order)
         measured = measure_perplexity(
             model,
-            context.sequences("valid"),
+            sequences,
             num_sequences=stage.sequences,
             microbatch_sequences=stage.microbatch_sequences,
             world=world,
             prepared=(lambda batch: masking.apply(batch, 0)) if masking else lambda batch: batch,
-            on_progress=lambda done: context.activity(f"measuring {name}: {done} sequences"),
+            on_progress=lambda done: context.activity(f"measuring {name}: {min(done, total)} of {total} sequences"),
         )
         context.activity(f"{name} writes samples")
         positions = shape_of(config).positions

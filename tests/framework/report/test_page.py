@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -9,7 +10,7 @@ from espalier.report.changes import signed_percent
 from espalier.report.lineage import lineage_drawing
 from espalier.report.page import write_report
 from espalier.report.run import PlannedStage, read_run
-from espalier.report.tables import cost_grid, model_grid, samples
+from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
 from espalier.report.verdict import judge
 from framework.report.runs import EVIL, NUM_STEPS, write_run
 
@@ -203,3 +204,16 @@ def test_every_evaluation_is_shown(tmp_path):
     assert "987.65" in text and "Early" in page.texts and "29.00" in text
     assert page.texts.index("first-look") < page.texts.index("scores")
     assert "134.5 M → 104.9 M parameters, perplexity 24.1 → 29.0" in page.texts, "the last one is the headline"
+
+
+def test_moments_are_told_by_the_clocks_of_this_place(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        rows = dict(
+            settings_rows({"created": "2026-11-28T15:20:30+00:00", "versions": {"torch": "2026-11-28"}, "n": 3})
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert rows == {"created": "2026-11-28 20:50:30 IST", "versions.torch": "2026-11-28", "n": "3"}
