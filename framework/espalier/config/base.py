@@ -11,11 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from espalier.config.faults import Fault
 
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _LEAST, _MOST = 1e-30, 1e30
 LONGEST_NAME = 64
 NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
-_COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGBT])")
+_COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kKMGBT])")
 
 
 class Config(BaseModel):
@@ -51,7 +51,9 @@ class Words:
 
 
 def parse_count(value: Any) -> Any:
-    """Read `95M`, `1.5B` or `200k` as an int; leave anything else for pydantic to judge."""
+    """Read `95M`, `1.5B`, `200k` and whole floats such as `1e4` as an int; leave the rest for pydantic to judge."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     written = _COUNT.fullmatch(value) if isinstance(value, str) else None
     if written is None:
         return value
@@ -77,7 +79,7 @@ Count = Annotated[
     BeforeValidator(parse_count),
     Field(gt=0, le=10**15),
     Words("also written 95M, 1.5B or 200k"),
-    WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9.]+[kMGBT]$"}),
+    WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9.]+[kKMGBT]$"}),
 ]
 """A positive whole number, also written `95M`, `1.5B`, `200k`."""
 

@@ -25,10 +25,18 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "count"), [("10K", 10_000), ("10k", 10_000), ("1e4", 10_000), ("1.5e9", 1_500_000_000), ("200.0", 200)]
+)
+def test_a_count_is_read_as_people_write_it(job_file: Path, written: str, count: int) -> None:
+    assert read_job(job_file, [f"stages.heal.budget.tokens={written}"]).stages[2].budget.tokens == count
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("seed: 17", "seed: true", "`seed` (line 3) is True; allowed: a whole number at least 0"),
-        ("seed: 17", "seed: '17'", "`seed` (line 3) is '17'; allowed: a whole number"),
+        ("seed: 17", "seed: '17'", "`seed` (line 3) is '17'; allowed: a whole number at least 0 and below 9.22337e+18. Did you mean `17`?"),
+        ("seed: 17", "seed: 1e4", "`seed` (line 3) is 10000.0; allowed: a whole number at least 0 and below 9.22337e+18. Did you mean `10000`?"),
         ("seed: 17", "seed:", "`seed` (line 3) is empty; allowed: a whole number"),
         ("seed: 17", "sed: 17", "`sed` (line 3) is no setting here; allowed: name, storage, checkpoints, seed"),
         ("seed: 17", "_target_: os.system", "`_target_` (line 3) is no setting here"),
