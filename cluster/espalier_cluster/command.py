@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.figures import plain_lines
 from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
@@ -50,6 +52,9 @@ def main() -> None:
         text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
         say(open_terminal(stderr=True), text, style="red")
         raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
+    except Exception:  # a fault of ours: all of it, but what its message holds steers no terminal
+        open_terminal(stderr=True).print(plain_lines(traceback.format_exc()), highlight=False, soft_wrap=True)
+        raise SystemExit(ExitCode.ERROR) from None
 
 
 def _print_version(asked: bool) -> None:

@@ -22,6 +22,7 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
+from espalier_cluster.outcome import attempted
 from espalier_cluster.tables import show_table
 from espalier_cluster.terminal import say
 
@@ -50,9 +51,10 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
-    shown = summary(ended)
-    folder.write_json("seeds.json", shown)
-    show(console, shown)
+    with attempted(console, "the seeds cannot be compared"):
+        shown = summary(ended)
+        folder.write_json("seeds.json", shown)
+        show(console, shown)
     return worst(codes)
 
 
@@ -110,7 +112,7 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     head = ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p")
-    show_table(console, head, [_shown(row) for row in rows], num_left=3)
+    show_table(console, head, [_shown(row) for row in rows], right=head[3:])
 
 
 def _shown(row: dict[str, Any]) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
     place = "one GPU each" if job.workers.gpus_each else "CPU"
     say(console, f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers, {place}")
     show_remarks(console, prepared.remarks)
-    show_table(console, _STAGE_HEAD, [_stage_row(preview, done) for preview in prepared.previews], num_left=4)
+    show_table(
+        console, _STAGE_HEAD, [_stage_row(preview, done) for preview in prepared.previews], right=_STAGE_HEAD[4:]
+    )
     trained = {preview.stage.name: preview.memory for preview in prepared.previews if preview.memory is not None}
     if trained:
         _show_memory(console, trained)

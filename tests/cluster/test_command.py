@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from espalier import __version__
 from espalier.config.faults import RefusedInput
+from espalier_cluster import command
 from espalier_cluster.command import app
 
 
@@ -40,3 +41,17 @@ def test_settings_are_explained() -> None:
     assert "optimizer.lr (required)  a number at least 1e-10 and at most 10\n" in distill
     said = CliRunner().invoke(app, ["explain", "distil"]).exception
     assert isinstance(said, RefusedInput) and "Did you mean `distill`?" in str(said)
+
+
+def test_an_error_of_ours_is_told_whole_and_steers_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise ValueError("\x1b[2J[/red]")
+
+    monkeypatch.setattr(command, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    told = capsys.readouterr().err
+    assert end.value.code == 1 and "Traceback" in told and "ValueError" in told
+    assert "[/red]" in told and "\x1b" not in told

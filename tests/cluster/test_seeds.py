@@ -18,6 +18,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier_cluster import seeds
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.seeds import Child, _child, summary, worst
+from espalier_cluster.terminal import open_terminal
 from support.labelled import labelled_job, write_labelled_job
 
 
@@ -89,6 +90,21 @@ def test_runs_are_not_left_behind_when_looking_after_them_fails(
         seeds._run_all(children, HowToRun(), 2, Closed())
     assert [process.poll() for process in begun] == [0, -signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_results_that_cannot_be_compared_do_not_decide_how_the_seeds_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(children: list[Child], *_: object) -> list[int]:
+        for child in children:
+            finish(child, 0.9, 0.7)
+            RunFolder.of(child.job).write_json("plan.json", 7)
+        return [0] * len(children)
+
+    monkeypatch.setattr(seeds, "_run_all", spoil)
+    job = read_job(write_labelled_job(tmp_path, seeds=2))
+    assert seeds.run_seeds(job, HowToRun(), open_terminal()) is ExitCode.DONE
+    assert "the seeds cannot be compared: " in capsys.readouterr().out
 
 
 class Closed(Console):
