@@ -20,6 +20,7 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+_KEY = "WANDB_API_KEY"
 _LOGGERS = ("DeepSpeed", "ray", "ray.train", "ray.data", "transformers", "datasets", "torch.distributed")
 
 
@@ -60,6 +61,14 @@ def overridden(values: Mapping[str, str | None]) -> Iterator[None]:
         yield
     finally:
         _set(before)
+
+
+@contextlib.contextmanager
+def key_kept_back() -> Iterator[str | None]:
+    """W&B's key, out of the environment meanwhile: what is started inside does not inherit it."""
+    key = os.environ.get(_KEY)
+    with overridden({_KEY: None}):
+        yield key or None
 
 
 def _set(values: Mapping[str, str | None]) -> None:
