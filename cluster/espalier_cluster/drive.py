@@ -35,7 +35,7 @@ from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted, say_end, show_end
 from espalier_cluster.resume import arrived, go_back
 from espalier_cluster.show import show_remarks
-from espalier_cluster.silence import key_kept_back, silenced
+from espalier_cluster.silence import environment, key_kept_back, silenced, wandb_folders
 from espalier_cluster.stopping import stop_wish
 from espalier_cluster.terminal import say
 
@@ -70,6 +70,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         RunLock(folder.path / "lock", job=job.name) as lock,
         silenced(verbose=how.verbose),
         key_kept_back() as key,
+        environment(wandb_folders(folder.path)),
     ):
         if job.checkpoints is not None:
             require_usable(state_storage(folder.path, job), job)
@@ -95,7 +96,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
 
 def _make(folder: RunFolder, job: Job) -> None:
     try:
-        folder.files.make_folder(".")
+        folder.make(job)
     except OSError as error:
         if error.errno in FULL:
             raise

@@ -47,6 +47,7 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
     """
     folder = RunFolder.of(job)
+    folder.make(job)
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)

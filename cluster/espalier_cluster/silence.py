@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -69,6 +70,15 @@ def key_kept_back() -> Iterator[str | None]:
     key = os.environ.get(_KEY)
     with overridden({_KEY: None}):
         yield key or None
+
+
+def wandb_folders(run_folder: Path) -> dict[str, str]:
+    """Variables that let W&B do without a home which cannot be written to: what it keeps there, it keeps in the run."""
+    home = os.path.expanduser("~")  # as it is, where there is none
+    if os.access(home, os.W_OK):
+        return {}
+    names = {"WANDB_CACHE_DIR": "cache", "WANDB_DATA_DIR": "data", "WANDB_CONFIG_DIR": "config"}
+    return {name: str(run_folder / "wandb" / folder) for name, folder in names.items()}
 
 
 def _set(values: Mapping[str, str | None]) -> None:
