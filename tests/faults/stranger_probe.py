@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401, needed by sockets, and another user may not be able to read it
 import errno
 import http.client
 import json
 import os
 import socket
 import stat
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,8 @@ def as_another_user(work: Callable[[], list[Tried]]) -> list[Tried]:
             with os.fdopen(writing, "w") as pipe:
                 json.dump([vars(one) for one in work()], pipe)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writing)
@@ -205,9 +209,8 @@ def try_noise(port: int) -> Tried:
 def try_elsewhere(port: int, addresses: Iterable[str]) -> Tried:
     """Reaching the port by an address of this machine that other machines know."""
     for address in addresses:
-        try:
-            socket.create_connection((address, port), 0.5).close()
-        except OSError:
-            continue
-        return Tried(f"connect to {address}:{port}", "done", "other machines reach it")
+        with socket.socket() as client:
+            client.settimeout(0.5)
+            if client.connect_ex((address, port)) == 0:
+                return Tried(f"connect to {address}:{port}", "done", "other machines reach it")
     return Tried(f"connect to port {port} by another address", "nobody listens")
