@@ -105,7 +105,7 @@ def try_all(run: Run) -> list[tuple[str, list[Tried]]]:
     token = run.cluster_folder() / "token"
     secrets = [token.read_bytes(), *(value.encode() for value in CANARIES.values())]
     files, ports, sockets = _files(run, processes), _listeners(processes), _unix_sockets(processes)
-    guarded = [(port, {row.guard for row in rows() if row.process.fullmatch(name)}) for name, _, port in ports]
+    guarded = [(name, port, {row.guard for row in rows() if row.process.fullmatch(name)}) for name, _, port in ports]
     pids, addresses = [process.pid for process in processes], _addresses()
     return [
         ("files and folders", as_another_user(lambda: probe.try_files(files))),
@@ -114,20 +114,20 @@ def try_all(run: Run) -> list[tuple[str, list[Tried]]]:
         ("listed in SECURITY.md", [_listed(name, address) for name, address, _ in ports]),
         (
             "ports",
-            as_another_user(lambda: [one for port, guards in guarded for one in _try_port(port, guards, addresses)]),
+            as_another_user(lambda: [one for port in guarded for one in _try_port(*port, addresses)]),
         ),
         ("keys in environments", [one for process in processes for one in _environment(process, run.driver.pid)]),
         ("keys in files", list(_keys_in_files(files, secrets, token))),
     ]
 
 
-def _try_port(port: int, guards: set[str], addresses: list[str]) -> Iterator[Tried]:
+def _try_port(name: str, port: int, guards: set[str], addresses: list[str]) -> Iterator[Tried]:
     yield probe.try_elsewhere(port, addresses)
     yield probe.try_noise(port)
     if "header" in guards:
-        yield probe.try_http(port)
+        yield probe.try_http(name, port)
     elif "token" in guards:
-        yield probe.try_rpc(port, may_be_silent="nothing" in guards)
+        yield probe.try_rpc(name, port, may_be_silent="nothing" in guards)
 
 
 def _listed(name: str, address: str) -> Tried:

@@ -130,14 +130,14 @@ def try_unix_socket(path: str) -> Tried:
     return Tried(what, "done", "another user is let in")
 
 
-def try_rpc(port: int, *, may_be_silent: bool) -> Tried:
+def try_rpc(name: str, port: int, *, may_be_silent: bool) -> Tried:
     """A call of a method of each of Ray's services without a token. One that the server does not have tells nothing.
 
     Args:
         may_be_silent: whether it may be a port that does not speak gRPC.
     """
     answers = [_call(port, method) for method in _METHODS]
-    what = f"call 127.0.0.1:{port} without a token"
+    what = f"call {name} at 127.0.0.1:{port} without a token"
     if any(b"InvalidAuthToken" in answer for answer in answers):
         return Tried(what, "turned away")
     if any(answers):
@@ -149,7 +149,7 @@ _METHODS = (
     "NodeInfoGcsService/GetAllNodeInfo",
     "NodeManagerService/GetNodeStats",
     "CoreWorkerService/GetCoreWorkerStats",
-    "ObjectManagerService/FreeObjects",
+    "ObjectManagerService/Pull",
 )
 
 
@@ -178,10 +178,10 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def try_http(port: int) -> Tried:
+def try_http(name: str, port: int) -> Tried:
     """A request to one of Ray's web servers without a token, as a page in a browser could make it."""
     what, client = (
-        f"ask 127.0.0.1:{port} without a token",
+        f"ask {name} at 127.0.0.1:{port} without a token",
         http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS),
     )
     try:

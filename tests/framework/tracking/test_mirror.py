@@ -184,16 +184,28 @@ def test_where_nothing_answers_the_run_is_kept_offline_at_once_and_says_how_to_s
     assert ["cannot be reached" in event.message for event in read_events(folder / EVENTS)] == [True]
 
 
-def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(folder, monkeypatch):
+@pytest.fixture
+def new_service() -> Iterator[None]:
+    """W&B reads its environment once, when its service starts."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(new_service, folder, monkeypatch):
+    real = mirror_module._settings
+
+    def settings(run_folder, *, online, key):
+        made = real(run_folder, online=online, key=key)
+        return made.model_copy(update={"init_timeout": 1.0}) if online else made
+
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        monkeypatch.setattr(mirror_module, "_CONNECT_SECONDS", 1.0)
-        wandb.teardown()
+        monkeypatch.setattr(mirror_module, "_settings", settings)
         mirror = Mirror.open(folder, job(mode="auto"), EventLog(folder / EVENTS), key=KEY)
         mirror.receive(News(steps=(step(1),)))
         mirror.close()
-    wandb.teardown()
     assert steps_sent(folder) == [(1, 1)] and "`wandb sync " in mirror.advice()
     assert ["did not take this run" in event.message for event in read_events(folder / EVENTS)] == [True]
 
