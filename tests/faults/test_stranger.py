@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,16 @@ def findings(tried: list[stranger_probe.Tried]) -> list[str]:
     return [one.what.split()[0] for one in tried if one.finding]
 
 
-def test_what_is_open_is_found_and_what_is_closed_is_not(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder != Path("/") and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    opened, closed = tmp_path / "opened", tmp_path / "closed"
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody can come to, other than pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="stranger-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_what_is_open_is_found_and_what_is_closed_is_not(reachable: Path) -> None:
+    opened, closed = reachable / "opened", reachable / "closed"
     for folder, mode in ((opened, 0o777), (closed, 0o700)):
         folder.mkdir()
         (folder / "file").write_text("text")
