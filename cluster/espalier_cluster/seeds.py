@@ -23,6 +23,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted
+from espalier_cluster.stopping import heeding
 from espalier_cluster.tables import show_table
 from espalier_cluster.terminal import say
 
@@ -47,6 +48,7 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
     """
     folder = RunFolder.of(job)
+    folder.make(job)
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
@@ -138,29 +140,28 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
 
     def heed(number: int, frame: object) -> None:
         nonlocal stopping
+        if number != signal.SIGHUP or not stopping:  # children take a second wish for an end; a hang-up comes twice
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)
         stopping = True
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while running or (waiting and not stopping):
-            while waiting and len(running) < most and not stopping:
-                child = waiting.pop(0)
-                running[child.seed] = _start(child, how)
-            for seed, process in list(running.items()):
-                if process.poll() is not None:
-                    codes[seed] = process.returncode
-                    del running[seed]
-                    say(console, f"seed {seed}: {_word(process.returncode)}")
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in running.values():
-            process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with heeding(heed):
+        try:
+            while running or (waiting and not stopping):
+                while waiting and len(running) < most and not stopping:
+                    child = waiting.pop(0)
+                    running[child.seed] = _start(child, how)
+                for seed, process in list(running.items()):
+                    if process.poll() is not None:
+                        codes[seed] = process.returncode
+                        del running[seed]
+                        say(console, f"seed {seed}: {_word(process.returncode)}")
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)
+            for process in running.values():
+                process.wait()
     return [codes.get(child.seed, ExitCode.RESUMABLE) for child in children]
 
 

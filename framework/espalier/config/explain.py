@@ -16,6 +16,8 @@ from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.fields import child, options, settings_of, variants, words
 from espalier.config.job import Job
 
+_OFF = ("none", "false", "no", "disabled")
+
 
 def faults_of(error: ValidationError, document: Document) -> list[Fault]:
     """One fault for each thing that `Job` refused, with the line it stands on where the file has it."""
@@ -117,6 +119,8 @@ def _setting_meant(word: str, known: dict[str, Any]) -> str | None:
 def _choice_meant(value: Any, annotation: Any) -> str | None:
     literals = [kind for kind in options(annotation) if get_origin(kind) is Literal]
     choices = [str(choice) for kind in literals for choice in get_args(kind)]
+    if "off" in choices and str(value).lower() in _OFF:
+        return "off"
     return nearest(value, choices) if isinstance(value, str) else None
 
 

@@ -102,7 +102,7 @@ def _encode(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.int64
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill; at the end it is on disk under the name `folder`, or gone after an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
     made.mkdir(mode=0o700)
     try:
