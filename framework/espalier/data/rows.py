@@ -67,7 +67,8 @@ class TableRow:
         """
         value = self.values[use]
         if not isinstance(value, str):
-            allowed = f"text in the {use} column, not {type(value).__name__}"
+            instead = f"; mend the row, or {setting}.skip_blank: true" if value is None else ""
+            allowed = f"text in the {use} column, not {type(value).__name__}{instead}"
             raise bad_row(self.path, self.number, allowed, setting=setting)
         try:
             value.encode()
@@ -87,7 +88,18 @@ def read_rows(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
         return
     reader = {"json": _json, "csv": _csv, "tsv": _tsv, "parquet": _parquet}[origin.source]
     for path in list_files(origin, setting=wanted.setting):
-        yield from reader(path, wanted)
+        if not (origin.skip_blank and _is_empty(path, wanted.setting)):
+            yield from reader(path, wanted)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell holds no text: null, or nothing but blanks."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_empty(path: Path, setting: str) -> bool:
+    with opened(path, setting=setting) as source:
+        return not source.peek(1)
 
 
 def bad_row(path: Path, row: int, allowed: str, *, setting: str) -> RefusedInput:

@@ -270,7 +270,7 @@ def test_labels_of_a_regression_must_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "  ", "\t\n"])
 def test_blank_texts_are_refused(tmp_path: Path, text: str) -> None:
     said = said_of(tmp_path, [(text, "a"), *LETTERS])
-    assert "allowed: a text that is not blank; mend the row or take it out" in said
+    assert "allowed: a text that is not blank; mend the row, or data.train.skip_blank: true" in said
 
 
 def test_empty_sides_are_refused(tmp_path: Path, valid: dict[str, Any]) -> None:
