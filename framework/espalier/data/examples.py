@@ -250,6 +250,9 @@ def _names(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> tup
             return tuple(str(row.number) for row in rows)
         root = os.path.commonpath([path.parent for path in paths])
         return tuple(f"{row.path.relative_to(root)}:{row.number}" for row in rows)
+    for row in rows:
+        if is_blank(row.values["id"]):
+            raise bad_row(row.path, row.number, "an id, as the column has none here", setting=setting)
     names = tuple(str(row.values["id"]) for row in rows)
     counts = Counter(names)
     for row, name in zip(rows, names, strict=True):

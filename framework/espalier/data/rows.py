@@ -116,7 +116,8 @@ def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise bad_row(path, number, "one JSON object per line", setting=wanted.setting)
+            found = ", not an array; write each of its objects on a line" if line.lstrip()[:1] == "[" else ""
+            raise bad_row(path, number, f"one JSON object per line{found}", setting=wanted.setting)
         for use, name in wanted.columns.items():
             if name not in row:
                 raise bad_row(path, number, wanted.missing(use, row), setting=wanted.setting)
@@ -126,10 +127,23 @@ def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 def _csv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
     csv.field_size_limit(sys.maxsize)  # the module's own 128 KiB is less than a long document
     rows = csv.reader(read_lines(path, setting=wanted.setting), strict=True)
+    ended = 0  # the last line of the last good row: a quote that is never closed swallows all lines after it
+
+    def numbered() -> Iterator[tuple[int, list[str]]]:
+        nonlocal ended
+        for row in rows:
+            ended = rows.line_num
+            yield ended, row
+
     try:
-        yield from _plain(path, ((rows.line_num, row) for row in rows), wanted)
+        yield from _plain(path, numbered(), wanted)
     except csv.Error as error:
-        raise bad_row(path, rows.line_num, f"well-formed csv ({error})", setting=wanted.setting) from error
+        allowed = f"well-formed csv from there on ({error})"
+        if "new-line character" in str(error):
+            allowed = (
+                "lines that end with a line feed, or with both; these end with a carriage return alone, convert them"
+            )
+        raise bad_row(path, ended + 1, allowed, setting=wanted.setting) from error
 
 
 def _tsv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
@@ -138,7 +152,12 @@ def _tsv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 
 
 def _plain(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Wanted) -> Iterator[TableRow]:
-    header = list(wanted.header) or next(rows, (1, []))[1]
+    header = list(wanted.header) or next((row for _, row in rows if any(row)), [])
+    if len(header) == 1 and header[0] not in wanted.columns.values():
+        for other, name in {"\t": "tabs", ";": "semicolons", ",": "commas"}.items():
+            if other in header[0]:
+                instead = {"\t": "source: tsv", ",": "source: csv"}.get(other, "save it with commas and source: csv")
+                raise bad_row(path, 1, f"{instead}, as {name} set these columns apart", setting=wanted.setting)
     places = wanted.places(header, path, row=1)
     for number, row in rows:
         if not any(row):

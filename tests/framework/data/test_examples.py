@@ -236,6 +236,14 @@ def test_ids_that_come_twice_are_refused(tmp_path: Path) -> None:
     assert "row 2; allowed: an id of its own for each sample; 'x' stands in 2 rows" in said
 
 
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_a_row_without_an_id_is_refused(tmp_path: Path, blank: str | None) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2], "id": blank if n == 3 else n} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (said,) = refusal(origin(tmp_path / "rows.jsonl", source="json", id="id"))
+    assert "row 4; allowed: an id, as the column has none here" in said
+
+
 @pytest.mark.parametrize(
     ("weight", "said"),
     [
