@@ -42,6 +42,18 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
     assert rows["corrected"]["difference"] == pytest.approx(0.35 / 3) and rows["vanilla"]["difference"] == 0.0
 
 
+def test_perplexities_that_no_float_holds_are_compared_as_losses(tmp_path: Path) -> None:
+    job = read_job(write_labelled_job(tmp_path))
+    children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
+    for child, (nll, perplexity) in zip(children, ((2.0, 7.389), (800.0, None)), strict=True):
+        models = {"corrected": {"nll": nll, "perplexity": perplexity}, "vanilla": {"nll": 1.0, "perplexity": 2.718}}
+        finish(child, 0.9, 0.7)
+        result = StageResult("scores", "evaluate", "k", "done", None, {"model": "corrected", "models": models})
+        RunFolder.of(child.job).write_result(result)
+    rows = {row["model"]: row for row in summary(children)}
+    assert rows["corrected"]["metric"] == "nll" and rows["corrected"]["values"] == [2.0, 800.0]
+
+
 def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
     assert summary([_child(job, RunFolder(tmp_path / "seeds"), 3)]) == [] == summary([])

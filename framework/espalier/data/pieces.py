@@ -10,7 +10,7 @@ import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def encoded(texts: Iterable[str], encode: Encode) -> Iterator[Ids]:
                 parts = []
 
 
-def pieces(text: str, encode: Encode) -> Iterator[str]:
+def pieces(text: str, encode: Callable[[Sequence[str]], list[list[Any]]]) -> Iterator[str]:
     """A text, or what its ids can be put together from; the blank at a cut is left out where a tokenizer adds one."""
     start = 0
     while len(text) - start > MAX_CHARACTERS:
@@ -76,7 +76,7 @@ def calls(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[I
         yield call
 
 
-def _cut(text: str, limit: int, encode: Encode) -> tuple[int, int]:
+def _cut(text: str, limit: int, encode: Callable[[Sequence[str]], list[list[Any]]]) -> tuple[int, int]:
     """Where a piece ends and the next one starts, at `limit` or a little before."""
     for place in itertools.islice(_places(text, limit), _MOST_TRIES):
         left, right = text[place - _CONTEXT : place], text[place : place + _CONTEXT]

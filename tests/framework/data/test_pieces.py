@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from espalier.data import pieces
 from espalier.data.examples import Examples
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
+from espalier.models.scratch import train_tokenizer
 
 WORDS = ["king", "queen", "enters", "the", "swords", "straße", "isn't", "42", "Kön\u0308ig", "l'été", "—", "…", "x=y_1"]
 CJK = "王は来た。刀を取れ、夜が来る。"
@@ -136,3 +138,15 @@ def test_long_samples_are_cut_before_they_are_encoded(has_pairs: bool) -> None:
     expected = Counting().encode_samples(texts, pairs, max_tokens=12)
     assert [one.ids for one in found.encoded] == [one.ids for one in expected]
     assert tokenizer.most <= 2 * pieces.MAX_CHARACTERS + 2**17
+
+
+def test_a_tokenizer_learns_the_same_from_a_long_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = prose(9, 3000)
+    train_tokenizer([text], 320, tmp_path / "whole")
+    monkeypatch.setattr(pieces, "MAX_CHARACTERS", 900)
+    read: list[str] = []
+    cut = pieces.pieces
+    monkeypatch.setattr("espalier.models.scratch.pieces", lambda *given: (read.append(p) or p for p in cut(*given)))
+    train_tokenizer([text], 320, tmp_path / "cut")
+    assert len(read) > 9
+    assert (tmp_path / "cut" / "tokenizer.json").read_bytes() == (tmp_path / "whole" / "tokenizer.json").read_bytes()
