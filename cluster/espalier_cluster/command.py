@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from espalier import __version__
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.load import read_job
@@ -17,11 +19,11 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.figures import plain_lines
 from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Grow, prune, distill and correct language models on a Ray cluster, resumable anywhere. "
     "Exit codes: 0 done, 1 error, 2 refused input, 3 gate failed, 75 stopped but resumable.",
@@ -39,7 +41,7 @@ OfRun = Annotated[Path, typer.Argument(help="The folder of a run.", show_default
 def main() -> None:
     """Entry point: refused input and errors become a sentence and an exit code."""
     try:
-        app()
+        app(prog_name="espalier")
     except RefusedInput as refused:
         console = open_terminal(stderr=True)
         for fault in refused.faults:
@@ -50,6 +52,24 @@ def main() -> None:
         text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
         say(open_terminal(stderr=True), text, style="red")
         raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
+    except Exception:  # a fault of ours: all of it, but what its message holds steers no terminal
+        open_terminal(stderr=True).print(plain_lines(traceback.format_exc()), highlight=False, soft_wrap=True)
+        raise SystemExit(ExitCode.ERROR) from None
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"espalier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -130,6 +150,26 @@ def validate(job_file: JobFile, overrides: Overrides = None) -> None:
 def schema() -> None:
     """Print the JSON schema of job files, for editors."""
     print(json.dumps(job_schema(), indent=2))
+
+
+def _topics_beginning(word: str) -> list[str]:
+    from espalier.config.settings import topics
+
+    return [name for name in topics() if name.startswith(word)]
+
+
+@app.command()
+def explain(
+    topic: Annotated[
+        str | None,
+        typer.Argument(help="A kind of stage, a recipe, or a part of the job.", autocompletion=_topics_beginning),
+    ] = None,
+) -> None:
+    """Tell every setting of a kind of stage or a recipe: its default, what it takes, what it does."""
+    from espalier_cluster.explain import explain_topic, explain_topics
+
+    console = open_terminal()
+    explain_topics(console) if topic is None else explain_topic(console, topic)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +15,13 @@ from espalier import __version__
 from espalier.checkpoint.lock import RunLock
 from espalier.checkpoint.places import claim_states, require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
+from espalier.config.faults import Fault, RefusedInput
+from espalier.config.job import Job
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out, decide
-from espalier.stages.orders import FULL
+from espalier.stages.orders import FULL, TAKES_NO_MORE
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
@@ -33,7 +34,8 @@ from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted, say_end, show_end
 from espalier_cluster.resume import arrived, go_back, refuse_exports, remove_replaced, told_again
 from espalier_cluster.show import show_remarks
-from espalier_cluster.silence import silenced
+from espalier_cluster.silence import environment, key_kept_back, silenced, wandb_folders
+from espalier_cluster.stopping import stop_wish
 from espalier_cluster.terminal import say
 
 _LOOK_SECONDS = 0.5
@@ -63,8 +65,13 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     """
     job, folder = prepared.job, RunFolder.of(prepared.job)
     require_own(folder)
-    folder.files.make_folder(".")
-    with RunLock(folder.path / "lock", job=job.name) as lock, silenced(verbose=how.verbose):
+    _make(folder, job)
+    with (
+        RunLock(folder.path / "lock", job=job.name) as lock,
+        silenced(verbose=how.verbose),
+        key_kept_back() as key,
+        environment(wandb_folders(folder.path)),
+    ):
         run_id = claim(folder, versions=_versions())
         if job.checkpoints is not None:
             storage = state_storage(folder.path, job)
@@ -80,21 +87,33 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         earlier = Progress(folder.results(names), folder.attempts())
         stop = decide(prepared.plan, earlier, job.retry)
         is_idle = isinstance(stop, Stop)
-        with _stopping(console) as stop_wish, _watched(prepared, folder, events, console):
+        watched = _watched(prepared, folder, events, console, key)
+        with stop_wish(lambda text: say(console, text)) as stopping, watched as mirror:
             if not isinstance(stop, Stop):
-                lock.on_lost = lambda text: _stand_back(text, console, events, stop_wish)
+                lock.on_lost = lambda text: _stand_back(text, console, events, stopping)
                 with _timed(folder), _lasting(lock):
-                    stop = _carry_out(prepared, folder, earlier, events, how, stop_wish)
+                    stop = _carry_out(prepared, folder, earlier, events, how, stopping)
         if lost := lock.lost:
             stop = Stop(ExitCode.RESUMABLE if folder.path.exists() else ExitCode.ERROR, lost)
         elif isinstance(stop, Stop):
             if stop.code is not ExitCode.RESUMABLE:
                 arrived(folder)
             show_end(console, folder, [stage.config for stage in prepared.plan.stages])
+            if mirror.advice:
+                say(console, mirror.advice, style="yellow")
     if is_idle and stop.code is ExitCode.DONE:
         say(console, "nothing to do: all stages are done")
     say_end(console, stop, folder)
     return stop.code
+
+
+def _make(folder: RunFolder, job: Job) -> None:
+    try:
+        folder.make(job)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise RefusedInput([Fault("storage", job.storage, f"a folder that can be written to ({error})")]) from None
 
 
 def _write_down(prepared: PreparedJob, folder: RunFolder) -> list[str]:
@@ -143,9 +162,10 @@ def _carry_out(
     except KeyboardInterrupt:
         return Stop(ExitCode.RESUMABLE, "stopped at once")
     except OSError as error:
-        if error.errno not in FULL:
+        is_ours = Path(str(error.filename)).is_relative_to(folder.path)
+        if error.errno not in (TAKES_NO_MORE if is_ours else FULL):
             raise
-        return Stop(ExitCode.RESUMABLE, f"{error}; make room")
+        return Stop(ExitCode.RESUMABLE, f"{error}; {'make room' if error.errno in FULL else 'make it writable'}")
 
 
 @contextlib.contextmanager
@@ -188,15 +208,17 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console) -> Iterator[None]:
+def _watched(
+    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, key: str | None
+) -> Iterator[_Mirroring]:
     """Follow the record in two threads: one tells the terminal, one W&B, so that neither waits for the other."""
-    done = threading.Event()
+    done, mirroring = threading.Event(), _Mirroring(key)
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, console, done), daemon=True)
+    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, console, done, mirroring), daemon=True)
     show.start()
     mirror.start()
     try:
-        yield
+        yield mirroring
     finally:
         done.set()
         show.join()
@@ -212,13 +234,27 @@ def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: thre
             _until(done, lambda: display.show(follower.poll()))
 
 
+@dataclass
+class _Mirroring:
+    """What the thread that tells W&B is given, and what it has to say at the end."""
+
+    key: str | None
+    advice: str = ""
+
+
 def _mirror(
-    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, done: threading.Event
+    prepared: PreparedJob,
+    folder: RunFolder,
+    events: EventLog,
+    console: Console,
+    done: threading.Event,
+    mirroring: _Mirroring,
 ) -> None:
     follower = Follower(folder.path)
-    mirror = Mirror.open(folder.path, prepared.job, events)
+    mirror = Mirror.open(folder.path, prepared.job, events, key=mirroring.key)
     with contextlib.closing(mirror), attempted(console, "the run goes on without being shown in W&B"):
         _until(done, lambda: mirror.receive(follower.poll()))
+    mirroring.advice = mirror.advice()
 
 
 def _until(done: threading.Event, look: Callable[[], None]) -> None:
@@ -249,25 +285,6 @@ def _lasting(lock: RunLock) -> Iterator[None]:
     except OSError:
         if lock.lost is None:
             raise
-
-
-@contextlib.contextmanager
-def _stopping(console: Console) -> Iterator[threading.Event]:
-    """The first SIGTERM or Ctrl-C is a wish to stop at the end of a step; the second ends the run where it is."""
-    stop = threading.Event()
-
-    def heed(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        say(console, "saving at the end of this step, then stopping; once more to stop at once")
-
-    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stand_back(text: str, console: Console, events: EventLog, stop: threading.Event) -> None:

@@ -51,6 +51,7 @@ def cluster(
         RefusedInput: the cluster cannot be reached or joined, or lets anybody in.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(forget_token)  # last, when the variables are as they were
         stack.enter_context(_environment_kept())
         stack.enter_context(environment(_RAY))
         access = require_access(address, insecure=insecure)

@@ -24,6 +24,8 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
+from espalier_cluster.outcome import attempted
+from espalier_cluster.stopping import heeding
 from espalier_cluster.tables import show_table
 from espalier_cluster.terminal import say
 
@@ -49,14 +51,16 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     """
     folder = RunFolder.of(job)
     require_own(folder)
+    folder.make(job)
     claim(folder, versions={"espalier": __version__})
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
-    shown = summary(ended)
-    folder.write_json("seeds.json", shown)
-    show(console, shown)
+    with attempted(console, "the seeds cannot be compared"):
+        shown = summary(ended)
+        folder.write_json("seeds.json", shown)
+        show(console, shown)
     return worst(codes)
 
 
@@ -113,7 +117,7 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     head = ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p")
-    show_table(console, head, [_shown(row) for row in rows], num_left=3)
+    show_table(console, head, [_shown(row) for row in rows], right=head[3:])
 
 
 def _shown(row: dict[str, Any]) -> tuple[str, ...]:
@@ -139,29 +143,28 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
 
     def heed(number: int, frame: object) -> None:
         nonlocal stopping
+        if number != signal.SIGHUP or not stopping:  # children take a second wish for an end; a hang-up comes twice
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)
         stopping = True
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while running or (waiting and not stopping):
-            while waiting and len(running) < most and not stopping:
-                child = waiting.pop(0)
-                running[child.seed] = _start(child, how)
-            for seed, process in list(running.items()):
-                if process.poll() is not None:
-                    codes[seed] = process.returncode
-                    del running[seed]
-                    say(console, f"seed {seed}: {_word(process.returncode)}")
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in running.values():
-            process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with heeding(heed):
+        try:
+            while running or (waiting and not stopping):
+                while waiting and len(running) < most and not stopping:
+                    child = waiting.pop(0)
+                    running[child.seed] = _start(child, how)
+                for seed, process in list(running.items()):
+                    if process.poll() is not None:
+                        codes[seed] = process.returncode
+                        del running[seed]
+                        say(console, f"seed {seed}: {_word(process.returncode)}")
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)
+            for process in running.values():
+                process.wait()
     return [codes.get(child.seed, ExitCode.RESUMABLE) for child in children]
 
 

@@ -17,6 +17,7 @@ from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text, perplexity_text
+from espalier.tracking.gap import gap_words, told_gap
 from espalier.tracking.ledger import Ledger
 from espalier_cluster.tables import show_table, table_fits
 from espalier_cluster.terminal import say
@@ -36,7 +37,9 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
     place = "one GPU each" if job.workers.gpus_each else "CPU"
     say(console, f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers, {place}")
     show_remarks(console, prepared.remarks)
-    show_table(console, _STAGE_HEAD, [_stage_row(preview, done) for preview in prepared.previews], num_left=4)
+    show_table(
+        console, _STAGE_HEAD, [_stage_row(preview, done) for preview in prepared.previews], right=_STAGE_HEAD[4:]
+    )
     trained = {preview.stage.name: preview.memory for preview in prepared.previews if preview.memory is not None}
     if trained:
         _show_memory(console, trained)
@@ -101,9 +104,9 @@ def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
         rows = _models(result)
         columns = _on_labels(console, result) if "watched" in result.metrics else _on_text(rows)
         show_table(console, *_side_by_side(rows, columns))
-        closed = result.metrics.get("gap_closed")
+        closed = told_gap(result.metrics)
         if closed is not None:
-            say(console, f"healing closed {closed:.0%} of the gap that pruning opened (log-perplexity)")
+            say(console, f"healing {gap_words(closed)} that pruning opened (log-perplexity)")
 
 
 def _on_text(rows: Mapping[str, dict[str, Any]]) -> Columns:

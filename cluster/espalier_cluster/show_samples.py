@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from espalier.tracking.epochs import list_path
+from espalier.tracking.epochs import EPOCHS, final_epochs, list_path
 from espalier.tracking.figures import plain_text
-from espalier.tracking.notable import read_list
+from espalier.tracking.notable import read_list, trust_note
 from espalier_cluster.terminal import say
 
 _SHOWN = 10
@@ -30,4 +30,7 @@ def show_suspects(console: Console, run_folder: Path, stage: str) -> None:
         cells = (row["name"], row["doubt"], row["label"], row["teacher"], row["student"], text)
         table.add_row(*(Text(plain_text(cell)) for cell in cells))
     console.print(table)
+    epochs = final_epochs(run_folder / EPOCHS, stage)
+    if note := trust_note(epochs[-1].correction) if epochs else "":
+        say(console, note)
     say(console, f"all of them, with their weights over the epochs: {path}")

@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -20,6 +21,7 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+_KEY = "WANDB_API_KEY"
 _LOGGERS = ("DeepSpeed", "ray", "ray.train", "ray.data", "transformers", "datasets", "torch.distributed")
 
 
@@ -60,6 +62,23 @@ def overridden(values: Mapping[str, str | None]) -> Iterator[None]:
         yield
     finally:
         _set(before)
+
+
+@contextlib.contextmanager
+def key_kept_back() -> Iterator[str | None]:
+    """W&B's key, out of the environment meanwhile: what is started inside does not inherit it."""
+    key = os.environ.get(_KEY)
+    with overridden({_KEY: None}):
+        yield key or None
+
+
+def wandb_folders(run_folder: Path) -> dict[str, str]:
+    """Variables that let W&B do without a home which cannot be written to: what it keeps there, it keeps in the run."""
+    home = os.path.expanduser("~")  # as it is, where there is none
+    if os.access(home, os.W_OK):
+        return {}
+    names = {"WANDB_CACHE_DIR": "cache", "WANDB_DATA_DIR": "data", "WANDB_CONFIG_DIR": "config"}
+    return {name: str(run_folder / "wandb" / folder) for name, folder in names.items()}
 
 
 def _set(values: Mapping[str, str | None]) -> None:

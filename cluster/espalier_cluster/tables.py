@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from rich import box
 from rich.cells import cell_len
@@ -17,19 +17,24 @@ _GAP = "  "
 
 
 def show_table(
-    console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_left: int = 1, title: str = ""
+    console: Console,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] | None = None,
+    title: str = "",
 ) -> None:
     """Print rows whose first cell names them.
 
     Args:
         head: headings; a line break is where a heading may go on below itself.
-        num_left: how many columns stand at the left; the others are figures and stand at the right.
+        right: headings of the columns that stand at the right, as figures do; all but the first when left out.
         title: a line above; none when empty.
     """
     if title:
         console.print(Text(plain_text(title), style="italic"), soft_wrap=True)
-    if table_fits(console, head, rows, num_left=num_left):
-        console.print(_table(head, rows, num_left))
+    if table_fits(console, head, rows):
+        console.print(_table(head, rows, head[1:] if right is None else right))
         return
     for row in rows:
         for line in _block(head, row, console.width):
@@ -37,16 +42,16 @@ def show_table(
     console.print()
 
 
-def table_fits(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_left: int = 1) -> bool:
+def table_fits(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether the terminal is wide enough for the rows as a table."""
     no_bound = console.options.update(width=_NO_BOUND)
-    return console.measure(_table(head, rows, num_left), options=no_bound).maximum <= console.width
+    return console.measure(_table(head, rows, ()), options=no_bound).maximum <= console.width
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], num_left: int) -> Table:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, heading in enumerate(head):
-        table.add_column(Text(heading), justify="left" if place < num_left else "right", no_wrap=True)
+    for heading in head:
+        table.add_column(Text(heading), justify="right" if heading in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(plain_text(cell)) for cell in row))
     return table

@@ -4,13 +4,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
+from espalier_cluster.embedded import FOLDER
 
 
 def serve(order: StageOrder, control: Control) -> StageResult:
@@ -23,8 +26,17 @@ def serve(order: StageOrder, control: Control) -> StageResult:
     if order.attempt == 1 and rank == 1:
         _misbehave(order)
     dist.barrier()
+    if order.stage == "meeting":
+        return StageResult(order.stage, "train", "key", "done", None, _meeting())
     metrics = {"pid": os.getpid(), "sum": int(total), "threads": os.environ["OMP_NUM_THREADS"]}
     return StageResult(order.stage, "train", "key", "done", None, metrics)
+
+
+def _meeting() -> dict[str, Any]:
+    """How the group came together, and where this process listens."""
+    connections = psutil.Process().net_connections()
+    listening = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    return {"port": os.environ.get("MASTER_PORT"), "listening": sorted(listening), "folder": os.environ[FOLDER]}
 
 
 def _take_steps(order: StageOrder, control: Control) -> None:

@@ -1,6 +1,7 @@
 """Joining is refused before Ray is asked; starting leaves nothing behind."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,11 @@ from espalier.config.job import WorkersConfig
 from espalier_cluster import joining
 from espalier_cluster.embedded import cluster, require_access
 from espalier_cluster.held_folders import sweep
+
+
+def status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
 
 HOLD = """
 import os, time
@@ -94,6 +100,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_though_one_is_at_hand(
         assert "lets anybody in" in refusal("auto")
 
 
+@pytest.mark.slow
 def test_what_listens_and_is_no_head_is_refused(
     no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +165,8 @@ def test_a_local_cluster_is_quiet_private_and_dies_with_its_driver(tmp_path: Pat
         for process in (psutil.Process(driver.pid), *started):
             for one in process.net_connections():
                 assert one.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1"), f"{process.name()} listens on {one.laddr}"
+            hang_ups = int(re.search(r"^SigBlk:\s*(\w+)", status(process.pid), re.M)[1], 16) & 1 << (signal.SIGHUP - 1)
+            assert hang_ups or process.pid == driver.pid, f"a hang-up of the terminal ends {process.name()}"
             assert "x" * 64 not in "".join(process.environ().values()) or process.pid == driver.pid
     finally:
         os.kill(driver.pid, signal.SIGKILL)

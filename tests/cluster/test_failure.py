@@ -76,6 +76,6 @@ def test_failures_cross_ray_whole() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_full_disk_is_one_wherever_it_shows(number: int) -> None:
+def test_storage_that_takes_no_more_is_told_wherever_it_shows(number: int) -> None:
     assert describe(OSError(number, "no"), where="step 3").cause == "storage"
     assert describe(OSError(errno.EACCES, "no"), where="step 3").cause == "error"

@@ -26,7 +26,11 @@ def with_steps(root: Path, steps: int, level: str, workers: int) -> Path:
 
 def exported(root: Path) -> dict[str, bytes]:
     folder = root / "runs" / "tiny" / "exports" / "out"
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "README.md"}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.name not in ("README.md", "espalier-export.json")
+    }
 
 
 def recorded(root: Path) -> list[tuple[int, float, float]]:

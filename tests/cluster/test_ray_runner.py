@@ -57,6 +57,15 @@ def test_consecutive_orders_meet_the_same_processes_at_once(runner: RayRunner, r
     assert results[0].metrics["threads"] == str(WORKERS.cpus_each)
 
 
+def test_workers_of_one_host_meet_through_a_file_of_their_owner_and_listen_on_loopback(
+    runner: RayRunner, run_folder: str
+) -> None:
+    found = runner.run(StageOrder(run_folder, "meeting", 1)).metrics
+    assert found["port"] is None and set(found["listening"]) <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    (meeting,) = Path(found["folder"]).glob("group-*/store")
+    assert meeting.stat().st_size and Path(found["folder"]).stat().st_mode & 0o077 == 0
+
+
 def test_a_killed_worker_is_noticed_and_the_next_attempt_goes_on_in_a_new_group(
     runner: RayRunner, run_folder: str
 ) -> None:

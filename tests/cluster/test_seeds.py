@@ -18,6 +18,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier_cluster import seeds
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.seeds import Child, _child, summary, worst
+from espalier_cluster.terminal import open_terminal
 from support.labelled import labelled_job, write_labelled_job
 
 
@@ -39,6 +40,18 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
     rows = {row["model"]: row for row in summary(children)}
     assert rows["corrected"]["values"] == [0.9, 0.8, 0.85] and rows["corrected"]["baseline"] == "vanilla"
     assert rows["corrected"]["difference"] == pytest.approx(0.35 / 3) and rows["vanilla"]["difference"] == 0.0
+
+
+def test_perplexities_that_no_float_holds_are_compared_as_losses(tmp_path: Path) -> None:
+    job = read_job(write_labelled_job(tmp_path))
+    children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
+    for child, (nll, perplexity) in zip(children, ((2.0, 7.389), (800.0, None)), strict=True):
+        models = {"corrected": {"nll": nll, "perplexity": perplexity}, "vanilla": {"nll": 1.0, "perplexity": 2.718}}
+        finish(child, 0.9, 0.7)
+        result = StageResult("scores", "evaluate", "k", "done", None, {"model": "corrected", "models": models})
+        RunFolder.of(child.job).write_result(result)
+    rows = {row["model"]: row for row in summary(children)}
+    assert rows["corrected"]["metric"] == "nll" and rows["corrected"]["values"] == [2.0, 800.0]
 
 
 def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -> None:
@@ -89,6 +102,21 @@ def test_runs_are_not_left_behind_when_looking_after_them_fails(
         seeds._run_all(children, HowToRun(), 2, Closed())
     assert [process.poll() for process in begun] == [0, -signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_results_that_cannot_be_compared_do_not_decide_how_the_seeds_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(children: list[Child], *_: object) -> list[int]:
+        for child in children:
+            finish(child, 0.9, 0.7)
+            RunFolder.of(child.job).write_json("plan.json", 7)
+        return [0] * len(children)
+
+    monkeypatch.setattr(seeds, "_run_all", spoil)
+    job = read_job(write_labelled_job(tmp_path, seeds=2))
+    assert seeds.run_seeds(job, HowToRun(), open_terminal()) is ExitCode.DONE
+    assert "the seeds cannot be compared: " in capsys.readouterr().out
 
 
 class Closed(Console):

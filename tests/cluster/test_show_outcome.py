@@ -63,7 +63,7 @@ def test_models_on_text_stand_side_by_side_with_what_healing_won():
         ["model", "parameters", "perplexity", "tokens", "FLOPs/token", "tokens/s"],
         ["parent", "134,515,008", "24.125", "65,536", "270.0 M", "3,100"],
         ["healed", "134,515,008", "29.000", "65,536", "270.0 M", "3,100"],
-        ["healing closed 77% of the gap that pruning opened (log-perplexity)"],
+        ["healing closed 77 % of the gap that pruning opened (log-perplexity)"],
     ]
 
 

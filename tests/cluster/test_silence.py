@@ -2,11 +2,13 @@
 
 import logging
 import os
+import subprocess
 import warnings
+from pathlib import Path
 
 import pytest
 
-from espalier_cluster.silence import silenced
+from espalier_cluster.silence import key_kept_back, overridden, silenced, wandb_folders
 
 
 def test_everything_is_as_before_afterwards() -> None:
@@ -28,3 +30,29 @@ def test_verbose_silences_nothing() -> None:
     before = dict(os.environ)
     with silenced(verbose=True):
         assert dict(os.environ) == before
+
+
+def test_the_key_of_wandb_is_inherited_by_nothing_that_is_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with key_kept_back() as key:
+        printed = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+        assert key == "k" * 40 and key not in printed
+    assert os.environ["WANDB_API_KEY"] == "k" * 40
+    monkeypatch.delenv("WANDB_API_KEY")
+    with key_kept_back() as key:
+        assert key is None
+    assert "WANDB_API_KEY" not in os.environ
+
+
+def test_wandb_keeps_to_the_run_where_the_home_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wandb_folders(tmp_path) == {}
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    folders = wandb_folders(tmp_path)
+    assert len(folders) == 3 and all(Path(one).is_relative_to(tmp_path / "wandb") for one in folders.values())
+
+
+def test_what_was_there_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET", "1")
+    with overridden({"SET": None, "UNSET": "2"}):
+        assert "SET" not in os.environ and os.environ["UNSET"] == "2"
+    assert os.environ["SET"] == "1" and "UNSET" not in os.environ

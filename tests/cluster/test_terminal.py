@@ -72,7 +72,7 @@ ROWS = [("a-stage-with-a-long-name", "train", "123,456"), ("b", "", "-")]
 @pytest.mark.parametrize("width", [40, 55, 80])
 def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    show_table(console, HEAD, ROWS, num_left=2)
+    show_table(console, HEAD, ROWS, right=HEAD[2:])
     shown = console.file.getvalue()
     assert "…" not in shown and all(len(line.rstrip()) <= width for line in shown.splitlines())
     assert all(cell in shown for row in ROWS for cell in row)

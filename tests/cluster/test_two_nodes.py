@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ray._raylet import AuthenticationMode, get_authentication_mode
 from ray.cluster_utils import Cluster
 
 from espalier.config.faults import RefusedInput
@@ -18,6 +17,7 @@ from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.embedded import cluster
+from espalier_cluster.joining import forget_token
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner
 from espalier_cluster.silence import silenced
@@ -39,9 +39,8 @@ def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
     """Node b is started in another folder than node a, so /proc/self/cwd is a storage they do not share."""
     with pytest.MonkeyPatch.context() as patch, silenced():
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        # Ray keeps the mode that a process first took (2.60), whatever cluster it joins later.
-        has_token = get_authentication_mode() == AuthenticationMode.TOKEN
-        patch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        forget_token()
         patch.chdir(folders["a"])
         both = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         patch.chdir(folders["b"])

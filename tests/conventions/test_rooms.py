@@ -73,6 +73,12 @@ def test_the_cluster_leaves_the_doors_alone() -> None:
         assert not set(DOORS) & {module.split(".")[0] for module in imports(path)}, path
 
 
+def test_only_the_framework_s_command_line_knows_the_cluster_by_name() -> None:
+    """`python -m espalier` hands over to the command, which lies in the cluster."""
+    knowing = [path.name for path in FRAMEWORK.rglob("*.py") if "espalier_cluster" in path.read_text()]
+    assert knowing == ["__main__.py"]
+
+
 @pytest.mark.parametrize("room", TORCH_FREE)
 def test_importing_a_torch_free_room_does_not_load_torch(room: str) -> None:
     modules = [

@@ -38,7 +38,8 @@ def require_usable(storage: Storage, job: Job) -> None:
     """
     probe = f".probe-{secrets.token_hex(8)}"
     try:
-        storage.make_folder(".")
+        if isinstance(storage, LocalStorage):
+            storage.make_folder(".", mode=job.folder_mode)
         storage.publish(probe, b"espalier")
         storage.read_bytes(probe, max_bytes=8)
         storage.remove(probe)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from espalier.config.faults import Fault
 
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_LEAST, _MOST = 1e-30, 1e30
 LONGEST_NAME = 64
 NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
-_COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGBT])")
+_COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kKMGBT])")
 
 
 class Config(BaseModel):
@@ -23,6 +24,15 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_no_lost_number(cls, value: Any) -> Any:
+        """A size that float32 does not hold would be 0 or infinite where it is computed with."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and number and not _LEAST <= abs(number) <= _MOST:
+                raise ValueError(f"0, or a size from {_LEAST:g} to {_MOST:g}, within what float32 holds")
+        return value
 
 
 class Record(BaseModel):
@@ -41,7 +51,9 @@ class Words:
 
 
 def parse_count(value: Any) -> Any:
-    """Read `95M`, `1.5B` or `200k` as an int; leave anything else for pydantic to judge."""
+    """Read `95M`, `1.5B`, `200k` and whole floats such as `1e4` as an int; leave the rest for pydantic to judge."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     written = _COUNT.fullmatch(value) if isinstance(value, str) else None
     if written is None:
         return value
@@ -67,12 +79,15 @@ Count = Annotated[
     BeforeValidator(parse_count),
     Field(gt=0, le=10**15),
     Words("also written 95M, 1.5B or 200k"),
-    WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9.]+[kMGBT]$"}),
+    WithJsonSchema({"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9.]+[kKMGBT]$"}),
 ]
 """A positive whole number, also written `95M`, `1.5B`, `200k`."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A part of a whole, 0 to 1."""
+
+Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
+"""What logits are divided by."""
 
 Name = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from espalier.config.base import Config, Count, Share, parse_tuple
+from espalier.config.base import Config, Count, Share, Temperature, parse_tuple
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import InputFile
 
@@ -17,7 +17,7 @@ class SignalConfig(Config):
     """The teacher's part in the loss: (1 - weight) * loss on the label + weight * loss on the signal."""
 
     weight: Share = 0.5
-    temperature: _Positive = 2.0
+    temperature: Temperature = 2.0
     """Of both models' logits in the divergence, which is multiplied by its square."""
     min_skill: Share = 0.3
     """Of labelled samples: the agreement of the signal with the labels, beyond chance (Cohen's kappa), from which it is
@@ -54,7 +54,7 @@ class WeightsConfig(Config):
     """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight."""
     tolerance: _Positive | None = None
     """Of a regression: a distance to the label or teacher, in the label's units, that counts as disagreement."""
-    ceiling: Annotated[float, Field(ge=1.0)] = 10.0
+    ceiling: Annotated[float, Field(ge=1.0, le=1e6)] = 10.0
     floor: Share = 0.0
     """The largest and smallest weight; the mean is 1."""
     min_effective_share: Share = 0.3

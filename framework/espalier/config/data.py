@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from espalier.config.base import Config, Count, parse_tuple
+from espalier.config.base import Config, Count, Words, parse_tuple
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import HubName, InputFile
 
@@ -24,6 +24,9 @@ class OriginConfig(Config):
     revision: Word | None = None
     """A commit or tag of the data set: without it, what the hub has on that day."""
     split: Word = "train"
+    skip_blank: bool = False
+    """Leave out empty files, and rows whose text is null or blank, and say how many; without it they are refused. Blank
+    rows of a corpus hold no document and are always left out."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -57,6 +60,16 @@ class CorpusConfig(OriginConfig):
     source: Literal["text", "json", "csv", "parquet", "hub"]
     text: Word = "text"
     """The column or key that holds the text."""
+    cut: Literal["paragraphs"] | Annotated[Count, Words("characters at most")] | None = None
+    """`text` only: what is a document in a file, a paragraph or so many characters (cut at the end of a line or word);
+    the whole file when left out."""
+
+    @model_validator(mode="after")
+    def _cuts_text(self) -> Self:
+        if self.cut is not None and self.source != "text":
+            allowed = f"leave it out; with source: {self.source} each row is a document"
+            raise RefusedInput([Fault("cut", self.cut, allowed)])
+        return self
 
 
 class HeldOutConfig(Config):

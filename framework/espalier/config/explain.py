@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +10,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from espalier.config.base import NAME
+from espalier.config.base import NAME, parse_count
 from espalier.config.document import Document, Keys
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.fields import child, options, settings_of, variants, words
 from espalier.config.job import Job
+
+_OFF = ("none", "false", "no", "disabled")
 
 
 def faults_of(error: ValidationError, document: Document) -> list[Fault]:
@@ -73,7 +76,8 @@ def _faults(item: Any, names: dict[int, str]) -> Iterator[Fault]:
         case "value_error":
             yield from _raised(path, value, item["ctx"]["error"])
         case _:
-            yield Fault(path, value, words(annotation), _choice_meant(value, annotation), given=_empty(value))
+            near = _whole(value) if item["type"].startswith("int_") else _choice_meant(value, annotation)
+            yield Fault(path, value, words(annotation), near, given=_empty(value))
 
 
 def _place(location: tuple[str | int, ...]) -> tuple[Keys, Any]:
@@ -115,7 +119,17 @@ def _setting_meant(word: str, known: dict[str, Any]) -> str | None:
 def _choice_meant(value: Any, annotation: Any) -> str | None:
     literals = [kind for kind in options(annotation) if get_origin(kind) is Literal]
     choices = [str(choice) for kind in literals for choice in get_args(kind)]
+    if "off" in choices and str(value).lower() in _OFF:
+        return "off"
     return nearest(value, choices) if isinstance(value, str) else None
+
+
+def _whole(value: Any) -> str | None:
+    """The whole number that `1e4`, `17.0`, `10K` or `'17'` mean."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value):
+        return value
+    count = parse_count(value)
+    return str(count) if isinstance(count, int) and not isinstance(value, int) else None
 
 
 def _empty(value: Any) -> str | None:

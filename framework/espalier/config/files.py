@@ -26,7 +26,8 @@ def check_files(job: Job) -> list[Fault]:
         corpus = getattr(job.data, setting)
         if isinstance(corpus, OriginConfig):
             for position, pattern in enumerate(corpus.files):
-                faults.extend(_file_faults(f"data.{setting}.files[{position}]", pattern))
+                path = f"data.{setting}.files[{position}]"
+                faults.extend(_file_faults(path, pattern, may_be_empty=corpus.skip_blank))
     for path, folder in _folders(job):
         if folder.startswith("/") and not os.path.isdir(folder):
             faults.append(Fault(path, folder, "a folder that exists and holds a model or checkpoint"))
@@ -44,14 +45,17 @@ def _folders(job: Job) -> Iterator[tuple[str, str]]:
         yield f"{path}.from_scratch.tokenizer", (scratch.tokenizer if scratch else None) or ""
 
 
-def _file_faults(path: str, pattern: str) -> Iterator[Fault]:
+def _file_faults(path: str, pattern: str, *, may_be_empty: bool) -> Iterator[Fault]:
     found = matching_files(pattern)
     if not found:
         yield Fault(path, pattern, "a file that exists, or a glob that matches some")
     for file in found:
         try:
             with open(file, "rb") as stream:
-                if not stream.read(1):
-                    yield Fault(path, file, "a file with text in it; this one is empty")
+                if not stream.read(1) and not may_be_empty:
+                    setting = path.partition(".files")[0]
+                    yield Fault(
+                        path, file, f"a file with text in it, as this one is empty; or {setting}.skip_blank: true"
+                    )
         except OSError as error:
             yield Fault(path, file, f"a file that can be read: {error.strerror}")

@@ -37,7 +37,7 @@ class SeamConfig(Config):
     """The comparison of both models on real text, in float32, before a growth counts as done."""
 
     sequences: Count = 4
-    tolerance: Annotated[float, Field(gt=0.0)] = 1e-3
+    tolerance: Annotated[float, Field(ge=1e-7, le=100.0)] = 1e-3
     """The largest difference that the loss of one token may show, in nats, where the operator keeps the function."""
 
 

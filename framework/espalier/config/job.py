@@ -87,6 +87,8 @@ class Job(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     resume: Resume = "auto"
     """auto, never, or the folder of a checkpoint."""
+    shared_with: Literal["nobody", "group", "everybody"] = "nobody"
+    """Who else may read the run's folder; said when it is made, and left as it is afterwards."""
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     retry: RetryConfig = RetryConfig()
@@ -97,6 +99,11 @@ class Job(Config):
     """Text; or, with `task`, samples with labels."""
     recipe: Annotated[PruneThenDistill | ProgressiveGrowth | SelfCorrection | None, Field(discriminator="name")] = None
     stages: Annotated[tuple[StageConfig, ...], BeforeValidator(parse_tuple)] = ()
+
+    @property
+    def folder_mode(self) -> int:
+        """Of the folders that this run makes for itself; what is in them lies behind it."""
+        return {"nobody": 0o700, "group": 0o750, "everybody": 0o755}[self.shared_with]
 
     @model_validator(mode="after")
     def _one_plan(self) -> Job:

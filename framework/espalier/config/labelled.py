@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from espalier.config.base import Config, Count, Words, parse_tuple
 from espalier.config.data import HeldOutConfig, OriginConfig, Word
@@ -49,6 +49,19 @@ def _valid_kind(value: Any) -> str:
     return "HeldOutConfig" if held_out else "TableConfig"
 
 
+def _as_written(value: Any) -> Any:
+    """A whole number as the text that a column has for it; `true`, `1.5` or a date may be written in several ways."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ClassName = Annotated[
+    Word,
+    BeforeValidator(_as_written),
+    Words("as the column has it, in quotes where it is no word: '1.0', 'true'"),
+    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": 256}),
+]
+
+
 class LabelledConfig(Config):
     """The job's data when it has labels. The held-out part, if `valid` is one, keeps every class's share of texts."""
 
@@ -58,10 +71,10 @@ class LabelledConfig(Config):
         Annotated[TableConfig, Tag("TableConfig")] | Annotated[HeldOutConfig, Tag("HeldOutConfig")],
         Discriminator(_valid_kind),
     ]
-    labels: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
+    labels: Annotated[tuple[ClassName, ...], BeforeValidator(parse_tuple)] = ()
     """The classes as the label column has them, in the order of the model's outputs; without it those of the
     training data, sorted."""
-    names: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
+    names: Annotated[tuple[ClassName, ...], BeforeValidator(parse_tuple)] = ()
     """What the classes are called in the exported model and in reports; without it as in `labels`."""
     metric: Metric | None = None
     """What is watched, reported first and gated; accuracy or pearson when left out."""

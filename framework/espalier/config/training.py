@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from espalier.config.base import Config, Count, Share, Words, foreign, parse_tuple
+from espalier.config.base import Config, Count, Share, Temperature, Words, foreign, parse_tuple
 from espalier.config.exact import as_written, multiple_rounded_up, product, rounded_part
 from espalier.config.faults import Fault, RefusedInput
 
@@ -31,8 +31,8 @@ class LossConfig(Config):
     """One term of the weighted sum."""
 
     function: LossFunction
-    weight: Annotated[float, Field(gt=0.0)] = 1.0
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    temperature: Temperature = 1.0
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     """jsd only."""
     skew: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
@@ -72,7 +72,7 @@ _Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 class OptimizerConfig(Config):
     """AdamW and the schedule of its learning rate. Norms, biases and other vectors are never decayed."""
 
-    lr: Annotated[float, Field(gt=0.0)]
+    lr: Annotated[float, Field(ge=1e-10, le=10.0)]
     schedule: Literal["cosine", "wsd", "linear", "constant"] = "cosine"
     warmup: Share = 0.02
     """The share of the steps at the start in which the rate rises."""
@@ -81,12 +81,12 @@ class OptimizerConfig(Config):
     final_lr_ratio: Share = 0.1
     part: SchedulePart | None = None
     """Left out: the stage has a schedule of its own."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(parse_tuple)] = (0.9, 0.95)
-    eps: Annotated[float, Field(gt=0.0)] = 1e-8
-    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    eps: Annotated[float, Field(ge=1e-16, le=1.0)] = 1e-8
+    clip: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
     """The largest norm that the gradient of a step keeps."""
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    layer_decay: Annotated[float, Field(ge=0.01, le=1.0)] = 1.0
     """Each layer's rate is that of the layer above times this; the head has the full one."""
     offload: bool = False
     """Keep the optimizer's state in the memory of the host."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from espalier.config.data import CorpusConfig
+from espalier.data.cutting import cut_text
 from espalier.data.files import list_files, read_text
-from espalier.data.rows import Wanted, read_rows
+from espalier.data.rows import Wanted, is_blank, read_rows
 
 
 def documents(corpus: CorpusConfig, *, setting: str = "data.train") -> Iterator[str]:
     """Every document that holds text; rows that are empty or blank hold none and are left out.
 
-    A text file is one document; a row of the other sources is one. Files come sorted by path.
+    A text file is one document, or as many as `cut` makes of it; a row of the other sources is one. Files come sorted
+    by path.
 
     Args:
         corpus: where to read. All is read as a stream, so memory is bounded by the longest document.
@@ -23,11 +25,25 @@ def documents(corpus: CorpusConfig, *, setting: str = "data.train") -> Iterator[
             something other than text in it. Names file and row.
     """
     if corpus.source == "text":
-        yield from _filled(read_text(path, setting=setting) for path in list_files(corpus, setting=setting))
+        for path in list_files(corpus, setting=setting):
+            text = read_text(path, setting=setting)
+            yield from _filled([text] if corpus.cut is None else cut_text(text, corpus.cut))
         return
-    rows = read_rows(corpus, Wanted(setting, {"text": corpus.text}))
-    yield from _filled(row.text("text", setting=setting) for row in rows)
+    for row in read_rows(corpus, Wanted(setting, {"text": corpus.text})):
+        if not (corpus.skip_blank and is_blank(row.values["text"])):
+            yield from _filled([row.text("text", setting=setting)])
+
+
+def num_skipped(corpus: CorpusConfig, *, setting: str) -> int:
+    """Empty files, and null or blank rows, which `skip_blank` leaves out of a corpus of files. Reads all of it."""
+    if corpus.source == "text":
+        return sum(is_blank(read_text(path, setting=setting)) for path in list_files(corpus, setting=setting))
+    paths, blank = set(list_files(corpus, setting=setting)), 0
+    for row in read_rows(corpus, Wanted(setting, {"text": corpus.text})):
+        paths.discard(row.path)
+        blank += is_blank(row.values["text"])
+    return blank + len(paths)
 
 
 def _filled(texts: Iterable[str]) -> Iterator[str]:
-    return (text for text in texts if text and not text.isspace())
+    return (text for text in texts if not is_blank(text))

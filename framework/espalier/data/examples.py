@@ -18,7 +18,7 @@ from espalier.config.exact import rounded_part
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.labelled import LabelledConfig, TableConfig
 from espalier.data.order import positions_to_indices
-from espalier.data.rows import TableRow, Wanted, bad_row, read_rows
+from espalier.data.rows import TableRow, Wanted, bad_row, is_blank, read_rows
 
 _NUMERAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
@@ -72,6 +72,7 @@ class Labelled:
         classes: as the label column has them, in the order of the model's outputs; none for a regression.
         names: what the classes are called.
         left_out: training samples whose text also stands on the validation side.
+        skipped: rows without a text, on both sides together.
     """
 
     train: Examples
@@ -79,6 +80,7 @@ class Labelled:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     left_out: int = 0
+    skipped: int = 0
 
 
 def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
@@ -94,7 +96,9 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
             weights that are no positive numbers, a class without a training sample, a single class, an empty side, a
             limit below the number of classes.
     """
-    rows = list(_rows(data.train, setting="data.train"))
+    read = list(_rows(data.train, setting="data.train"))
+    rows = _with_text(data.train, read)
+    skipped = len(read) - len(rows)
     if not rows:
         raise RefusedInput([_empty("data.train")])
     classes = data.labels or (() if data.task == "regression" else _found_classes(rows, setting="data.train"))
@@ -103,7 +107,10 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
         held = _held_out(whole, data.valid.fraction)
         train, valid = whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held))
     else:
-        valid = _examples(data.valid, list(_rows(data.valid, setting="data.valid")), classes, setting="data.valid")
+        read = list(_rows(data.valid, setting="data.valid"))
+        kept = _with_text(data.valid, read)
+        skipped += len(read) - len(kept)
+        valid = _examples(data.valid, kept, classes, setting="data.valid")
         seen = {text_hash(valid, i) for i in range(len(valid))}
         train = whole.take([i for i in range(len(whole)) if text_hash(whole, i) not in seen])
     left_out = len(whole) - len(train) if isinstance(data.valid, TableConfig) else 0
@@ -112,7 +119,7 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
     _check_sides(data, train, valid, classes)
     if data.balance:
         train = replace(train, weights=_balanced(train, len(classes)))
-    return Labelled(train, valid, classes, data.names or classes, left_out)
+    return Labelled(train, valid, classes, data.names or classes, left_out, skipped)
 
 
 def _drawn(train: Examples, limit: int, *, seed: int) -> NDArray[np.int64]:
@@ -138,6 +145,12 @@ def _rows(table: TableConfig, *, setting: str) -> Iterator[TableRow]:
     uses = ("text", "pair", "label", "id", "weight")
     columns = {use: getattr(table, use) for use in uses if getattr(table, use)}
     return read_rows(table, Wanted(setting, columns, table.columns))
+
+
+def _with_text(table: TableConfig, rows: list[TableRow]) -> list[TableRow]:
+    if not table.skip_blank:
+        return rows
+    return [row for row in rows if not is_blank(row.values["text"]) and row.values.get("pair", "") is not None]
 
 
 def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
@@ -182,7 +195,12 @@ def _examples(table: TableConfig, rows: Sequence[TableRow], classes: Sequence[st
 def _text(row: TableRow, *, setting: str) -> str:
     text = row.text("text", setting=setting)
     if not text.strip():  # a decoder's tokenizer may make no token of it, and none is left to be read
-        raise bad_row(row.path, row.number, "a text that is not blank; mend the row or take it out", setting=setting)
+        raise bad_row(
+            row.path,
+            row.number,
+            f"a text that is not blank; mend the row, or {setting}.skip_blank: true",
+            setting=setting,
+        )
     return text
 
 
@@ -232,6 +250,9 @@ def _names(table: TableConfig, rows: Sequence[TableRow], *, setting: str) -> tup
             return tuple(str(row.number) for row in rows)
         root = os.path.commonpath([path.parent for path in paths])
         return tuple(f"{row.path.relative_to(root)}:{row.number}" for row in rows)
+    for row in rows:
+        if is_blank(row.values["id"]):
+            raise bad_row(row.path, row.number, "an id, as the column has none here", setting=setting)
     names = tuple(str(row.values["id"]) for row in rows)
     counts = Counter(names)
     for row, name in zip(rows, names, strict=True):

@@ -44,6 +44,9 @@ def text_fingerprint(data: DataConfig, split: Split) -> str:
 
 def _corpus(corpus: OriginConfig, setting: str) -> dict[str, object]:
     settings = corpus.model_dump(mode="json", exclude={"files"})
+    for later, default in (("skip_blank", False), ("cut", None)):  # data that does not use them keeps its hash
+        if later in settings and settings[later] == default:
+            del settings[later]
     if corpus.source == "hub":
         return settings
     return settings | {"contents": [digest_of(path) for path in list_files(corpus, setting=setting)]}

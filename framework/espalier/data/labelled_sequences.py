@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from espalier.data.examples import Examples
 from espalier.data.packing import NO_LABEL, Row, Sequences
+from espalier.data.pieces import calls
 from espalier.data.tokenizer import Encoded, LabelledTokenizer
+
+_LONG_CHARACTERS = 2**16
 
 ReadAt = Literal["first", "last"]
 """The token whose hidden state a model's head reads: an encoder's first, a decoder's last."""
@@ -27,7 +30,7 @@ class LabelledSequences:
 
     @staticmethod
     def of(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: int, read_at: ReadAt) -> LabelledSequences:
-        encoded = tokenizer.encode_samples(examples.texts, examples.pairs, max_tokens=max_tokens)
+        encoded = list(_encoded(examples, tokenizer, max_tokens=max_tokens))
         if read_at == "last":  # no decoder knows segments, though its tokenizer may
             encoded = [replace(one, segments=None) for one in encoded]
         return LabelledSequences(examples, encoded, read_at)
@@ -58,6 +61,33 @@ class LabelledSequences:
         labels = np.full(length, NO_LABEL) if is_class else np.full(length, np.nan, dtype=np.float32)
         labels[0 if self.read_at == "first" else -1] = target
         return labels
+
+
+def _encoded(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: int) -> Iterator[Encoded]:
+    """Every sample; of a long text no more is encoded than is kept, as a tokenizer encodes all before it cuts."""
+
+    def heads(texts: Iterable[str]) -> Iterator[str]:
+        return (_head(text, tokenizer, max_tokens=max_tokens) for text in texts)
+
+    if examples.pairs is None:
+        for call in calls(heads(examples.texts), len):
+            yield from tokenizer.encode_samples(call, None, max_tokens=max_tokens)
+        return
+    pairs = zip(heads(examples.texts), heads(examples.pairs), strict=True)
+    for both in calls(pairs, lambda pair: len(pair[0]) + len(pair[1])):
+        first, second = zip(*both, strict=True)
+        yield from tokenizer.encode_samples(first, second, max_tokens=max_tokens)
+
+
+def _head(text: str, tokenizer: LabelledTokenizer, *, max_tokens: int) -> str:
+    """As much of a text as has more tokens than are kept."""
+    length, enough = max(_LONG_CHARACTERS, 64 * max_tokens), max_tokens + 16
+    while len(text) > length:
+        (found,) = tokenizer.encode_samples([text[:length]], None, max_tokens=enough)
+        if len(found.ids) >= enough:
+            return text[:length]
+        length *= 8
+    return text
 
 
 @dataclass(frozen=True)

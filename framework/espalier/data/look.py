@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from espalier.config.data import CorpusConfig, DataConfig
+from espalier.config.data import CorpusConfig, DataConfig, HeldOutConfig
 from espalier.config.faults import Fault, RefusedInput
 from espalier.data.corpus import documents
 from espalier.data.files import list_files, opened, refuse_no_text
+from espalier.data.split import split_documents
 
 
 def look(data: DataConfig) -> None:
-    """Read the start of every file, and each side up to its first document.
+    """Read the start of every file, and documents until each side has one.
 
     Raises:
-        RefusedInput: files that are no text, a data set that cannot be reached, missing columns, no document at all;
-            each as `documents` would say it later.
+        RefusedInput: files that are no text, a data set that cannot be reached, missing columns, no document at all, or
+            none for one of the sides; each as it would be said later.
     """
     for setting, corpus in (("data.train", data.train), ("data.valid", data.valid)):
         if isinstance(corpus, CorpusConfig):
             _look(corpus, setting)
+    if isinstance(data.valid, HeldOutConfig):
+        split_documents(data, "valid")
 
 
 def _look(corpus: CorpusConfig, setting: str) -> None:

@@ -67,7 +67,8 @@ class TableRow:
         """
         value = self.values[use]
         if not isinstance(value, str):
-            allowed = f"text in the {use} column, not {type(value).__name__}"
+            instead = f"; mend the row, or {setting}.skip_blank: true" if value is None else ""
+            allowed = f"text in the {use} column, not {type(value).__name__}{instead}"
             raise bad_row(self.path, self.number, allowed, setting=setting)
         try:
             value.encode()
@@ -87,7 +88,18 @@ def read_rows(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
         return
     reader = {"json": _json, "csv": _csv, "tsv": _tsv, "parquet": _parquet}[origin.source]
     for path in list_files(origin, setting=wanted.setting):
-        yield from reader(path, wanted)
+        if not (origin.skip_blank and _is_empty(path, wanted.setting)):
+            yield from reader(path, wanted)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell holds no text: null, or nothing but blanks."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_empty(path: Path, setting: str) -> bool:
+    with opened(path, setting=setting) as source:
+        return not source.peek(1)
 
 
 def bad_row(path: Path, row: int, allowed: str, *, setting: str) -> RefusedInput:
@@ -104,7 +116,8 @@ def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise bad_row(path, number, "one JSON object per line", setting=wanted.setting)
+            found = ", not an array; write each of its objects on a line" if line.lstrip()[:1] == "[" else ""
+            raise bad_row(path, number, f"one JSON object per line{found}", setting=wanted.setting)
         for use, name in wanted.columns.items():
             if name not in row:
                 raise bad_row(path, number, wanted.missing(use, row), setting=wanted.setting)
@@ -114,10 +127,23 @@ def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 def _csv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
     csv.field_size_limit(sys.maxsize)  # the module's own 128 KiB is less than a long document
     rows = csv.reader(read_lines(path, setting=wanted.setting), strict=True)
+    ended = 0  # the last line of the last good row: a quote that is never closed swallows all lines after it
+
+    def numbered() -> Iterator[tuple[int, list[str]]]:
+        nonlocal ended
+        for row in rows:
+            ended = rows.line_num
+            yield ended, row
+
     try:
-        yield from _plain(path, ((rows.line_num, row) for row in rows), wanted)
+        yield from _plain(path, numbered(), wanted)
     except csv.Error as error:
-        raise bad_row(path, rows.line_num, f"well-formed csv ({error})", setting=wanted.setting) from error
+        allowed = f"well-formed csv from there on ({error})"
+        if "new-line character" in str(error):
+            allowed = (
+                "lines that end with a line feed, or with both; these end with a carriage return alone, convert them"
+            )
+        raise bad_row(path, ended + 1, allowed, setting=wanted.setting) from error
 
 
 def _tsv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
@@ -126,7 +152,12 @@ def _tsv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 
 
 def _plain(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Wanted) -> Iterator[TableRow]:
-    header = list(wanted.header) or next(rows, (1, []))[1]
+    header = list(wanted.header) or next((row for _, row in rows if any(row)), [])
+    if len(header) == 1 and header[0] not in wanted.columns.values():
+        for other, name in {"\t": "tabs", ";": "semicolons", ",": "commas"}.items():
+            if other in header[0]:
+                instead = {"\t": "source: tsv", ",": "source: csv"}.get(other, "save it with commas and source: csv")
+                raise bad_row(path, 1, f"{instead}, as {name} set these columns apart", setting=wanted.setting)
     places = wanted.places(header, path, row=1)
     for number, row in rows:
         if not any(row):

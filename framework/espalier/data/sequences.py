@@ -56,7 +56,7 @@ def keep_tokens(
     *,
     tokenizer: Tokenizer,
     cache: Path,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
     on_distrust: Callable[[str], None] = lambda text: None,
 ) -> str:
     """Find the tokens of a split in `cache` and hold them to their hashes, or make them; the name of their folder.

@@ -24,7 +24,9 @@ def split_documents(data: DataConfig, split: Split) -> Iterator[str]:
         RefusedInput: what `documents` refuses; fewer than two different documents to split.
     """
     if isinstance(data.valid, HeldOutConfig):
-        border = _border((_hash(text) for text in documents(data.train)), data.valid.fraction)
+        is_whole = data.train.source == "text" and data.train.cut is None
+        remedy = "set `data.train.cut`, as each file is one document, or " if is_whole else ""
+        border = _border((_hash(text) for text in documents(data.train)), data.valid.fraction, remedy=remedy)
         return (text for text in documents(data.train) if (_hash(text) < border) == (split == "valid"))
     if split == "valid":
         return documents(data.valid, setting="data.valid")
@@ -32,7 +34,7 @@ def split_documents(data: DataConfig, split: Split) -> Iterator[str]:
     return (text for text in documents(data.train) if _hash(text) not in held_out)
 
 
-def _border(hashes: Iterable[int], fraction: float) -> int:
+def _border(hashes: Iterable[int], fraction: float, *, remedy: str) -> int:
     """The hash below which a document validates, moved so far that each side has a document.
 
     Reads only until both sides have one: about 1/fraction documents of a large corpus.
@@ -44,7 +46,7 @@ def _border(hashes: Iterable[int], fraction: float) -> int:
         if lowest < border <= highest:
             return border
     if lowest >= highest:  # none, or all alike
-        allowed = "two different documents or more in `data.train`; name a corpus of its own in `data.valid`"
+        allowed = f"two different documents or more in `data.train`; {remedy}name a corpus of its own in `data.valid`"
         raise RefusedInput([Fault("data.valid.fraction", fraction, allowed)])
     return lowest + 1 if lowest >= border else highest
 

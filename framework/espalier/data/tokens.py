@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from espalier.config.faults import Fault, RefusedInput
+from espalier.data.pieces import encoded
 from espalier.data.token_files import OFFSET_DTYPE, OFFSETS, RECORD, TOKENS, TokenRecord
 from espalier.data.tokenizer import Tokenizer
-
-_BATCH_DOCUMENTS = 256
-_BATCH_CHARACTERS = 2**22
 
 
 def write_tokens(
@@ -28,12 +26,12 @@ def write_tokens(
     *,
     folder: Path,
     setting: str,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Tokenise `texts` into `folder`, which appears whole or not at all.
 
     Processes that do this at once each do the work; the first to end leaves the folder, the others drop
-    theirs. Memory is bounded by a few million characters or the longest document, and eight bytes a document.
+    theirs. Memory is bounded by a few times the longest document, and eight bytes a document.
 
     Args:
         texts: the documents.
@@ -50,14 +48,11 @@ def write_tokens(
     digest = xxhash.xxh3_128()
     with _appearing(folder) as made:
         with open(made / TOKENS, "wb") as file:
-            for batch in _batches(texts):
-                for ids in _encode(batch, tokenizer):
-                    content = ids.astype(dtype).tobytes()
-                    file.write(content)
-                    digest.update(content)
-                    ends.append(ends[-1] + len(ids))
-                if on_progress:
-                    on_progress(len(ends) - 1)
+            for ids in _encode(texts, tokenizer, lambda: on_progress(len(ends) - 1)):
+                content = ids.astype(dtype).tobytes()
+                file.write(content)
+                digest.update(content)
+                ends.append(ends[-1] + len(ids))
         if ends[-1] == 0:
             allowed = "text that leaves this split something (documents of `data.valid` are no part of training)"
             raise RefusedInput([Fault(setting, "empty", allowed)])
@@ -74,24 +69,16 @@ def write_tokens(
         (made / RECORD).write_text(record.model_dump_json(indent=2))
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    num_characters = 0
-    for text in texts:
-        batch.append(text)
-        num_characters += len(text)
-        if len(batch) == _BATCH_DOCUMENTS or num_characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, num_characters = [], 0
-    if batch:
-        yield batch
+def _encode(texts: Iterable[str], tokenizer: Tokenizer, on_call: Callable[[], None]) -> Iterator[NDArray[np.int32]]:
+    def encode(call: Sequence[str]) -> list[list[int]]:
+        on_call()
+        return tokenizer.encode(call)
 
-
-def _encode(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
-    for ids in tokenizer.encode(batch):
-        if not ids:
+    begin, end = (np.array(around, dtype=np.int32) for around in (tokenizer.begin_ids, tokenizer.end_ids))
+    for ids in encoded(texts, encode):
+        if not len(ids):
             continue
-        document = np.asarray([*tokenizer.begin_ids, *ids, *tokenizer.end_ids], dtype=np.int64)
+        document = np.concatenate([begin, ids, end])
         low, high = int(document.min()), int(document.max())
         if low < 0 or high >= tokenizer.vocabulary:
             allowed = f"token ids below {tokenizer.vocabulary}; take the tokenizer that belongs to the model"
@@ -102,7 +89,7 @@ def _encode(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.int64
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill; at the end it is on disk under the name `folder`, or gone after an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
     made.mkdir(mode=0o700)
     try:

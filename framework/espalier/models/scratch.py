@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from espalier.config.growth import FromScratch
+from espalier.data.pieces import pieces
 from espalier.models.shape import ConfigDict
 
 SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
@@ -31,6 +32,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    cutting = pre_tokenizers.ByteLevel(add_prefix_space=False)  # one that is trained is locked
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -38,7 +40,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+
+    def words(parts: Sequence[str]) -> list[list[str]]:
+        return [[word for word, _ in cutting.pre_tokenize_str(part)] for part in parts]
+
+    # What is learnt are counts of words, and a long document has the same words in pieces.
+    tokenizer.train_from_iterator((part for text in texts for part in pieces(text, words)), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS).save_pretrained(folder)
 
 

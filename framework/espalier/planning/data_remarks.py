@@ -8,7 +8,9 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
+from espalier.config.data import CorpusConfig, DataConfig
 from espalier.config.labelled import LabelledConfig
+from espalier.data.corpus import num_skipped
 from espalier.data.examples import Labelled
 
 _MOST_CLASSES = 20
@@ -20,9 +22,18 @@ def data_remarks(data: LabelledConfig, labelled: Labelled) -> tuple[str, ...]:
     return tuple(_remarks(data, labelled))
 
 
+def skipped_remarks(data: DataConfig) -> Iterator[str]:
+    """What `skip_blank` leaves out of each corpus of files, which are read to their end for it."""
+    for setting, corpus in (("data.train", data.train), ("data.valid", data.valid)):
+        if isinstance(corpus, CorpusConfig) and corpus.skip_blank and corpus.source != "hub":
+            yield f"{setting}: {num_skipped(corpus, setting=setting):,} empty files and rows without text are left out"
+
+
 def _remarks(data: LabelledConfig, labelled: Labelled) -> Iterator[str]:
     train, valid = labelled.train, labelled.valid
     yield f"data: {len(train):,} training and {len(valid):,} validation samples"
+    if labelled.skipped or data.train.skip_blank:
+        yield f"{labelled.skipped:,} rows without text are left out"
     if labelled.left_out:
         yield f"{labelled.left_out:,} training samples are left out, as their texts stand in data.valid too"
     if data.task == "regression":

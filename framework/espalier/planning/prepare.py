@@ -22,7 +22,7 @@ from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import digest_of, fingerprint
 from espalier.data.look import look
 from espalier.planning.checks import plan_faults
-from espalier.planning.data_remarks import data_remarks
+from espalier.planning.data_remarks import data_remarks, skipped_remarks
 from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, find_sources
@@ -69,7 +69,7 @@ def prepare(job: Job) -> PreparedJob:
     if isinstance(job.data, DataConfig):
         look(job.data)
     labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
-    remarks = () if labelled is None else data_remarks(job.data, labelled)
+    remarks = tuple(skipped_remarks(job.data)) if labelled is None else data_remarks(job.data, labelled)
     job = job if labelled is None else _with_classes(job, labelled)
     special_tokens = job.data.special_tokens if isinstance(job.data, DataConfig) else "own"
     outputs = None if labelled is None else labelled.names

@@ -7,6 +7,7 @@ from heapq import nlargest
 
 from espalier.report.run import RunRecord
 from espalier.report.tables import Cell, Grid
+from espalier.stages.result import StageResult
 
 _LARGEST_MATRIX = 16
 _MOST_MISTAKES = 20
@@ -20,11 +21,10 @@ class Confusion:
     grid: Grid
 
 
-def confusion(run: RunRecord) -> Confusion | None:
-    """Of the last evaluation's model; None where there are no classes. Of many classes only the frequent mistakes."""
-    evaluation = run.evaluation()
-    name = evaluation.metrics.get("model", "") if evaluation else ""
-    counts: list[list[int]] | None = evaluation.metrics["models"].get(name, {}).get("confusion") if evaluation else None
+def confusion(run: RunRecord, evaluation: StageResult) -> Confusion | None:
+    """Of the model that is evaluated; None where there are no classes. Of many classes only the frequent mistakes."""
+    name = evaluation.metrics.get("model", "")
+    counts: list[list[int]] | None = evaluation.metrics["models"].get(name, {}).get("confusion")
     if not counts:
         return None
     known = run.class_names

@@ -33,8 +33,8 @@ class Curves:
     notes: tuple[str, ...]
 
 
-def stage_curves(steps: Sequence[StepRecord], *, loss: str = "loss, nats per token") -> Curves:
-    """Draw the steps of one stage; at least one. `loss` says what the loss is measured in."""
+def stage_curves(steps: Sequence[StepRecord], *, loss: str | None = None) -> Curves:
+    """Draw the steps of one stage; at least one. `loss` says what it is; left out, the terms do."""
     last = steps[-1]
     series = _loss_series(steps)
     marks = tuple((before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt)
@@ -49,7 +49,7 @@ def stage_curves(steps: Sequence[StepRecord], *, loss: str = "loss, nats per tok
     seconds = sum(step.step_seconds for step in steps)
     taken = f"{count_text(last.tokens)} tokens, {duration_text(seconds)}"
     caption = f"{last.kind}, step {last.step} of {last.num_steps}, {taken}"
-    drawn = line_chart(series, Axis("tokens", tick_text), Axis(loss, number_text), look=wide)
+    drawn = line_chart(series, Axis("tokens", tick_text), Axis(loss or _loss_name(steps), number_text), look=wide)
     legend = tuple(one.name for one in series) if len(series) > 1 else ()
     return Curves(last.stage, caption, drawn, legend, others, _notes(steps))
 
@@ -58,6 +58,12 @@ def tick_text(value: float) -> str:
     """A count without needless zeros, for ticks: `20 k`, `1.5 M`."""
     number, _, unit = count_text(value).partition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".rstrip()
+
+
+def _loss_name(steps: Sequence[StepRecord]) -> str:
+    terms = list(steps[-1].terms)
+    word = terms[0].replace("_kl", " KL").replace("_", " ") if len(terms) == 1 else "loss"
+    return f"{word}, nats per token"
 
 
 def _loss_series(steps: Sequence[StepRecord]) -> list[Series]:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from espalier.report.layout import Spot, laid_out
 from espalier.report.run import MODEL_KINDS, PlannedStage, RunRecord
 from espalier.tracking.figures import count_text
 
-_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 54, 40, 8
+_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 52, 44, 20
 _ARC_HEIGHT = 46
+_LONGEST_NAME = 16  # letters that fit beside the state
 
 _BOX = Markup(
-    '<g transform="translate({left} {top})" class="model {state_class}">'
+    '<g transform="translate({left} {top})" class="model {state_class}">{hint}'
     '<rect class="box" width="{width}" height="{height}" rx="8"/>'
     '<text class="name" x="14" y="24">{name}</text>'
     '<text x="{right}" y="24" text-anchor="end">{state}</text>'
@@ -44,22 +46,24 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class _Box:
-    stage: PlannedStage
-    column: int
-    row: int
+    spot: Spot
+
+    @property
+    def stage(self) -> PlannedStage:
+        return self.spot.stage
 
     @property
     def left(self) -> int:
-        return _EDGE + self.column * (_BOX_WIDTH + _GAP_X)
+        return _EDGE + self.spot.column * (_BOX_WIDTH + _GAP_X)
 
     @property
     def top(self) -> int:
-        return _ARC_HEIGHT + self.row * (_BOX_HEIGHT + _GAP_Y)
+        return _ARC_HEIGHT + self.spot.row * (_BOX_HEIGHT + _GAP_Y)
 
 
 def lineage_drawing(run: RunRecord) -> Markup:
-    """Boxes from the loaded model to the exported one, arrows between them, an arc from each teacher."""
-    boxes = _laid_out([stage for stage in run.stages if stage.kind in MODEL_KINDS])
+    """Boxes from the loaded model to the exported one, arrows between them, each student's teacher."""
+    boxes = [_Box(spot) for spot in laid_out([stage for stage in run.stages if stage.kind in MODEL_KINDS])]
     if not boxes:
         return Markup("")
     by_name = {box.stage.name: box for box in boxes}
@@ -72,35 +76,34 @@ def lineage_drawing(run: RunRecord) -> Markup:
     ]
     for box in boxes:
         teacher = by_name.get(box.stage.inputs.get("teacher", ""))
-        parts += [_teacher_arc(teacher, box)] if teacher else []
+        parts += [_taught(teacher, box)] if teacher else []
         parts.append(_drawn_box(box, run))
     return Markup(
         '<svg class="lineage" viewBox="0 0 {} {}" width="{}" role="img" aria-label="Lineage">{}</svg>'
     ).format(width, height, width, Markup("").join(parts))
 
 
-def _laid_out(stages: Sequence[PlannedStage]) -> list[_Box]:
-    """One column further right than the parent; the first child stays on its row, others open a new one."""
-    boxes: dict[str, _Box] = {}
-    has_child: set[str] = set()
-    num_rows = 0
-    for stage in stages:
-        parent = boxes.get(stage.parent or "")
-        if parent is not None and parent.stage.name not in has_child:
-            row = parent.row
-            has_child.add(parent.stage.name)
-        else:
-            row, num_rows = num_rows, num_rows + 1
-        boxes[stage.name] = _Box(stage, parent.column + 1 if parent else 0, row)
-    return list(boxes.values())
-
-
 def _arrow(start: _Box, end: _Box) -> Markup:
     x, y = start.left + _BOX_WIDTH, start.top + _BOX_HEIGHT // 2
     to_x, to_y = end.left - 2, end.top + _BOX_HEIGHT // 2
-    middle = (x + to_x) // 2
-    return Markup('<path class="arrow" marker-end="url(#head)" d="M{} {}C{} {} {} {} {} {}"/>').format(
-        x, y, middle, y, middle, to_y, to_x, to_y
+    if end.left > start.left:
+        middle = (x + to_x) // 2
+        way = f"M{x} {y}C{middle} {y} {middle} {to_y} {to_x} {to_y}"
+    else:  # on to the next line: between the rows, as text is read
+        between = end.top - _GAP_Y // 2
+        way = f"M{x} {y}h12V{between}H{end.left - 12}V{to_y}H{to_x}"
+    return Markup('<path class="arrow" marker-end="url(#head)" d="{}"/>').format(way)
+
+
+def _taught(teacher: _Box, student: _Box) -> Markup:
+    """An arc from a teacher that stands before its student in a row; a word above the student's box from any other."""
+    is_near = teacher.top == student.top and teacher.left < student.left
+    return _teacher_arc(teacher, student) if is_near else _teacher_word(teacher, student)
+
+
+def _teacher_word(teacher: _Box, student: _Box) -> Markup:
+    return Markup('<text class="taught" x="{}" y="{}">teacher {}</text>').format(
+        student.left + 14, student.top - 6, _short(teacher.stage.name)
     )
 
 
@@ -126,7 +129,8 @@ def _drawn_box(box: _Box, run: RunRecord) -> Markup:
         width=_BOX_WIDTH,
         height=_BOX_HEIGHT,
         right=_BOX_WIDTH - 14,
-        name=stage.name,
+        name=_short(stage.name),
+        hint=Markup("<title>{}</title>").format(stage.name) if _short(stage.name) != stage.name else "",
         state=_VERBS[stage.kind] if run.states[stage.name] == "done" else run.states[stage.name],
         size=count_text(shape["parameters"]) if "parameters" in shape else "",
         percent=f"{100 * share:.0f} %" if share else "",
@@ -140,3 +144,7 @@ def _drawn_box(box: _Box, run: RunRecord) -> Markup:
 
 def _joined(shape: dict[str, int], sizes: Sequence[tuple[str, str]]) -> str:
     return " · ".join(f"{shape[key]} {word}" for key, word in sizes if key in shape)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ class Point:
     """Where a training stood after a step; all but `loss` count from its first step.
 
     Attributes:
+        loss: on the text or the labels; NaN of a step that learnt from a teacher alone, whose loss is another measure.
         whole: whether the step ran the model as deep as it is, so that its loss is the model's.
     """
 
@@ -34,27 +36,36 @@ class Line:
 
     Attributes:
         label: what it is called beside others.
-        growths: where it grew, and to what.
-        final_loss: mean of its last steps. nll: on the validation text, where that was measured.
+        growths: where it was grown or pruned, and to what.
+        nll: on the validation text, where that was measured.
+        measure: what its loss is counted in.
+        vocabulary: size of the model's; 0 where the plan does not tell.
     """
 
     label: str
     points: tuple[Point, ...]
     growths: tuple[tuple[Point, str], ...]
     nll: float | None
+    measure: str = "nats per token"
+    vocabulary: int = 0
 
     @property
-    def final_loss(self) -> float:
-        return self.smooth()[-1].loss
+    def final_loss(self) -> float | None:
+        """Mean of the last steps of this shape; None where none of them learnt from text or labels."""
+        smooth = self.smooth()
+        return smooth[-1].loss if smooth else None
 
     def smooth(self) -> list[Point]:
         """The points of the last stage of this shape, each with the mean loss of a window of steps that ends in it.
 
         The first window is the first that is full, so that no lucky step stands for many; of fewer steps than a window
-        has, all are one.
+        has, all are one. None where no step of this shape has a loss to read.
         """
         start = self.points.index(self.growths[-1][0]) + 1 if self.growths else 0
         points = [point for point in self.points[start:] if point.whole] or list(self.points[-1:])
+        points = [point for point in points if math.isfinite(point.loss)]
+        if not points:
+            return []
         window = min(len(points), max(_FEWEST, round(_WINDOW_SHARE * len(self.points))))
         ends = range(window, len(points) + 1)
         means = [sum(point.loss for point in points[end - window : end]) / window for end in ends]
@@ -84,17 +95,25 @@ def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
     growths: list[tuple[Point, str]] = []
     before = Point(0, 0, 0, 0)
     for stage in _lineage(run, last):
-        if stage.kind == "grow":
+        if stage.kind in ("grow", "prune"):
             growths += [(points[-1], _size(stage))] if points else []
-            before = _grown(run, stage, before)
+            before = _reshaped(run, stage, before)
         taken = list(_points(run, stage, before))
         before = taken[-1] if taken else before
         points += taken
-    return Line(label, tuple(points), tuple(growths), _nll(run, last.name))
+    vocabulary = last.shape.get("vocabulary", 0)
+    return Line(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
 
 
-def _grown(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
-    """What a growth itself took is part of the training that goes on from it."""
+def _measure(run: RunRecord) -> tuple[str, str]:
+    """The term of the loss that trainings share, and what it is counted in."""
+    task = (run.job.get("data") or {}).get("task")
+    by_task = {"classification": ("cross_entropy", "nats per sample"), "regression": ("squared_error", "squared error")}
+    return by_task.get(task, ("cross_entropy", "nats per token"))
+
+
+def _reshaped(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
+    """What growing or pruning itself took is part of the training that goes on from it."""
     result = run.results.get(stage.name)
     if result is None:
         return before
@@ -102,11 +121,12 @@ def _grown(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
 
 
 def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Point]:
-    seconds = before.seconds
+    seconds, (term, _) = before.seconds, _measure(run)
     for step in run.steps[stage.name]:
         seconds += step.step_seconds
         flops = before.flops + (step.flops or _share(run, step))
-        yield Point(before.tokens + step.tokens, flops, seconds, step.loss, step.depth is None)
+        loss = step.loss if step.kind == "train" else step.terms.get(term, math.nan)
+        yield Point(before.tokens + step.tokens, flops, seconds, loss, step.depth is None)
 
 
 def _share(run: RunRecord, step: StepRecord) -> float:
@@ -123,6 +143,8 @@ def _lineage(run: RunRecord, stage: PlannedStage) -> list[PlannedStage]:
 
 
 def _size(stage: PlannedStage) -> str:
+    if stage.kind == "prune":
+        return "pruned"
     return f"{stage.shape['layers']} layers" if "layers" in stage.shape else stage.name
 
 

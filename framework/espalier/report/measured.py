@@ -11,6 +11,7 @@ from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
 from espalier.stages.result import StageResult
 from espalier.tracking.figures import count_text, flops_text, perplexity_text
+from espalier.tracking.gap import gap_words, told_gap
 
 Models = dict[str, dict[str, Any]]
 """What an evaluation measured of each model, by its name."""
@@ -77,8 +78,8 @@ def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
         return None
     root = run.root(after)
     if root is not None and root.name != after and root.name in models:
-        found, gap = _beside(models, root.name, after), evaluation.metrics.get("gap_closed")
-        return _with_gap(found, after, gap) if _is_number(gap) else found
+        found, gap = _beside(models, root.name, after), told_gap(evaluation.metrics)
+        return found if gap is None else _with_gap(found, after, gap)
     other = planned.inputs.get("against[0]", after)
     if other == after:
         return _alone(models, after)
@@ -102,7 +103,7 @@ def _beside(models: Models, before: str, after: str) -> Measured:
 
 
 def _with_gap(found: Measured, after: str, gap: float) -> Measured:
-    sentence = f"{after} closed {100 * gap:.0f} % of the gap in log-perplexity that pruning opened."
+    sentence = f"{after} {gap_words(gap)} in log-perplexity that pruning opened."
     tile = Tile("gap closed", f"{100 * gap:.0f} %", "in log-perplexity")
     return replace(found, sentences=(sentence,), tiles=(*found.tiles, tile))
 
@@ -115,7 +116,3 @@ def _alone(models: Models, name: str) -> Measured:
 
 def _sizes(old: int, new: int) -> str:
     return " → ".join(dict.fromkeys((count_text(old), count_text(new))))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -9,11 +9,11 @@ import yaml
 from markupsafe import Markup
 
 from espalier.report.compare import compare_growth
-from espalier.report.confusion import confusion
 from espalier.report.curves import stage_curves
+from espalier.report.evaluated import evaluated
 from espalier.report.lineage import lineage_drawing
 from espalier.report.run import RunRecord, drawing, read_run
-from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
+from espalier.report.tables import cost_grid, settings_rows
 from espalier.report.time import time_use
 from espalier.report.validation import validation_charts
 from espalier.report.verdict import judge
@@ -46,16 +46,14 @@ def render(run: RunRecord) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    loss = "loss per sample" if run.watched else "loss, nats per token"
+    loss = "loss per sample" if run.watched else None
     return environment.get_template("page.html").render(
         name=run.job.get("name", "run"),
         style=Markup((_ROOM / "page.css").read_text(encoding="utf-8")),
         verdict=judge(run),
         lineage=lineage_drawing(run),
-        models=model_grid(run),
+        evaluated=evaluated(run),
         measured_on="validation samples" if run.watched else "held-out text",
-        confusion=confusion(run),
-        samples=samples(run),
         curves=[stage_curves(steps, loss=loss) for steps in run.steps.values() if steps],
         lines=compare_growth(run),
         validation={stage: validation_charts(run, stage) for stage in run.steps},

@@ -100,10 +100,13 @@ class RunRecord:
             stage = self.stage(stage.parent)
         return stage
 
+    def evaluations(self) -> list[StageResult]:
+        """Those that are done, in the plan's order."""
+        return [r for r in self.results.values() if r.kind == "evaluate" and r.metrics.get("models")]
+
     def evaluation(self) -> StageResult | None:
-        """The last evaluation that is done."""
-        done = [r for r in self.results.values() if r.kind == "evaluate" and r.metrics.get("models")]
-        return done[-1] if done else None
+        """The last one that is done."""
+        return next(reversed(self.evaluations()), None)
 
 
 @contextmanager

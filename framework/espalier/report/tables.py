@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_names, metric_text
 from espalier.report.run import PlannedStage, RunRecord
+from espalier.stages.result import StageResult
 from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text, perplexity_text
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 NOTHING = "–"  # noqa: RUF001
 
 
@@ -63,38 +68,36 @@ _MEASURES = (
 )
 
 
-def model_grid(run: RunRecord) -> Grid | None:
-    """The evaluated models side by side, each beside the first, which is the one they come from."""
-    models = measured_models(run)
-    if not models:
-        return None
+def model_grid(run: RunRecord, evaluation: StageResult) -> Grid:
+    """The models of an evaluation side by side, each beside the first, which is the one they come from."""
+    models = _models(run, evaluation)
     base = models[0][1]
-    measures = [one for one in (*_metrics(run, base), *_MEASURES) if any(one.key in model for _, model in models)]
+    measures = [
+        one for one in (*_metrics(evaluation, base), *_MEASURES) if any(one.key in model for _, model in models)
+    ]
     rows = tuple((Cell(name), *(_cell(one, model, base) for one in measures)) for name, model in models)
     return Grid(("model", *(one.title for one in measures)), rows)
 
 
-def _metrics(run: RunRecord, model: dict[str, Any]) -> list[_Measure]:
+def _metrics(evaluation: StageResult, model: dict[str, Any]) -> list[_Measure]:
     """Of labelled data, the watched one first."""
-    evaluation = run.evaluation()
-    if evaluation is None or "watched" not in evaluation.metrics:
+    if "watched" not in evaluation.metrics:
         return []
     names = metric_names(model, evaluation.metrics["watched"])
     return [_Measure(n, METRIC_WORDS[n], partial(metric_text, n), partial(change_text, n)) for n in names]
 
 
-def measured_models(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
-    """(name, measures) of the last evaluation, in the order in which the models came to be."""
-    evaluation = run.evaluation()
-    models: dict[str, dict[str, Any]] = evaluation.metrics["models"] if evaluation else {}
+def _models(run: RunRecord, evaluation: StageResult) -> list[tuple[str, dict[str, Any]]]:
+    """(name, measures), in the order in which the models came to be."""
+    models: dict[str, dict[str, Any]] = evaluation.metrics["models"]
     order = [stage.name for stage in run.stages if stage.name in models]
     return [(name, models[name]) for name in dict.fromkeys([*order, *models])]
 
 
-def samples(run: RunRecord) -> list[Sample]:
+def samples(run: RunRecord, evaluation: StageResult) -> list[Sample]:
     """Generated text, prompt by prompt, the models side by side."""
     texts: dict[str, list[tuple[str, str]]] = {}
-    for name, model in measured_models(run):
+    for name, model in _models(run, evaluation):
         for sample in model.get("samples", ()):
             texts.setdefault(sample["prompt"], []).append((name, sample["text"]))
     return [Sample(prompt, tuple(written)) for prompt, written in texts.items()]
@@ -111,9 +114,17 @@ def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of what `run.json` holds, inner names joined by dots."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
-        inner = settings_rows(value) if isinstance(value, dict) else [("", str(value))]
+        inner = settings_rows(value) if isinstance(value, dict) else [("", _clock_text(value))]
         rows += [(f"{name}.{key}" if key else name, text) for key, text in inner]
     return rows
+
+
+def _clock_text(value: object) -> str:
+    """A value as text; a moment as the clocks here showed it, with their zone."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return str(value)
 
 
 def _cell(measure: _Measure, model: dict[str, Any], base: dict[str, Any]) -> Cell:

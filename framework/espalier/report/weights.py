@@ -23,6 +23,7 @@ from espalier.tracking.notable import (
     sample_column,
     sample_names,
     table_refused,
+    trust_note,
 )
 
 _SHOWN = 20
@@ -58,6 +59,7 @@ class SampleWeights:
     Attributes:
         others: (title, chart) beside the weights.
         suspects: the labels that were believed least.
+        trust: what the list of suspects is worth, where that has to be said.
         has_classes: whether an answer is right or wrong; of a regression it is only near or far.
     """
 
@@ -68,6 +70,7 @@ class SampleWeights:
     heaviest: tuple[ShownSample, ...]
     suspects: tuple[ShownSample, ...]
     has_classes: bool
+    trust: str
 
 
 def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
@@ -84,7 +87,9 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     caption = _caption(records, looks[-1].num_samples)
     chart = _picture(records, [look.quantiles for look in looks])
     has_classes = (run.job.get("data") or {}).get("task") == "classification"
-    return SampleWeights(stage, caption, chart, tuple(figures), rows[: len(first)], rows[len(first) :], has_classes)
+    shown, suspects = rows[: len(first)], rows[len(first) :]
+    trust = trust_note(records[-1].correction)
+    return SampleWeights(stage, caption, chart, tuple(figures), shown, suspects, has_classes, trust)
 
 
 def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:

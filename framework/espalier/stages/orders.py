@@ -19,8 +19,10 @@ FailureCause = Literal[
     "preempted",
     "stopped",
 ]
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What a disk answers that takes no more."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk answers that has no room."""
+TAKES_NO_MORE = (*FULL, errno.EROFS)
+"""What storage answers, once it has taken something, that takes no more: it may have become read-only."""
 
 _PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,10 +51,20 @@ class RunFolder:
     def of(job: Job) -> RunFolder:
         return RunFolder(Path(job.storage) / job.name)
 
+    def make(self, job: Job) -> None:
+        """Make the folder where it is missing, for those whom the job shares it with.
+
+        Everything in it is behind it, so nothing else needs a mode. One that is there may have been opened or closed
+        by hand.
+        """
+        self.files.make_folder(".", mode=job.folder_mode)
+
     @property
     def cache(self) -> Path:
-        """Tokenised text, shared by all runs below one storage."""
-        return self.path.parent / ".cache"
+        """Tokenised text, shared by all of this user's runs below one storage; another user's is not trusted."""
+        shared, user = self.path.parent / ".cache", os.getuid()
+        is_anothers = shared.exists() and shared.stat().st_uid != user
+        return shared.with_name(f".cache-{user}") if is_anothers else shared
 
     def stage(self, name: str) -> Path:
         return self.path / "stages" / name

@@ -45,12 +45,20 @@ class LocalStorage:
             raise
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
-    def make_folder(self, path: str) -> None:
+    def make_folder(self, path: str, *, mode: int | None = None) -> None:
+        """Make it and those above it, where they are missing.
+
+        Args:
+            mode: of the folder itself where it is made, whatever the umask; the others have what the umask leaves.
+        """
         folder = self._inside(path)
         for one in reversed((folder, *folder.parents)):
             missing = not one.exists()
             if missing:
-                one.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    one.mkdir(mode=0o700 if mode is not None and one == folder else 0o777)
+                    if mode is not None and one == folder:
+                        one.chmod(mode)
             # One that is there may have been made by a process that was killed before it synced.
             if missing or one == self.root or self.root in one.parents:
                 _sync(one.parent)

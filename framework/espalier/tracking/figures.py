@@ -12,6 +12,7 @@ _FLOP_STEPS = (
     (1e12, "TFLOP"),
     (1e9, "GFLOP"),
     (1e6, "MFLOP"),
+    (1e3, "kFLOP"),
 )
 _BYTE_STEPS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 

@@ -6,6 +6,7 @@ the record alone: a mirror that starts anew sends what W&B lacks, so every step 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
 from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
+from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ class Mirror:
     Calls may wait for the network: make them from a thread that nothing waits for.
     """
 
-    def __init__(self, run_folder: Path, job: Job, events: EventLog) -> None:
+    def __init__(self, run_folder: Path, job: Job, events: EventLog, *, key: str | None = None) -> None:
+        self._key = key
+        self._missed = ""
         self._run_folder = run_folder
         self._job = job
         self._events = events
@@ -45,12 +49,23 @@ class Mirror:
         self._stages: dict[str, None] = {}
 
     @staticmethod
-    def open(run_folder: Path, job: Job, events: EventLog) -> Mirror:
-        """Start or resume the W&B run named in the run's `run.json` (`wandb_id`)."""
-        mirror = Mirror(run_folder, job, events)
+    def open(run_folder: Path, job: Job, events: EventLog, *, key: str | None = None) -> Mirror:
+        """Start or resume the W&B run named in the run's `run.json` (`wandb_id`).
+
+        Args:
+            key: of W&B; left out, it is looked for where W&B keeps it.
+        """
+        mirror = Mirror(run_folder, job, events, key=key)
         if job.tracking.wandb.mode != "off":
             mirror._guarded(lambda: mirror._start(job))
         return mirror
+
+    def advice(self) -> str:
+        """How to send a run that was to be online and is not, in one line; empty where there is nothing to do."""
+        folders = sorted((self._run_folder / "wandb").glob("offline-run-*"))
+        if not self._missed or not folders:
+            return ""
+        return f"{self._missed}; the whole run is kept: `wandb sync {shlex.quote(str(folders[-1]))}` sends it to W&B"
 
     def receive(self, news: News) -> None:
         """Send the steps and epochs that W&B does not have yet, and the results of stages that finished."""
@@ -73,24 +88,34 @@ class Mirror:
 
     def _start(self, job: Job) -> None:
         wandb_id = RunFolder(self._run_folder).ids()["wandb_id"]
-        online = self._wants_online(job)
+        asked, url = _environment()
+        if asked == "disabled":
+            return
+        online = self._wants_online(job, asked)
+        if online and not is_reachable(url):
+            self._missed, online = "W&B cannot be reached", False
+            self._report(f"{self._missed} at {url}, mirrored offline")
         try:
-            self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=online)
+            self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=online, key=self._key)
         except Exception as fault:
             if not online:
                 raise
-            self._report(f"W&B cannot be reached, mirrored offline: {type(fault).__name__}: {fault}")
+            self._missed = "W&B did not take this run"
+            self._report(f"{self._missed}, mirrored offline: {type(fault).__name__}: {fault}")
+            _forget_run()
             self._run = _init(self._run_folder, job, wandb_id=wandb_id, online=False)
         self._sent_step = int(self._run.summary.get(payload.AXIS, 0)) if self._run.resumed else 0
         self._sent_epochs, self._waiting = {}, {}
         self._run.define_metric(payload.AXIS)
         self._run.define_metric("*", step_metric=payload.AXIS)
 
-    def _wants_online(self, job: Job) -> bool:
-        if job.tracking.wandb.mode == "offline":
+    def _wants_online(self, job: Job, asked: str) -> bool:
+        mode = job.tracking.wandb.mode
+        if mode == "offline" or (mode == "auto" and asked in ("offline", "dryrun")):
             return False
-        found = has_key()
-        if job.tracking.wandb.mode == "online" and not found:
+        found = self._key is not None or has_key()
+        if mode == "online" and not found:
+            self._missed = "no W&B key was found (`wandb login` stores one)"
             self._report("no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run")
         return found
 
@@ -182,7 +207,22 @@ def has_key() -> bool:
     return wandb.login(prompt=False, verify=False)
 
 
-def _init(run_folder: Path, job: Job, *, wandb_id: str, online: bool) -> wandb.Run:
+def _environment() -> tuple[str, str]:
+    """The mode that this process's WANDB_MODE asks for, and where the server is."""
+    import wandb
+
+    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+    return settings.mode, settings.base_url
+
+
+def _forget_run() -> None:
+    """End W&B's service: it does not take a second run under the id of one that it could not begin."""
+    import wandb
+
+    wandb.teardown()
+
+
+def _init(run_folder: Path, job: Job, *, wandb_id: str, online: bool, key: str | None = None) -> wandb.Run:
     import wandb
 
     # An offline folder of an earlier start holds less than the one to come, which begins with the first step.
@@ -195,16 +235,17 @@ def _init(run_folder: Path, job: Job, *, wandb_id: str, online: bool) -> wandb.R
         name=job.name,
         resume="allow",
         config=job.model_dump(mode="json"),
-        settings=_settings(run_folder, online=online),
+        settings=_settings(run_folder, online=online, key=key if online else None),
     )
 
 
-def _settings(run_folder: Path, *, online: bool) -> wandb.Settings:
+def _settings(run_folder: Path, *, online: bool, key: str | None) -> wandb.Settings:
     """Nothing but what we log leaves: no console output, code, git state, command line or machine."""
     import wandb
 
     return wandb.Settings(
         mode="online" if online else "offline",
+        api_key=key,
         root_dir=str(run_folder),
         reinit="create_new",
         silent=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -113,6 +113,23 @@ def listed_samples(run_folder: Path, stage: str) -> dict[int, Row]:
     """What the lists say of a sample, by its number: its text, its label, and how it stood at the newest epoch."""
     rows = [*read_list(run_folder, stage, "suspects"), *read_list(run_folder, stage, "heaviest")]
     return {int(row["sample"]): row for row in rows}
+
+
+def trust_note(correction: Mapping[str, float]) -> str:
+    """What the list of suspects is worth, where the teacher's signal was not trusted in full; else empty.
+
+    Args:
+        correction: figures of the last epoch, as its record has them.
+    """
+    trust = correction.get("heard", 1.0)
+    if trust <= 0.0:
+        return (
+            "No signal beside the labels is trusted in the last epoch: there is none, it knows too little, or too few "
+            "labels look wrong. These are the labels that the models fit worst, and no evidence that they are wrong."
+        )
+    if trust < 1.0:
+        return f"{trust:.0%} of the teacher's signal is trusted in the last epoch: take these labels as guesses."
+    return ""
 
 
 def read_list(

@@ -66,7 +66,9 @@ class LiveDisplay:
 
     def _cells(self, row: Row) -> tuple[Spinner | Text, ...]:
         mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
-        name = Text(row.name, style="bold" if row.state == "running" else "dim" if row.state == "waiting" else "")
+        name = Text(
+            plain_text(row.name), style="bold" if row.state == "running" else "dim" if row.state == "waiting" else ""
+        )
         time_text = "" if row.started is None else duration_text(row.elapsed_seconds(self._clock()))
         bar = ""
         if row.last is not None:

@@ -102,10 +102,6 @@ class StageContext:
             max_tokens = self.job.data.sequence_tokens
             return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at)
 
-        def distrusted(text: str) -> None:
-            self.announce(text)
-            self.activity(text)
-
         kept = None
         if self.world.is_rank_zero:
             self.activity(f"reading the {split} text")
@@ -115,7 +111,7 @@ class StageContext:
                 tokenizer=tokenizer,
                 cache=self.folder.cache,
                 on_progress=lambda done: self.control.alive(),
-                on_distrust=distrusted,
+                on_distrust=self.announce,
             )
         kept = self.world.from_rank_zero(kept)
         return open_sequences(self.job.data, split, tokenizer=tokenizer, cache=self.folder.cache, kept=kept)

@@ -104,7 +104,9 @@ def _teacher_answers(context: StageContext, samples: LabelledSequences) -> Tenso
             width=num_outputs(reader.manifest.origin.model),
             microbatch_sequences=stage.batch.microbatch_sequences,
             world=world,
-            on_progress=lambda done: context.activity(f"asking the teacher, {stage.teacher}: {done} samples"),
+            on_progress=lambda done: context.activity(
+                f"asking the teacher, {stage.teacher}: {done} of {len(samples)} samples"
+            ),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -18,9 +17,11 @@ from espalier.evaluation.metrics import measure
 from espalier.evaluation.perplexity import Perplexity, measure_perplexity
 from espalier.models.families import num_outputs, num_parameters, shape_of
 from espalier.models.flops import model_flops, read_share
+from espalier.recipes import stages_of
 from espalier.stages.orders import StageFailed
 from espalier.stages.result import StageResult
 from espalier.surgery.depth_maps import sharing_order
+from espalier.tracking.gap import gap_closed
 from espalier.training.context import StageContext
 from espalier.training.cost import forget_peak, peak_bytes, stage_cost
 from espalier.training.masking import Masking
@@ -64,7 +65,7 @@ def _answered(context: StageContext, name: str) -> dict[str, Any]:
             width=num_outputs(config),
             microbatch_sequences=stage.microbatch_sequences,
             world=world,
-            on_progress=lambda done: context.activity(f"asking {name}: {done} samples"),
+            on_progress=lambda done: context.activity(f"asking {name}: {done} of {len(sequences)} samples"),
         )
         peak = max(world.gather(peak_bytes(world)))
     length = mean_tokens(sequences, context.job.data.sequence_tokens)
@@ -87,7 +88,9 @@ def _on_text(context: StageContext) -> StageResult:
     nll = models[stage.model]["nll"]
     ratio = exp(nll - models[stage.against[0]]["nll"]) if stage.against else None
     metrics["perplexity_ratio"] = None if ratio is None else or_none(ratio)
-    metrics["gap_closed"] = _gap_closed(models, names)
+    losses = {name: model["nll"] for name, model in models.items()}
+    pruned = [one.name for one in stages_of(context.job) if one.kind == "prune"]
+    metrics["gap_closed"] = gap_closed(losses, model=stage.model, pruned=pruned)
     faults = gate_faults(stage.gate, perplexity=exp(nll), perplexity_ratio=ratio)
     if faults:
         metrics["gate"] = "; ".join(faults)
@@ -107,7 +110,8 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
     dtype = compute_dtype(stage.dtype, world.device)
     sequence_tokens = context.job.data.sequence_tokens
     masking = Masking.of(config, context.tokenizer(), share=stage.masked_share, seed=context.job.seed)
-    layers = shape_of(config).layers
+    layers, sequences = shape_of(config).layers, context.sequences("valid")
+    total = min(stage.sequences or len(sequences), len(sequences))
     frozen = FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)
     with closing(frozen) as model, _naming(context, name):
         if stage.unrolled is not None and name == stage.model:
@@ -116,12 +120,12 @@ def _measure(context: StageContext, name: str) -> dict[str, Any]:
             layers = len(order)
         measured = measure_perplexity(
             model,
-            context.sequences("valid"),
+            sequences,
             num_sequences=stage.sequences,
             microbatch_sequences=stage.microbatch_sequences,
             world=world,
             prepared=(lambda batch: masking.apply(batch, 0)) if masking else lambda batch: batch,
-            on_progress=lambda done: context.activity(f"measuring {name}: {done} sequences"),
+            on_progress=lambda done: context.activity(f"measuring {name}: {min(done, total)} of {total} sequences"),
         )
         context.activity(f"{name} writes samples")
         positions = shape_of(config).positions
@@ -160,15 +164,3 @@ def _row(measured: Perplexity) -> dict[str, Any]:
         "seconds": measured.seconds,
         "tokens_per_second": measured.num_tokens / measured.seconds,
     }
-
-
-def _gap_closed(models: dict[str, dict[str, Any]], names: tuple[str, ...]) -> float | None:
-    """How much of the loss that the worst of `against` has over the best the model has made good; None without two.
-
-    1 is the best one's own loss, 0 the worst one's: (worst - model) / (worst - best), in mean negative
-    log-likelihood.
-    """
-    others = [models[name]["nll"] for name in names[1:]]
-    if len(others) < 2 or math.isclose(min(others), max(others)):
-        return None
-    return (max(others) - models[names[0]]["nll"]) / (max(others) - min(others))

@@ -10,7 +10,7 @@ import torch
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import RefusedInput
 from espalier.evaluation.finite import NotFinite
-from espalier.stages.orders import FULL, FailureCause, StageFailed
+from espalier.stages.orders import TAKES_NO_MORE, FailureCause, StageFailed
 from espalier.storage.contract import NotAsWritten
 
 _LASTING = (
@@ -54,7 +54,7 @@ def _cause(error: BaseException) -> FailureCause:
         return "refused"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out_of_memory"
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in TAKES_NO_MORE:
         return "storage"
     if isinstance(error, NotFinite):
         return "unstable"

@@ -25,10 +25,18 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "count"), [("10K", 10_000), ("10k", 10_000), ("1e4", 10_000), ("1.5e9", 1_500_000_000), ("200.0", 200)]
+)
+def test_a_count_is_read_as_people_write_it(job_file: Path, written: str, count: int) -> None:
+    assert read_job(job_file, [f"stages.heal.budget.tokens={written}"]).stages[2].budget.tokens == count
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("seed: 17", "seed: true", "`seed` (line 3) is True; allowed: a whole number at least 0"),
-        ("seed: 17", "seed: '17'", "`seed` (line 3) is '17'; allowed: a whole number"),
+        ("seed: 17", "seed: '17'", "`seed` (line 3) is '17'; allowed: a whole number at least 0 and below 9.22337e+18. Did you mean `17`?"),
+        ("seed: 17", "seed: 1e4", "`seed` (line 3) is 10000.0; allowed: a whole number at least 0 and below 9.22337e+18. Did you mean `10000`?"),
         ("seed: 17", "seed:", "`seed` (line 3) is empty; allowed: a whole number"),
         ("seed: 17", "sed: 17", "`sed` (line 3) is no setting here; allowed: name, storage, checkpoints, seed"),
         ("seed: 17", "_target_: os.system", "`_target_` (line 3) is no setting here"),
@@ -68,14 +76,22 @@ def test_a_right_job_is_read_with_its_numbers(job_file: Path) -> None:
         ("tokens: 1.5B", "tokens: 1, steps: 1", "`stages.heal.budget.steps` (line 15) is 1; allowed: leave it out"),
         ("sequences: 12,", "sequences: 13,", "`stages.heal.batch.sequences` (line 16) is 13; allowed: a multiple of microbatch_sequences 3"),
         ("sequences: 12,", "sequences: 9,", "`stages.heal.batch.sequences` (line 16) is 9; allowed: a multiple of 6, microbatch_sequences times workers.count"),
-        ("weight: 0.7", "weight: 0", "`stages.heal.losses[0].weight` (line 18) is 0; allowed: a number above 0"),
-        ("weight: 0.7", "weight: .nan", "`stages.heal.losses[0].weight` (line 18) is '.nan'; allowed: a number above 0"),
+        ("weight: 0.7", "weight: 0", "`stages.heal.losses[0].weight` (line 18) is 0; allowed: a number at least 1e-06 and at most 1e+06"),
+        ("weight: 0.7", "weight: .nan", "`stages.heal.losses[0].weight` (line 18) is '.nan'; allowed: a number at least 1e-06 and at most 1e+06"),
         ("weight: 0.7", "beta: 0.3", "`stages.heal.losses[0].beta` (line 18) is 0.3; allowed: leave it out; only jsd reads it"),
         ("weight: 0.7", "skew: 0.3", "`stages.heal.losses[0].skew` (line 18) is 0.3; allowed: leave it out; only skewed_forward_kl"),
         ("beta: 0.3", "beta: 1.0", "`stages.heal.losses[1].beta` (line 19) is 1.0; allowed: a number above 0 and below 1"),
-        ("lr: 1e-4", "lr: 0", "`stages.heal.optimizer.lr` (line 20) is 0; allowed: a number above 0"),
-        ("lr: 1e-4", "lr: 1e400", "`stages.heal.optimizer.lr` (line 20) is inf; allowed: a number above 0"),
-        ("lr: 1e-4", "lr: true", "`stages.heal.optimizer.lr` (line 20) is True; allowed: a number above 0"),
+        ("lr: 1e-4", "lr: 1e-320", "`stages.heal.optimizer.lr` (line 20) is 1e-320; allowed: a number at least 1e-10 and at most 10."),
+        ("lr: 1e-4", "lr: 30.0", "`stages.heal.optimizer.lr` (line 20) is 30.0; allowed: a number at least 1e-10 and at most 10."),
+        ("lr: 1e-4", "lr: 1e-4, weight_decay: 1e-320", "`stages.heal.optimizer.weight_decay` (line 20) is 1e-320; allowed: 0, or a size from 1e-30 to 1e+30"),
+        ("lr: 1e-4", "lr: 1e-4, weight_decay: 1e9", "`stages.heal.optimizer.weight_decay` (line 20) is 1000000000.0; allowed: a number at least 0 and at most 10."),
+        ("lr: 1e-4", "lr: 1e-4, betas: [0.9, 1e-310]", "`stages.heal.optimizer.betas` (line 20) is [0.9, 1e-310]; allowed: 0, or a size from 1e-30"),
+        ("lr: 1e-4", "lr: 1e-4, eps: 1e-40", "`stages.heal.optimizer.eps` (line 20) is 1e-40; allowed: a number at least 1e-16 and at most 1."),
+        ("lr: 1e-4", "lr: 1e-4, clip: 1e-300", "`stages.heal.optimizer.clip` (line 20) is 1e-300; allowed: a number at least 1e-06 and at most 1e+09."),
+        ("weight: 0.7", "temperature: 1e300", "`stages.heal.losses[0].temperature` (line 18) is 1e+300; allowed: a number at least 0.01 and at most 100."),
+        ("lr: 1e-4", "lr: 0", "`stages.heal.optimizer.lr` (line 20) is 0; allowed: a number at least 1e-10 and at most 10"),
+        ("lr: 1e-4", "lr: 1e400", "`stages.heal.optimizer.lr` (line 20) is inf; allowed: a number at least 1e-10 and at most 10"),
+        ("lr: 1e-4", "lr: true", "`stages.heal.optimizer.lr` (line 20) is True; allowed: a number at least 1e-10 and at most 10"),
         ("decay: 0.3", "decay: 0.95", "`stages.heal.optimizer.decay` (line 20) is 0.95; allowed: at most 0.9"),
         ("decay: 0.3", "betas: [0.9]", "`stages.heal.optimizer.betas[1]` (line 20) is missing; allowed: a number at least 0 and below 1"),
         ("decay: 0.3", "betas: [0.9, 1, 1]", "`stages.heal.optimizer.betas` (line 20) is (0.9, 1, 1); allowed: a list of 2"),

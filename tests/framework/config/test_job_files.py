@@ -35,7 +35,9 @@ def test_missing_empty_and_misplaced_inputs_are_all_told(job_file: Path, inputs:
     said = faults(job_file, "stages.parent.model=./model", "resume=/nowhere/at/all")
     places = ["data.train.files[0]", "data.valid.files[0]", "resume", "stages.parent.model"]
     assert [sentence.split("`")[1] for sentence in said] == places
-    assert "c.jsonl.gz'; allowed: a file with text in it; this one is empty" in said[0]
+    assert (
+        "c.jsonl.gz'; allowed: a file with text in it, as this one is empty; or data.train.skip_blank: true" in said[0]
+    )
     assert "valid.txt'; allowed: a file that exists" in said[1]
 
 

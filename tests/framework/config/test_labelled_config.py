@@ -79,6 +79,8 @@ def test_a_held_out_side_and_a_regression(tmp_path: Path) -> None:
         ("data.labels=[bad]", r"`data\.labels` .*is \('bad',\); allowed: two or more different classes"),
         ("data.labels=[bad, bad]", r"`data\.labels` .*; allowed: two or more different classes"),
         ("data.labels=[bad, '']", r"`data\.labels\[1\]`"),
+        ("data.labels=[true, no]", r"`data\.labels\[0\]` .*is True; allowed: text .*in quotes .*'true'"),
+        ("data.labels=[1.0, 0]", r"`data\.labels\[0\]` .*is 1\.0; allowed: text .*in quotes .*'1\.0'"),
         ("data.names=[b]", r"`data\.names` .*is \('b',\); allowed: as many different names as `labels` has: 2"),
         ("data.names=[b, b]", r"`data\.names` .*; allowed: as many different names as `labels` has: 2"),
         ("data.names=[a, b, b]", r"`data\.names` .*; allowed: as many different names as `labels` has: 2"),
@@ -91,7 +93,7 @@ def test_a_held_out_side_and_a_regression(tmp_path: Path) -> None:
         ("data.train.columns=[key, label]", r"`data\.train\.columns` .*; allowed: names that include sentence"),
         ("data.valid={fraction: 1.0}", r"`data\.valid\.fraction` .*is 1\.0; allowed: a number above 0 and below 1"),
         ("stages.heal.signal.weight=1.5", r"`stages\.heal\.signal\.weight` .*is 1\.5; allowed: a number at least 0"),
-        ("stages.heal.signal.temperature=0", r"`stages\.heal\.signal\.temperature` .*; allowed: a number above 0"),
+        ("stages.heal.signal.temperature=0", r"`stages\.heal\.signal\.temperature` .*; allowed: a number .* 0.01"),
         ("stages.heal.signal.own_past=[0, 2]", r"`stages\.heal\.signal\.own_past\[1\]` .*is 2"),
         ("stages.heal.signal.momentum=1", r"`stages\.heal\.signal\.momentum` .*; allowed: a number .*below 1"),
         ("stages.heal.weights.alpha=sammy", r"`stages\.heal\.weights\.alpha` .*Did you mean `samme`"),
@@ -110,6 +112,12 @@ def test_a_held_out_side_and_a_regression(tmp_path: Path) -> None:
 def test_one_fault_is_one_sentence_with_its_remedy(said: Said, override: str, sentence: str) -> None:
     (found,) = said([override])
     assert re.search(sentence, found), found
+
+
+def test_whole_numbers_are_classes_as_the_column_has_them(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    data = read_job(tmp_path / "job.yaml", ["data.labels=[0, 1]", "data.names=[7, good]"]).data
+    assert isinstance(data, LabelledConfig) and data.labels == ("0", "1") and data.names == ("7", "good")
 
 
 def test_columns_are_of_files_that_lack_names(said: Said) -> None:

@@ -236,6 +236,14 @@ def test_ids_that_come_twice_are_refused(tmp_path: Path) -> None:
     assert "row 2; allowed: an id of its own for each sample; 'x' stands in 2 rows" in said
 
 
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_a_row_without_an_id_is_refused(tmp_path: Path, blank: str | None) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2], "id": blank if n == 3 else n} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (said,) = refusal(origin(tmp_path / "rows.jsonl", source="json", id="id"))
+    assert "row 4; allowed: an id, as the column has none here" in said
+
+
 @pytest.mark.parametrize(
     ("weight", "said"),
     [
@@ -270,7 +278,7 @@ def test_labels_of_a_regression_must_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "  ", "\t\n"])
 def test_blank_texts_are_refused(tmp_path: Path, text: str) -> None:
     said = said_of(tmp_path, [(text, "a"), *LETTERS])
-    assert "allowed: a text that is not blank; mend the row or take it out" in said
+    assert "allowed: a text that is not blank; mend the row, or data.train.skip_blank: true" in said
 
 
 def test_empty_sides_are_refused(tmp_path: Path, valid: dict[str, Any]) -> None:

@@ -117,6 +117,12 @@ def test_numbers_stay_numbers_where_the_file_has_them(tmp_path: Path) -> None:
         ("json", b'{"class": 1, "sentence": "a"}\n{"class": 1}\n', "row 2; allowed: a column `sentence`, once"),
         ("json", b'[{"class": 1,\n', "row 1; allowed: one JSON object per line"),
         ("json", b"[" * 99_999 + b"\n", "row 1; allowed: one JSON object per line"),
+        ("csv", b'class,sentence\n1,a\n2,"b\n3,c\n4,d\n', "row 3; allowed: well-formed csv from there on"),
+        ("csv", b"class,sentence\r1,a\r", "row 1; allowed: lines that end with a line feed.*carriage return alone"),
+        ("csv", b"class;sentence\n1;a\n", "row 1; allowed: save it with commas.*semicolons set"),
+        ("csv", b"class\tsentence\n1\ta\n", "row 1; allowed: source: tsv, as tabs set these"),
+        ("tsv", b"class,sentence\n1,a\n", "row 1; allowed: source: csv, as commas set these"),
+        ("json", b'[{"class": 1, "sentence": "a"}]\n', "row 1; .*not an array; write each of its objects on a line"),
         ("parquet", b"PAR1 cut off", "allowed: an undamaged parquet file"),
     ],
 )  # fmt: skip
@@ -152,3 +158,9 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values(rows) == ROWS and [row.number for row in rows] == [1, 2, 3, 4]
     with pytest.raises(RefusedInput, match=r"`data\.train\.label` is 'kind'.*n, class, sentence"):
         list(read_rows(hub, Wanted("data.train", {"label": "kind"})))
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfclass,sentence\r\n1,a\r\n", b'\n\n"class",sentence\n1,a\n'])
+def test_marks_blank_lines_and_line_ends_before_a_header_are_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert values(read("csv", tmp_path / "a.csv")) == [("a", "1")]

@@ -56,8 +56,8 @@ def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     texts = ["".join(draw.choices("abcdefg", k=draw.randrange(1, 31))) for _ in range(601)]
     done: list[int] = []
     write_tokens(texts, LetterTokenizer(), folder=tmp_path / "one", setting="x", on_progress=done.append)
-    assert done == [256, 512, 601]
-    monkeypatch.setattr("espalier.data.tokens._BATCH_CHARACTERS", 37)
+    assert done == [0, 256, 512]
+    monkeypatch.setattr("espalier.data.pieces._MAX_TEXTS", 37)
     write_tokens(texts, LetterTokenizer(), folder=tmp_path / "two", setting="x")
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
@@ -80,7 +80,7 @@ def test_no_text_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("espalier.data.tokens._BATCH_DOCUMENTS", 1)
+    monkeypatch.setattr("espalier.data.pieces._MAX_TEXTS", 1)
 
     def texts():
         yield "abc"
@@ -94,9 +94,6 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 def _write_and_die(folder: Path) -> None:
     import os
 
-    from espalier.data import tokens
-
-    tokens._BATCH_DOCUMENTS = 1
     write_tokens(["abc", "def"], LetterTokenizer(), folder=folder, setting="x", on_progress=lambda _: os._exit(9))
 
 

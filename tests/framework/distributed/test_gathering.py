@@ -21,20 +21,14 @@ def say_all(world: World) -> list[Any]:
     return [world.gather(own), world.from_rank_zero(math.nan if world.is_rank_zero else object), world.gather(None)]
 
 
-def no_pickles(world: World, job_file: str) -> dict[str, Any]:
+def no_pickles(world: World, job_file: str) -> tuple[list[Any], dict[str, Any]]:
     """A whole job where torch's pickling of objects for a collective is an error."""
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("an object was pickled for a collective")
 
     c10d._object_to_tensor = c10d._tensor_to_object = refuse
-    return run_job(world, job_file)
-
-
-def test_values_of_different_length_arrive_by_rank() -> None:
-    for gathered, nan, nothing in run_ranks(say_all, 2):
-        assert [one["rank"] for one in gathered] == [0, 1]
-        assert [len(one["text"]) for one in gathered] == [1, 41] and math.isnan(nan) and nothing == [None, None]
+    return say_all(world), run_job(world, job_file)
 
 
 def test_one_worker_takes_no_more_than_two_do() -> None:
@@ -42,11 +36,13 @@ def test_one_worker_takes_no_more_than_two_do() -> None:
         World(0, 1, torch.device("cpu")).gather(object())
 
 
-def test_no_collective_of_a_job_pickles(tmp_path: Path) -> None:
+def test_values_arrive_by_rank_and_no_collective_of_a_job_pickles(tmp_path: Path) -> None:
     stages = tiny_job(tmp_path)["stages"]
-    stages[2] |= {"zero_level": "parameters", "checkpoint": {"every": 2}}
+    stages[2] |= {"zero_level": "parameters", "budget": {"steps": 2}, "checkpoint": {"every": 1}}
     tune = {key: value for key, value in stages[2].items() if not key.startswith("teacher")}
     stages.insert(3, tune | {"name": "tune", "kind": "train", "student": "heal", "zero_level": "gradients"})
     write_job(tmp_path, stages=stages, workers={"count": 2})
-    for results in run_ranks(no_pickles, 2, str(tmp_path / "job.yaml")):
+    for (gathered, nan, nothing), results in run_ranks(no_pickles, 2, str(tmp_path / "job.yaml")):
+        assert [one["rank"] for one in gathered] == [0, 1]
+        assert [len(one["text"]) for one in gathered] == [1, 41] and math.isnan(nan) and nothing == [None, None]
         assert {result["status"] for result in results.values()} == {"done"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,3 +125,62 @@ def test_pages_hold_charts_over_three_measures_with_the_growth_marked(tmp_path: 
     write_page(compare(lines, baseline_of(lines)), tmp_path / "page.html")
     for page in (render(RUN), (tmp_path / "page.html").read_text()):
         assert page.count("<figcaption>loss over") == 3 and "4 layers</text>" in page
+
+
+def distilled(*, terms: dict[str, float] | None = None) -> RunRecord:
+    """The run above, its grown model pruned and distilled; `terms` of the distillation's loss."""
+    more = (
+        PlannedStage("slim", "prune", {"student": "large"}, {"layers": 4}),
+        PlannedStage("heal", "distill", {"student": "slim", "teacher": "large"}, {"layers": 4}),
+    )
+    taken = tuple(
+        replace(step, kind="distill", terms=terms or {"forward_kl": step.loss}) for step in steps("heal", [0.1] * 9, 2)
+    )
+    names = {stage.name: stage for stage in more}
+    return replace(
+        RUN,
+        stages=(*_STAGES, *more),
+        states=RUN.states | dict.fromkeys(names, "done"),
+        messages=RUN.messages | dict.fromkeys(names, ""),
+        steps=RUN.steps | {"slim": (), "heal": taken},
+        epochs=RUN.epochs | dict.fromkeys(names, ()),
+    )
+
+
+def test_a_divergence_from_a_teacher_is_no_loss_on_text() -> None:
+    lines = lines_of(distilled())
+    baseline, healed = sorted(lines, key=lambda line: line.label)
+    assert [math.isfinite(point.loss) for point in healed.points[-10:]] == [True] + [False] * 9
+    assert healed.final_loss is None and [word for _, word in healed.growths] == ["4 layers", "pruned"]
+    comparison = compare(lines, baseline)
+    row = next(row for row in comparison.grid.rows if row[0].text == "heal")
+    assert [row[place].text for place in (4, 6, 7)] == ["–"] * 3  # noqa: RUF001
+    assert "3.0000 nats per token" in comparison.sentence and "teacher alone" in comparison.sentence
+    assert baseline_of([healed, baseline]) is baseline
+    alone = compare([healed], healed)
+    assert "no final loss" in alone.sentence and alone.grid.rows[0][4].text == "–"  # noqa: RUF001
+
+
+def test_a_distillation_that_learns_from_text_too_is_measured_on_it() -> None:
+    lines = lines_of(distilled(terms={"forward_kl": 0.1, "cross_entropy": 2.5}))
+    healed = next(line for line in lines if line.label == "heal")
+    assert healed.final_loss == 2.5
+    assert healed.reaches(2.5) is not None
+
+
+def test_losses_of_different_things_are_not_compared() -> None:
+    labelled = lines_of(replace(RUN, job={"name": "n", "data": {"task": "classification"}}), run_name="reviews")
+    with pytest.raises(RefusedInput, match=r"`runs` with 'reviews:large' is in nats per sample; .* in nats per token"):
+        compare([*lines_of(RUN), *labelled], lines_of(RUN)[0])
+    assert "nats per sample" in compare(labelled, labelled[0]).sentence
+
+
+def test_losses_over_other_vocabularies_are_said_not_to_compare() -> None:
+    one, other = (replace(lines_of(RUN)[0], vocabulary=size) for size in (300, 1024))
+    assert "vocabularies differ" in compare([one, other], one).sentence
+    assert "vocabularies differ" not in compare([one, one], one).sentence
+
+
+def test_the_loss_of_a_stage_is_named() -> None:
+    page = render(distilled())
+    assert "forward KL, nats per token" in page

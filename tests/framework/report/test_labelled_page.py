@@ -14,8 +14,16 @@ from framework.report.labelled_runs import HEAL, write_labelled_run, write_score
 from framework.report.test_page import Page
 
 
+def grid_of(run):
+    return model_grid(run, run.evaluation())
+
+
+def confusion_of(run):
+    return confusion(run, run.evaluation())
+
+
 def cells(run, title: str) -> list[tuple[str, str]]:
-    grid = model_grid(run)
+    grid = grid_of(run)
     place = grid.head.index(title)
     return [(row[place].text, row[place].note) for row in grid.rows]
 
@@ -56,14 +64,14 @@ def test_a_model_alone_is_compared_with_nothing(tmp_path):
 
 def test_the_watched_metric_has_the_first_column_and_changes_in_its_own_measure(tmp_path):
     run = read_run(write_labelled_run(tmp_path))
-    assert model_grid(run).head[:7] == ("model", "accuracy", "F1", "macro F1", "Matthews", "loss", "parameters")
+    assert grid_of(run).head[:7] == ("model", "accuracy", "F1", "macro F1", "Matthews", "loss", "parameters")
     assert cells(run, "model") == [("vanilla", ""), ("heal", "")]
     assert cells(run, "accuracy") == [("75.0 %", ""), ("80.0 %", "+5.0 points")]
     assert cells(run, "Matthews") == [("0.400", ""), ("0.450", "+0.050")]
     assert cells(run, "loss") == [("0.8", ""), ("0.6", "−25 %")]  # noqa: RUF001
     assert cells(run, "parameters") == [("31.9 k", ""), ("31.9 k", "")]
     write_scores(tmp_path, "matthews", heal=HEAL)
-    assert model_grid(read_run(tmp_path)).head[:3] == ("model", "Matthews", "accuracy")
+    assert grid_of(read_run(tmp_path)).head[:3] == ("model", "Matthews", "accuracy")
 
 
 def test_a_metric_of_zero_still_has_a_change(tmp_path):
@@ -75,7 +83,7 @@ def test_a_metric_of_zero_still_has_a_change(tmp_path):
 
 
 def test_the_confusion_matrix_has_labels_as_rows(tmp_path):
-    found = confusion(read_run(write_labelled_run(tmp_path)))
+    found = confusion_of(read_run(write_labelled_run(tmp_path)))
     assert found.grid.head == ("label", "bad", "good")
     assert [[cell.text for cell in row] for row in found.grid.rows] == [["bad", "62", "8"], ["good", "12", "18"]]
     assert [cell.share for cell in found.grid.rows[1]] == [None, pytest.approx(0.4), pytest.approx(0.6)]
@@ -83,7 +91,7 @@ def test_the_confusion_matrix_has_labels_as_rows(tmp_path):
 
 
 def test_classes_that_nobody_named_are_numbered(tmp_path):
-    assert confusion(read_run(write_labelled_run(tmp_path, labels=[], names=[]))).grid.head[1:] == (
+    assert confusion_of(read_run(write_labelled_run(tmp_path, labels=[], names=[]))).grid.head[1:] == (
         "class 0",
         "class 1",
     )
@@ -94,7 +102,7 @@ def test_of_many_classes_the_frequent_mistakes_are_shown(tmp_path):
     counts = [[50 if row == column else 0 for column in range(77)] for row in range(77)]
     counts[5][6], counts[70][1] = 9, 31
     write_scores(tmp_path, "accuracy", heal=HEAL | {"confusion": counts})
-    found = confusion(read_run(tmp_path))
+    found = confusion_of(read_run(tmp_path))
     assert [[cell.text for cell in row] for row in found.grid.rows] == [
         ["class 70", "class 1", "31"],
         ["class 5", "class 6", "9"],
@@ -109,8 +117,8 @@ def test_a_regression_has_its_own_metrics_and_no_confusion(tmp_path):
     run = read_run(tmp_path)
     assert judge(run).headline == "MSE 0.5 → 0.25"
     assert judge(run).tiles[1].value == "−50 %"  # noqa: RUF001
-    assert model_grid(run).head[1:6] == ("MSE", "Pearson", "Spearman", "R²", "MAE")
-    assert confusion(run) is None
+    assert grid_of(run).head[1:6] == ("MSE", "Pearson", "Spearman", "R²", "MAE")
+    assert confusion_of(run) is None
     assert "Answers that differ" not in write_report(tmp_path).read_text()
 
 

@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -9,7 +10,7 @@ from espalier.report.changes import signed_percent
 from espalier.report.lineage import lineage_drawing
 from espalier.report.page import write_report
 from espalier.report.run import PlannedStage, read_run
-from espalier.report.tables import cost_grid, model_grid, samples
+from espalier.report.tables import cost_grid, model_grid, samples, settings_rows
 from espalier.report.verdict import judge
 from framework.report.runs import EVIL, NUM_STEPS, write_run
 
@@ -60,12 +61,12 @@ def test_text_of_the_run_stays_text(tmp_path):
 
 def test_models_stand_in_the_order_they_came_to_be(tmp_path):
     run = read_run(write_run(tmp_path))
-    grid = model_grid(run)
+    grid = model_grid(run, run.evaluation())
     assert [row[0].text for row in grid.rows] == ["parent", "pruned", "healed"]
     perplexity = grid.head.index("perplexity")
     assert [row[perplexity].text for row in grid.rows] == ["24.10", "53.70", "29.00"]
     assert [row[perplexity].note for row in grid.rows] == ["", "+123 %", "+20.3 %"]
-    assert [name for name, _ in samples(run)[0].texts] == ["parent", "pruned", "healed"]
+    assert [name for name, _ in samples(run, run.evaluation())[0].texts] == ["parent", "pruned", "healed"]
 
 
 def test_costs_add_up(tmp_path):
@@ -185,3 +186,34 @@ def test_every_term_of_the_loss_has_a_curve_and_a_resume_a_mark(tmp_path):
 @pytest.mark.parametrize(("ratio", "text"), [(0.778, "−22.2 %"), (1.25, "+25 %"), (1.0, "0 %")])  # noqa: RUF001
 def test_changes_carry_their_sign(ratio, text):
     assert signed_percent(ratio) == text
+
+
+def test_every_evaluation_is_shown(tmp_path):
+    write_run(tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    earlier = {"name": "first-look", "kind": "evaluate", "inputs": {"model": "pruned"}, "shape": None}
+    (tmp_path / "plan.json").write_text(json.dumps([*plan[:2], earlier, *plan[2:]]))
+    result = json.loads((tmp_path / "stages" / "scores" / "result.json").read_text())
+    model = {"perplexity": 987.65, "parameters": 104_852_160, "samples": [{"prompt": "Early", "text": "words"}]}
+    (tmp_path / "stages" / "first-look").mkdir()
+    (tmp_path / "stages" / "first-look" / "result.json").write_text(
+        json.dumps(result | {"stage": "first-look", "metrics": {"models": {"pruned": model}}})
+    )
+    page = page_of(tmp_path)
+    text = " ".join(page.texts)
+    assert "987.65" in text and "Early" in page.texts and "29.00" in text
+    assert page.texts.index("first-look") < page.texts.index("scores")
+    assert "134.5 M → 104.9 M parameters, perplexity 24.1 → 29.0" in page.texts, "the last one is the headline"
+
+
+def test_moments_are_told_by_the_clocks_of_this_place(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        rows = dict(
+            settings_rows({"created": "2026-11-28T15:20:30+00:00", "versions": {"torch": "2026-11-28"}, "n": 3})
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert rows == {"created": "2026-11-28 20:50:30 IST", "versions.torch": "2026-11-28", "n": "3"}

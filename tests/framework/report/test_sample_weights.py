@@ -2,16 +2,19 @@ import json
 import re
 import weakref
 from dataclasses import replace
+from io import StringIO
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from espalier.report import weights as module
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.report.weights import sample_weights
 from espalier.tracking.epochs import EPOCHS, EpochLog, list_path
+from espalier_cluster.show_samples import show_suspects
 from framework.report.labelled_runs import NUM_EPOCHS, write_labelled_run
 from framework.report.runs import EVIL
 from framework.report.test_page import Page
@@ -133,6 +136,19 @@ def test_the_caption_says_what_is_thought_of_labels_and_teacher(tmp_path):
     EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
     EpochLog(tmp_path / EPOCHS).append(told)
     assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is heard")
+
+
+@pytest.mark.parametrize(("trust", "words"), [(0.0, "no evidence"), (0.3, "30% of the"), (1.0, "")])
+def test_suspects_look_no_surer_than_the_signal_is(tmp_path, trust, words):
+    write_labelled_run(tmp_path)
+    last = epoch(NUM_EPOCHS)
+    EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
+    EpochLog(tmp_path / EPOCHS).append(replace(last, correction=last.correction | {"heard": trust}))
+    console = Console(file=StringIO(), width=120)
+    show_suspects(console, tmp_path, "heal")
+    page = " ".join(page_text for page_text in Page(write_report(tmp_path).read_text()).texts)
+    for said in (page, console.file.getvalue()):
+        assert (words in said) if words else ("in the last epoch" not in said)
 
 
 def test_one_epoch_can_be_drawn(tmp_path):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
+from espalier.config.job import Job
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import unfinished
+from support.tiny import tiny_job
 
 RESULT = StageResult("heal", "train", "key", "done", None)
 
@@ -44,3 +49,24 @@ def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     folder.tidy()
     folder.remove("stages")
     assert (folder.attempts(), folder.ids(), folder.result("heal")) == (0, {}, None)
+
+
+@pytest.mark.parametrize(("shared_with", "mode"), [("nobody", 0o700), ("group", 0o750), ("everybody", 0o755)])
+def test_a_run_is_for_its_owner_unless_the_job_shares_it(tmp_path: Path, shared_with: str, mode: int) -> None:
+    job = Job.model_validate(tiny_job(tmp_path, shared_with=shared_with))
+    folder = RunFolder.of(job)
+    folder.make(job)
+    assert folder.path.stat().st_mode & 0o777 == mode
+    folder.path.chmod(0o711)  # by hand, for somebody
+    folder.make(job)
+    assert folder.path.stat().st_mode & 0o777 == 0o711
+
+
+def test_text_that_another_user_has_tokenised_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert folder.cache == tmp_path / ".cache"
+    folder.cache.mkdir()
+    owner = os.getuid()
+    assert folder.cache == tmp_path / ".cache"
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert folder.cache == tmp_path / f".cache-{owner + 1}"

@@ -8,6 +8,7 @@ from espalier.tracking.figures import (
     duration_text,
     flops_text,
     number_text,
+    plain_lines,
     plain_text,
 )
 
@@ -22,6 +23,8 @@ from espalier.tracking.figures import (
         (count_text(3091.6), "3092"),
         (count_text(0.25), "0.25"),
         (flops_text(3.21e15), "3.21 PFLOP"),
+        (flops_text(688_128), "688.1 kFLOP"),
+        (flops_text(17), "17 FLOP"),
         (bytes_text(3.1 * 2**30), "3.10 GiB"),
         (bytes_text(0), "0 B"),
         (number_text(0.00012345), "0.0001234"),
@@ -40,3 +43,7 @@ def test_numbers_read_as_people_write_them(text, right):
 
 def test_a_message_cannot_steer_the_terminal():
     assert plain_text("gone\x1b[2J\r\nback") == "gone [2J  back"
+
+
+def test_text_keeps_its_lines_and_nothing_else():
+    assert plain_lines("first\n\x1b[31msecond\rthird\n") == "first\n [31msecond third\n"

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from espalier.stages.result import Cost, StageResult
@@ -19,6 +22,7 @@ from espalier.tracking.record import STEPS, StepLog
 from framework.tracking.samples import job, step
 
 CANARY = "canary" * 7
+KEY = "0123456789" * 4
 
 
 def opened(folder: Path, mode: str = "offline") -> Mirror:
@@ -165,21 +169,54 @@ def test_a_failure_is_told_once_and_never_raised(folder):
     assert "the service is gone" in events[0].message
 
 
-def test_where_the_server_cannot_be_reached_the_run_is_mirrored_offline(folder, monkeypatch):
-    real = mirror_module._init
-
-    def init(run_folder, job, *, wandb_id, online):
-        if online:
-            raise TimeoutError("no answer")
-        return real(run_folder, job, wandb_id=wandb_id, online=online)
-
-    monkeypatch.setattr(mirror_module, "has_key", lambda: True)
-    monkeypatch.setattr(mirror_module, "_init", init)
-    mirror = opened(folder, "auto")
+def test_where_nothing_answers_the_run_is_kept_offline_at_once_and_says_how_to_send_it(folder, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(mirror_module, "_environment", lambda: ("online", url))
+    began = time.monotonic()
+    mirror = Mirror.open(folder, job(mode="auto"), EventLog(folder / EVENTS), key=KEY)
+    assert time.monotonic() - began < 5.0
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
-    assert ["no answer" in event.message for event in read_events(folder / EVENTS)] == [True]
+    (kept,) = folder.glob("wandb/offline-run-*")
+    assert f"`wandb sync {kept}`" in mirror.advice()
+    assert ["cannot be reached" in event.message for event in read_events(folder / EVENTS)] == [True]
+
+
+@pytest.fixture
+def new_service() -> Iterator[None]:
+    """W&B reads its environment once, when its service starts."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(new_service, folder, monkeypatch):
+    real = mirror_module._settings
+
+    def settings(run_folder, *, online, key):
+        made = real(run_folder, online=online, key=key)
+        return made.model_copy(update={"init_timeout": 1.0}) if online else made
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        monkeypatch.setattr(mirror_module, "_settings", settings)
+        mirror = Mirror.open(folder, job(mode="auto"), EventLog(folder / EVENTS), key=KEY)
+        mirror.receive(News(steps=(step(1),)))
+        mirror.close()
+    assert steps_sent(folder) == [(1, 1)] and "`wandb sync " in mirror.advice()
+    assert ["did not take this run" in event.message for event in read_events(folder / EVENTS)] == [True]
+
+
+@pytest.mark.parametrize(("asked", "mode", "is_kept"), [("disabled", "online", False), ("offline", "auto", True)])
+def test_the_mode_of_the_environment_is_heeded(folder, monkeypatch, asked, mode, is_kept):
+    monkeypatch.setattr(mirror_module, "_environment", lambda: (asked, "http://127.0.0.1:9"))
+    mirror = Mirror.open(folder, job(mode=mode), EventLog(folder / EVENTS), key=KEY)
+    mirror.receive(News(steps=(step(1),)))
+    mirror.close()
+    assert (folder / "wandb").exists() == is_kept and not read_events(folder / EVENTS) and not mirror.advice()
 
 
 def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, monkeypatch):
@@ -189,6 +226,7 @@ def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, mo
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
     assert ["wandb login" in event.message for event in read_events(folder / EVENTS)] == [True]
+    assert "wandb login" in mirror.advice() and "`wandb sync " in mirror.advice()
 
 
 def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):

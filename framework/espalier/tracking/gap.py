@@ -1,0 +1,43 @@
+"""How much of the loss that pruning cost a model has made good, where that says anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+LEAST_GAP_NATS = 1e-3
+"""Below it pruning has cost next to nothing, a thousandth of the perplexity, and a share of that is noise."""
+
+
+def gap_closed(nll: Mapping[str, float], *, model: str, pruned: Collection[str]) -> float | None:
+    """1 where `model` is as good as the unpruned one, 0 where as bad as the pruned one, below 0 where it is worse.
+
+    Args:
+        nll: mean negative log-likelihood of each measured model, in nats.
+        pruned: which of them came out of a prune stage.
+
+    Returns:
+        (pruned - model) / (pruned - unpruned); None without one of each, or where pruning cost next to nothing.
+    """
+    others = {name: value for name, value in nll.items() if name != model}
+    cut = [value for name, value in others.items() if name in pruned]
+    whole = [value for name, value in others.items() if name not in pruned]
+    if not cut or not whole or not max(cut) - min(whole) >= LEAST_GAP_NATS:
+        return None
+    closed = (max(cut) - nll[model]) / (max(cut) - min(whole))
+    return closed if math.isfinite(closed) else None
+
+
+def told_gap(metrics: Mapping[str, Any]) -> float | None:
+    """What an evaluation says of it; older ones took any two models for such a gap, however near to each other."""
+    closed, models = metrics.get("gap_closed"), metrics["models"]
+    if not isinstance(closed, int | float) or not math.isfinite(closed):
+        return None
+    losses = [model["nll"] for name, model in models.items() if name != metrics.get("model") and "nll" in model]
+    return None if losses and max(losses) - min(losses) < LEAST_GAP_NATS else closed
+
+
+def gap_words(closed: float) -> str:
+    """`closed 77 % of the gap`, or by how much it has grown."""
+    return f"closed {100 * closed:.0f} % of the gap" if closed >= 0 else f"widened by {-100 * closed:.0f} % the gap"

@@ -1,0 +1,23 @@
+"""Whether a server can be reached at all: asked before a library that waits a minute for one is."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+_SECONDS = 5.0
+
+
+def is_reachable(url: str, *, seconds: float = _SECONDS) -> bool:
+    """Whether something listens at the host of `url`, or at the proxy through which this process reaches it."""
+    parts = urlsplit(url)
+    proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
+    if proxy:
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), seconds).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""What signals mean to a run, and that a terminal which is gone does not stop it from saving."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espalier_cluster.stopping import heeding, stop_wish
+
+HUNG_UP = """
+import os, signal, sys
+from espalier_cluster.stopping import stop_wish
+with stop_wish(print) as stop:
+    os.write(1, b"up")
+    stop.wait(20)
+print("all is saved", flush=True)
+open(sys.argv[1], "w").write(f"stopped: {stop.is_set()}")
+"""
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_the_second_wish_ends_the_run_and_a_hang_up_never_does() -> None:
+    said: list[str] = []
+    with stop_wish(said.append) as stop, pytest.raises(KeyboardInterrupt):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            send(number)
+        assert stop.is_set() and len(said) == 1
+        send(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_each_is_a_wish_to_stop_and_is_what_it_was_afterwards(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_wish(lambda text: None) as stop:
+        send(number)
+        assert stop.is_set()
+    assert signal.getsignal(number) == before
+
+
+def test_a_hang_up_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heeding(lambda number, frame: pytest.fail("nohup was not heeded")):
+            send(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_terminal_is_gone_comes_to_its_end(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", HUNG_UP, str(tmp_path / "end")], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    assert os.read(ours, 2) == b"up"
+    os.close(ours)
+    child.send_signal(signal.SIGHUP)
+    assert child.wait(20) == 0 and (tmp_path / "end").read_text() == "stopped: True"

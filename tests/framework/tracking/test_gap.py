@@ -1,0 +1,46 @@
+"""What healing has made good is told where pruning has cost something, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from espalier.tracking.gap import gap_closed, gap_words, told_gap
+
+
+def closed(parent: float, slim: float, heal: float, pruned: tuple[str, ...] = ("slim",)) -> float | None:
+    return gap_closed({"heal": heal, "parent": parent, "slim": slim}, model="heal", pruned=pruned)
+
+
+def test_a_share_of_what_pruning_has_cost() -> None:
+    assert closed(3.0, 4.0, 3.25) == 0.75
+    assert closed(3.0, 4.0, 5.0) == -1.0 and closed(3.0, 4.0, 2.0) == 2.0
+    assert gap_words(0.75) == "closed 75 % of the gap" and gap_words(-1.0) == "widened by 100 % the gap"
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        (4.0, 3.0, 3.0),  # the pruned model is the better one
+        (3.0, 3.0005, 3.0005),  # pruning has cost nothing that could be told from chance
+        (3.0, math.inf, 3.5),
+        (3.0, math.nan, 3.5),
+    ],
+)
+def test_where_pruning_has_cost_nothing_nothing_is_told(losses: tuple[float, float, float]) -> None:
+    assert closed(*losses) is None
+
+
+def test_two_models_of_which_none_was_pruned_have_no_such_gap() -> None:
+    assert closed(3.0, 4.0, 3.25, pruned=()) is None
+    assert closed(3.0, 4.0, 3.25, pruned=("slim", "parent")) is None
+
+
+def test_a_gap_that_an_earlier_espalier_has_told_of_is_looked_at_again() -> None:
+    models = {"heal": {"nll": 3.0}, "parent": {"nll": 3.0001}, "slim": {"nll": 3.0}}
+    assert told_gap({"model": "heal", "models": models, "gap_closed": 1.0}) is None
+    models["slim"]["nll"] = 4.0
+    assert told_gap({"model": "heal", "models": models, "gap_closed": 0.5}) == 0.5
+    assert told_gap({"model": "heal", "models": models, "gap_closed": None}) is None
+    assert told_gap({"models": models, "gap_closed": math.nan}) is None
