@@ -19,7 +19,6 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
-from espalier.tracking.figures import plain_lines
 from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
@@ -53,7 +52,7 @@ def main() -> None:
         say(open_terminal(stderr=True), text, style="red")
         raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
     except Exception:  # a fault of ours: all of it, but what its message holds steers no terminal
-        open_terminal(stderr=True).print(plain_lines(traceback.format_exc()), highlight=False, soft_wrap=True)
+        open_terminal(stderr=True).print(traceback.format_exc(), highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.ERROR) from None
 
 

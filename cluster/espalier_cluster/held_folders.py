@@ -84,9 +84,29 @@ def _remove_free(folder: Path) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        return _empty(folder)
     except BlockingIOError:
         return False
+    except FileNotFoundError:  # it was removed while this one waited to open it
+        return True
     finally:
         os.close(descriptor)
+
+
+def _empty(folder: Path) -> bool:
+    """Remove what is in it, and itself. The lock goes last and comes back where a process that is about to end (Ray's
+    agents outlive a killed cluster by a minute) has written meanwhile: without it no sweep would look here again."""
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one, ignore_errors=True)
+        elif one.name != _LOCK:
+            one.unlink(missing_ok=True)
+    if any(one.name != _LOCK for one in folder.iterdir()):
+        return False
+    (folder / _LOCK).unlink()
+    try:
+        folder.rmdir()
+    except OSError:
+        (folder / _LOCK).touch(mode=0o600)
+        return False
     return True

@@ -175,5 +175,9 @@ def test_a_local_cluster_is_quiet_private_and_dies_with_its_driver(tmp_path: Pat
     # Ray's two agents go a minute later: they try to report to a head that is gone (2.60). They hold nothing.
     holding = [process for process in started if "Agent" not in process.name()]
     assert len(holding) > 1 and psutil.wait_procs(holding, timeout=20)[1] == []
+    for agent in started:
+        with suppress(psutil.NoSuchProcess):
+            agent.kill()
+    psutil.wait_procs(started, timeout=20)
     sweep()
     assert not folder.exists()

@@ -56,6 +56,17 @@ def test_letting_go_and_holding_again_keeps_it() -> None:
     assert not folder.exists()
 
 
+def test_what_cannot_be_emptied_at_once_is_found_by_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_folder()
+    (folder / "ray").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(held_folders.shutil, "rmtree", lambda path, ignore_errors: None)  # written to meanwhile
+        remove(folder, patience_seconds=0.0)
+    assert (folder / "ray").exists()
+    sweep()
+    assert not folder.exists()
+
+
 def test_what_is_not_ours_is_never_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "espalier-thesis").mkdir()
     (root / "elsewhere").mkdir()

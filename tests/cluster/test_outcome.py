@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from espalier.tracking import events
 from espalier_cluster import outcome
 from espalier_cluster.command import app
 from support.tiny import tiny_job, write_text
@@ -52,8 +53,22 @@ def test_what_cannot_be_shown_is_told_in_a_line(job_file: Path, part: str) -> No
 
 def test_a_record_that_somebody_touched_ends_no_run(job_file: Path) -> None:
     run(job_file, "touched")
-    events = job_file.parent / "runs" / "touched" / "records" / "events.jsonl"
-    with events.open("a") as file:
+    record = job_file.parent / "runs" / "touched" / "records" / "events.jsonl"
+    with record.open("a") as file:
         file.write(json.dumps({"kind": 7, "stage": ["x"], "of tomorrow": 1}) + "\n")
     code, shown = run(job_file, "touched")
     assert code == 0 and shown.splitlines()[-1].startswith("done; "), shown
+
+
+def test_a_measurement_says_of_how_much(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_ACTIVITY_SECONDS", 0.0)
+    stages = [
+        {"name": "seedling", "kind": "load", "from_scratch": SCRATCH},
+        {"name": "score", "kind": "evaluate", "model": "seedling", "sequences": 6},
+    ]
+    path = job_file.parent / "measured.yaml"
+    path.write_text(yaml.safe_dump(tiny_job(job_file.parent, stages=stages)))
+    assert run(path, "measured")[0] == 0
+    told = events.read_events(job_file.parent / "runs" / "measured" / events.EVENTS)
+    measuring = [event.message for event in told if event.message.startswith("measuring")]
+    assert measuring == ["measuring seedling: 4 of 6 sequences", "measuring seedling: 6 of 6 sequences"]
