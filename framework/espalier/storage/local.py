@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import xxhash
 from safetensors import safe_open
 
 from espalier.storage.contract import Bytes, is_plain, leaves, unfinished
+from espalier.storage.regular_file import open_regular, read_whole
 
 _CHUNK_BYTES = 8 * 2**20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
@@ -94,8 +93,8 @@ class LocalStorage:
 
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
         with open_regular(self._inside(path)) as file:
-            content = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
-        if content is None or len(content) > max_bytes:
+            content = read_whole(file, max_bytes=max_bytes)
+        if content is None:
             raise ValueError(f"`{path}` is larger than {max_bytes} bytes")
         return content
 
@@ -159,29 +158,6 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except RuntimeError:  # what Python 3.11 makes of links that go round in a circle
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it. A pipe, a socket or a device is refused, as it might keep the reader for ever.
-
-    Raises:
-        OSError: there is none, or it is no regular file.
-    """
-    _require_regular(os.stat(path).st_mode, path)  # first: opening alone makes some devices act
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _require_regular(os.fstat(descriptor).st_mode, path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
-
-
-def _require_regular(mode: int, path: Path) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def xxh3_of(file: Path) -> str:

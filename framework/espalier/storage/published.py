@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from espalier.storage.regular_file import read_whole
+
 
 def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
     """The content of a plain file.
@@ -32,8 +34,8 @@ def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("no plain file")
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
+        content = read_whole(file, max_bytes=max_bytes)
+    if content is None:
         raise ValueError(f"larger than {max_bytes:,} bytes")
     return content
 

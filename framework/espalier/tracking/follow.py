@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 from zlib import crc32
 
-from espalier.storage.local import open_regular
+from espalier.storage.regular_file import open_regular
 from espalier.tracking import lines
 from espalier.tracking.epochs import EPOCHS, EpochRecord
 from espalier.tracking.events import EVENTS, Event

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.config.faults import RefusedInput
-from espalier.storage.local import open_regular
 from espalier.storage.records import unreadable
+from espalier.storage.regular_file import open_regular
 from espalier.tracking.csv_cells import cell_text
 from espalier.tracking.epochs import list_path, names_path
 

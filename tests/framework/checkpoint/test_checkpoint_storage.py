@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_a_file_larger_than_asked_for_is_refused(storage: LocalStorage) -> None:
     assert storage.read_bytes("a", max_bytes=11) == b"x" * 11
     with pytest.raises(ValueError, match="larger than 10"):
         storage.read_bytes("a", max_bytes=10)
+
+
+def test_a_small_file_takes_no_more_memory_than_it_has_whatever_the_bound(storage: LocalStorage) -> None:
+    storage.write_bytes("file", b"abc")
+    tracemalloc.start()
+    assert storage.read_bytes("file", max_bytes=2**40) == b"abc"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_the_hash_is_of_the_whole_content(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
