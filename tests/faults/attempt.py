@@ -22,7 +22,7 @@ import torch.distributed as dist
 from espalier.config.job import RetryConfig
 from espalier.distributed.world import World
 from espalier.stages.control import Control
-from espalier.stages.controller import Decision, Progress, Run, decide
+from espalier.stages.controller import Progress, Run, decide
 from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Plan
 from espalier.stages.run_folder import RunFolder
@@ -129,21 +129,24 @@ def _world(rank: int, folder: Path) -> World:
 def _go_on(world: World, run: Path, plan: Plan, wire: Tripwire) -> None:
     """What the controller and the workers of a run do, order by order."""
     folder, control = RunFolder(run), Control()
-    while isinstance(decision := world.from_rank_zero(_decision(folder, plan)), Run):
-        wire.stage, wire.kind = decision.stage.name, decision.stage.config.kind
+    while (order := world.from_rank_zero(_next_order(folder, plan))) is not None:
+        stage, attempt = order
+        wire.stage, wire.kind = stage, plan[stage].config.kind
         wire.passes(BOUNDARY, "order", "before the order")
         if world.is_rank_zero:
-            folder.note_attempt(decision.attempt)
+            folder.note_attempt(attempt)
         wire.passes(BOUNDARY, "order", "after the order")
         world.barrier()
-        run_stage(StageOrder(str(run), decision.stage.name, decision.attempt), world, control)
+        run_stage(StageOrder(str(run), stage, attempt), world, control)
         wire.passes(BOUNDARY, "order", "after the stage")
     world.barrier()
 
 
-def _decision(folder: RunFolder, plan: Plan) -> Decision:
+def _next_order(folder: RunFolder, plan: Plan) -> tuple[str, int] | None:
+    """Stage and attempt; None when all is done."""
     results = {stage.name: result for stage in plan.stages if (result := folder.result(stage.name)) is not None}
-    return decide(plan, Progress(results, folder.attempts()), RetryConfig())
+    decision = decide(plan, Progress(results, folder.attempts()), RetryConfig())
+    return (decision.stage.name, decision.attempt) if isinstance(decision, Run) else None
 
 
 def _silence(path: Path) -> None:

@@ -33,16 +33,16 @@ class Outcome:
 
 def play(arguments: tuple[str, ...]) -> Outcome:
     """Give a command, as a person would, in the folder that this process stands in."""
-    printed = io.StringIO()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace", write_through=True)
     code: object = 0
     try:
-        with _arguments(arguments), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with _arguments(arguments), contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
             main()
     except SystemExit as stop:
         code = stop.code or 0
     except BaseException as error:
-        return Outcome(_signature(error), f"{printed.getvalue()}\n{traceback.format_exc()}")
-    text = printed.getvalue()
+        return Outcome(_signature(error), f"{_printed(stream)}\n{traceback.format_exc()}")
+    text = _printed(stream)
     allowed = next((codes for word, codes in ALLOWED.items() if word in arguments[:2]), (0, 2))
     if code not in allowed:
         said = next(iter(text.strip().splitlines()[-1:]), "")
@@ -52,6 +52,10 @@ def play(arguments: tuple[str, ...]) -> Outcome:
     if code == 2 and not text.strip():
         return Outcome("refused without a word", text)
     return Outcome(f"{SECRET} on the terminal" if SECRET in text else "", text)
+
+
+def _printed(stream: io.TextIOWrapper) -> str:
+    return stream.buffer.getvalue().decode("utf-8", "replace")
 
 
 @contextlib.contextmanager
