@@ -140,7 +140,9 @@ def _look(storage: Storage, place: Checkpoint) -> Checkpoint | None:
     """What lies there; None when it is gone."""
     try:
         manifest = load_manifest(storage, place.folder)
-    except (DamagedCheckpoint, OSError) as error:
+    except OSError as error:  # also what cannot even be asked whether it is there, such as links in a circle
+        return replace(place, num_bytes=_bytes_there(storage, place.folder), faults=_sentences(error))
+    except DamagedCheckpoint as error:
         if not storage.exists(place.folder):
             return None
         faults = _sentences(error) if is_committed(storage, place.folder) else ()

@@ -155,6 +155,14 @@ def test_a_file_that_the_disk_does_not_give_is_damage(run: Path, monkeypatch: py
     assert "damaged (`attempt-0002-rank-00000-0000.safetensors` cannot be read: Input/output error)" in output
 
 
+def test_a_manifest_that_is_a_link_to_itself_is_damage(run: Path) -> None:
+    manifest = run / STEP.format(10) / "manifest.json"
+    manifest.unlink()
+    manifest.symlink_to(manifest.name)
+    assert "cannot be read" in " ".join(espalier("list", run).split())
+    espalier("verify", run, code=1)
+
+
 def test_bytes_are_told_as_they_are_hashed(run: Path) -> None:
     found = find_checkpoints(run, stage="heal")[0]
     told: list[int] = []

@@ -7,7 +7,8 @@ too many, a bit, a file cut off, a link, a FIFO in its place): job files, each s
 folders, tables of data, caches. The commands that read it are given, `validate`, `plan`, `report`, `compare` and
 `checkpoint`, in one process; with `--runs`, `run --in-process`, too, on runs whose last stages are open. A case is
 faulty when the command raises, ends with a code that it should not have, stands still for 10 s (a run for 60 s), dies,
-prints what only a file outside holds, or changes anything but the run's own folder. Exits with 1 when one is.
+prints what only a file outside holds, or changes anything but the run's own folder. A run may end with 1 where it says
+which checkpoint is damaged and what to do. Exits with 1 when one is.
 """
 
 from __future__ import annotations

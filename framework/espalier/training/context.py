@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.config.job import Job
@@ -23,7 +24,7 @@ from espalier.models.model_files import require_key
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
 from espalier.stages.control import Control
-from espalier.stages.orders import StageOrder
+from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
@@ -70,10 +71,18 @@ class StageContext:
         return state_storage(self.folder.path, self.job)
 
     def model_of(self, stage: str) -> StateReader:
-        """The committed model of an earlier stage; rank zero holds it to its hashes."""
+        """The committed model of an earlier stage; rank zero holds it to its hashes.
+
+        Raises:
+            StageFailed: it is not as it was written. Storage may recover, so this is worth a second try.
+        """
         result = self.folder.result(stage)
         assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
-        return StateReader.open(self.storage, result.checkpoint, verify=self.world.is_rank_zero)
+        try:
+            return StateReader.open(self.storage, result.checkpoint, verify=self.world.is_rank_zero)
+        except DamagedCheckpoint as damage:
+            remedy = f"put its files back, or remove `stages/{stage}` from the run's folder to have it made again"
+            raise StageFailed("error", f"stage {self.config.name}: {damage}; {remedy}") from damage
 
     @cached_property
     def labelled(self) -> Labelled | None:
