@@ -13,9 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from espalier.config.stages import EvaluateStage, ExportStage
-from espalier.data.batches import in_order
 from espalier.data.sequences import open_sequences
-from espalier.models.network import attention_mask
+from espalier.data.packing import NO_LABEL
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
@@ -43,12 +42,15 @@ def measure(folder: RunFolder, export: str, num_sequences: int | None) -> tuple[
     tokenizer = PretrainedTokenizer(path)
     sequences = open_sequences(folder.read_job().data, "valid", tokenizer=tokenizer, cache=folder.cache)
     nats, tokens = 0.0, 0
-    for batch in in_order(sequences, num_sequences, rank=0, num_ranks=1, microbatch_sequences=1):
-        with torch.no_grad():
-            mask = attention_mask(batch, causal=True)
-            logits = model(batch.input_ids, position_ids=batch.positions, attention_mask=mask).logits
-        nats += float(torch.nn.functional.cross_entropy(logits[0], batch.labels[0], reduction="sum"))
-        tokens += batch.num_counted_tokens()
+    num_rows = len(sequences) if num_sequences is None else min(num_sequences, len(sequences))
+    for row in map(sequences.row, range(num_rows)):
+        for document in np.unique(row.documents):
+            inside = row.documents == document
+            ids, labels = torch.from_numpy(row.input_ids[inside]), torch.from_numpy(row.labels[inside])
+            with torch.no_grad():
+                logits = model(ids[None]).logits[0]
+            nats += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            tokens += int((labels != NO_LABEL).sum())
     return math.exp(nats / tokens), tokens
 
 

@@ -75,6 +75,20 @@ CONFIGS: dict[str, dict[str, object]] = {
     | {"architectures": ["BertForSequenceClassification"], "id2label": {str(i): str(i) for i in range(7)}},
 }
 
+WINDOWED: dict[str, dict[str, object]] = {
+    "mistral_window": _LLAMA
+    | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "head_dim": 4, "sliding_window": 3},
+    "qwen2_window": _qwen2(use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    "qwen3_mixed": _QWEN3
+    | {
+        "head_dim": 4,
+        "use_sliding_window": True,
+        "sliding_window": 2,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+}
+"""Models some or all of whose layers look back over a few tokens only."""
+
 
 def build(config: dict[str, object], seed: int = 0) -> torch.nn.Module:
     """The stock model in eval mode, float32, every parameter random (biases and norms too)."""

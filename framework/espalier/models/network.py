@@ -81,8 +81,9 @@ class Network(nn.Module):
         hidden = self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
-            attention_mask=attention_mask(batch, causal=self._causal),
+            attention_mask=None if self._causal else document_mask(batch),
             use_cache=False,
+            return_dict=True,  # whatever the model's config.json asks of its callers
             **segments,
         ).last_hidden_state
         if self._place is not None:
@@ -100,16 +101,16 @@ def evaluating(network: Network) -> Iterator[None]:
         network.train()
 
 
-def attention_mask(batch: Batch, *, causal: bool) -> Tensor | None:
-    """[B, 1, T, T] bool, True where a token may look: inside its own document, and in a causal model back only.
+def document_mask(batch: Batch) -> Tensor | None:
+    """[B, 1, T, T] bool of an encoder, True where a token may look: everywhere inside its own document.
 
-    None when the model's own default is the same thing, which lets the fastest kernel run. Padding (document -1)
-    looks at padding, so that no row of the softmax is empty.
+    None when that is the whole row, which lets the fastest kernel run. Padding (document -1) looks at padding, so that
+    no row of the softmax is empty.
+
+    A decoder gets no mask from us. Stock code begins a new document wherever `position_ids` do not go up by one, as
+    they do at each document's first token and at each padding token, and lays its own window, or that of each layer,
+    over each document alone.
     """
     if batch.documents is None:
         return None
-    same = batch.documents[:, :, None] == batch.documents[:, None, :]
-    if causal:
-        length = batch.documents.shape[1]
-        same = same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
-    return same[:, None]
+    return (batch.documents[:, :, None] == batch.documents[:, None, :])[:, None]

@@ -55,8 +55,9 @@ def test_lists_with_an_entry_per_layer_follow_the_kept_layers():
     build(child)
 
 
-def test_a_window_rule_by_layer_number_survives_a_cut():
-    config = CONFIGS["qwen2"] | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+@pytest.mark.parametrize("window", [{"sliding_window": 8}, {}], ids=["8", "stock's own 4096"])
+def test_a_window_rule_by_layer_number_survives_a_cut(window):
+    config = CONFIGS["qwen2"] | {"use_sliding_window": True, "max_window_layers": 1} | window
     child = resized(config, shape_of(config).cut(layers=2), kept_layers=(1, 2))
     types = build(config).config.layer_types[1:]
     assert build(child).config.layer_types == types == ["sliding_attention"] * 2

@@ -8,15 +8,16 @@ import torch
 from espalier.data.batch import Batch
 from espalier.models.families import is_causal, layout, resized, shape_of
 from espalier.models.network import Network
-from support.architectures import CONFIGS, build, tokens
+from support.architectures import CONFIGS, WINDOWED, build, tokens
 
 ORDERS = [(0, 0, 1, 1, 2, 2), (0, 1, 2, 0, 1), (0, 0, 0, 1, 2)]
 
 
 def batch_of() -> Batch:
     ids = tokens()
-    positions = torch.arange(ids.shape[1]).expand_as(ids)
-    documents = (positions > 4).long()  # two documents a row, so that masks are our own
+    places = torch.arange(ids.shape[1]).expand_as(ids)
+    documents = (places > 4).long()  # two documents a row, so that masks are more than causal
+    positions = places - 5 * documents
     return Batch(ids, ids, positions, documents, torch.arange(len(ids)), torch.ones(len(ids)))
 
 
@@ -28,9 +29,10 @@ def passed(network: Network) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, *WINDOWED])
 def test_equals_the_unrolled_model(name: str, checkpointing: bool) -> None:
-    config, stock = CONFIGS[name], build(CONFIGS[name])
+    config = (CONFIGS | WINDOWED)[name]
+    stock = build(config)
     for order in ORDERS[: 1 if checkpointing else 3]:
         unrolled_config = resized(config, shape_of(config).cut(layers=len(order)), kept_layers=order)
         unrolled = build(unrolled_config)

@@ -49,7 +49,7 @@ def _per_layer(config: ConfigDict, num_layers: int, kept: Sequence[int]) -> Conf
 
 
 def _window_rule(config: ConfigDict, num_layers: int) -> dict[str, list[str]]:
-    if not config.get("use_sliding_window") or config.get("sliding_window") is None:
+    if not config.get("use_sliding_window") or config.get("sliding_window", 4096) is None:  # silent: stock's 4096
         return {}
     first = config.get("max_window_layers", 28)  # stock Qwen2 and Qwen3: from this layer on, a sliding window
     return {"layer_types": ["sliding_attention" if i >= first else "full_attention" for i in range(num_layers)]}
