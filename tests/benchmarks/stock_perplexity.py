@@ -9,12 +9,13 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
 from espalier.config.stages import EvaluateStage, ExportStage
-from espalier.data.sequences import open_sequences
 from espalier.data.packing import NO_LABEL
+from espalier.data.sequences import open_sequences
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
