@@ -31,6 +31,15 @@ TEACHER = {
     "head_dim": 8,
     "tie_word_embeddings": False,
 }  # wider, with a head of its own
+ODD = {
+    **LLAMA,
+    "hidden_size": 3,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 2,
+}  # 435 parameters: an odd number, in tensors smaller than any partition is meant for
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Case:
     zero_level: ZeroLevel
     microbatch: int
     tied: bool = True
+    odd: bool = False
     teacher: str | None = None
     checkpointing: bool = False
     dtype: torch.dtype = torch.float32
@@ -56,10 +66,11 @@ class Outcome:
 
 
 def save_models(root: Path) -> None:
-    """Students with tied and untied heads and a teacher, under `root`."""
+    """Students with tied and untied heads, one of an odd size, and a teacher, under `root`."""
     save_initial(root, "tied", LLAMA, seed=1)
     save_initial(root, "untied", {**LLAMA, "tie_word_embeddings": False}, seed=1)
     save_initial(root, "teacher", TEACHER, seed=2)
+    save_initial(root, "odd", ODD, seed=1)
 
 
 def steps_of(world: World, root: str, cases: list[Case]) -> list[tuple[float, float, list[Any]]]:
@@ -111,7 +122,7 @@ def _batch(ids: Tensor, labels: Tensor, rows: Tensor) -> Batch:
 
 
 def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float, list[Any]]:
-    reader = StateReader.open(storage, "tied" if case.tied else "untied")
+    reader = StateReader.open(storage, "odd" if case.odd else "tied" if case.tied else "untied")
     objective = PAIRS if case.pairs else _tokens(case)
     microbatches = sequences_of(case.microbatch, world)
     spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing)

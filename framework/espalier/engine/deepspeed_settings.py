@@ -27,10 +27,10 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The configuration of one engine. Batches, schedule and checkpoints are ours; DeepSpeed knows of none.
 
-    Buckets are allocated whole, so they are no larger than the model.
+    Buckets are allocated whole, so they are no larger than the model, up to an even number, which DeepSpeed asks for.
     """
     on_gpu = device.type == "cuda"
-    bucket = min(num_parameters, BUCKET_ELEMENTS)
+    bucket = min(num_parameters + num_parameters % 2, BUCKET_ELEMENTS)
     zero: dict[str, Any] = {
         "stage": _DEEPSPEED_STAGE[level],
         "overlap_comm": on_gpu,
