@@ -17,23 +17,47 @@ from espalier.data.tokenizer import Encoded, LabelledTokenizer
 _LONG_CHARACTERS = 2**16
 
 ReadAt = Literal["first", "last"]
-"""The token whose hidden state a model's head reads: an encoder's first, a decoder's last."""
+"""The token whose hidden state a model's head reads: an encoder's first, a decoder's last that is no padding."""
+
+
+def read_place(ids: NDArray[np.int64], read_at: ReadAt, pad_id: int | None) -> int:
+    """Which of a sample's tokens the stock classifier reads.
+
+    Stock decoders look for a row's last token that is not `pad_token_id`, in rows without padding, too: a tokenizer
+    that ends each text with that very token is read one token earlier. The first, where there is no other token.
+    """
+    if read_at == "first":
+        return 0
+    words = np.flatnonzero(ids != pad_id) if pad_id is not None else np.arange(len(ids))
+    return int(words[-1]) if len(words) else 0
 
 
 @dataclass(frozen=True)
 class LabelledSequences:
-    """One sample a row, unpadded; numbered as in `Examples`."""
+    """One sample a row, unpadded; numbered as in `Examples`.
+
+    Attributes:
+        pad_id: `pad_token_id` of the model's configuration.
+    """
 
     examples: Examples
     encoded: Sequence[Encoded]
     read_at: ReadAt
+    pad_id: int | None = None
 
     @staticmethod
-    def of(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: int, read_at: ReadAt) -> LabelledSequences:
+    def of(
+        examples: Examples,
+        tokenizer: LabelledTokenizer,
+        *,
+        max_tokens: int,
+        read_at: ReadAt,
+        pad_id: int | None = None,
+    ) -> LabelledSequences:
         encoded = list(_encoded(examples, tokenizer, max_tokens=max_tokens))
         if read_at == "last":  # no decoder knows segments, though its tokenizer may
             encoded = [replace(one, segments=None) for one in encoded]
-        return LabelledSequences(examples, encoded, read_at)
+        return LabelledSequences(examples, encoded, read_at, pad_id)
 
     @property
     def num_tokens(self) -> int:
@@ -48,18 +72,18 @@ class LabelledSequences:
         ids = np.array(one.ids, dtype=np.int64)
         return Row(
             input_ids=ids,
-            labels=self._labels(index, len(ids)),
+            labels=self._labels(index, ids),
             positions=np.arange(len(ids)),
             documents=np.zeros(len(ids), dtype=np.int64),
             segments=None if one.segments is None else np.array(one.segments, dtype=np.int64),
             weight=float(self.examples.weights[index]),
         )
 
-    def _labels(self, index: int, length: int) -> NDArray[np.int64] | NDArray[np.float32]:
+    def _labels(self, index: int, ids: NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.float32]:
         target = self.examples.targets[index]
         is_class = self.examples.targets.dtype == np.int64
-        labels = np.full(length, NO_LABEL) if is_class else np.full(length, np.nan, dtype=np.float32)
-        labels[0 if self.read_at == "first" else -1] = target
+        labels = np.full(len(ids), NO_LABEL) if is_class else np.full(len(ids), np.nan, dtype=np.float32)
+        labels[read_place(ids, self.read_at, self.pad_id)] = target
         return labels
 
 

@@ -106,10 +106,11 @@ class StageContext:
         """The samples of a split, tokenised; rank zero makes a text's cache when there is none. Collective."""
         tokenizer = self.tokenizer()
         if self.labelled is not None:
-            read_at = "last" if is_causal(self.model_of(self.parent).manifest.origin.model) else "first"
+            model = self.model_of(self.parent).manifest.origin.model
+            read_at, pad_id = "last" if is_causal(model) else "first", model.get("pad_token_id")
             examples = getattr(self.labelled, split)
             max_tokens = self.job.data.sequence_tokens
-            return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at)
+            return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at, pad_id=pad_id)
 
         kept = None
         if self.world.is_rank_zero:

@@ -66,6 +66,20 @@ def test_the_target_stands_at_the_token_that_is_read_and_nowhere_else(
         assert row.positions.tolist() == list(range(len(row.input_ids))) and not row.documents.any()
 
 
+@pytest.mark.parametrize("pad", [None, END, BEGIN, 26])
+@pytest.mark.parametrize("name", ["gpt2_classifier", "llama_classifier"])
+@torch.no_grad()
+def test_a_decoder_is_read_where_stock_code_reads_it(name: str, pad: int | None) -> None:
+    config = CONFIGS[name] | {"pad_token_id": pad}
+    stock, network = build(config), Network(build(config), causal=True).eval()
+    encoded = [Encoded(ids, None) for ids in ([3, 4, END], [5, BEGIN, END, END], [END], [BEGIN, 7], [26, 9, 26, 8])]
+    rows = LabelledSequences(samples(pairs=None), encoded, "last", pad)
+    batch = make_batch(rows, np.arange(len(rows)))
+    answers = network(batch, lambda hidden, weight, bias: hidden[batch.token_mask] @ weight.t())
+    expected = torch.cat([stock(torch.tensor([one.ids])).logits for one in encoded])
+    torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_encoders_are_told_the_texts_of_a_pair_apart_and_decoders_are_not() -> None:
     assert sequences("first").row(1).segments.tolist() == [0, 0, 0, 1]
     assert sequences("last").row(1).segments is None
