@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,13 @@ from espalier.storage.local import LocalStorage
 
 
 def write_folder(
-    storage: LocalStorage, folder: str, *, model: ModelFolder, dtype: torch.dtype, max_shard_bytes: int = 2 * 2**30
+    storage: LocalStorage,
+    folder: str,
+    *,
+    model: ModelFolder,
+    dtype: torch.dtype,
+    max_shard_bytes: int = 2 * 2**30,
+    check: Callable[[Path], None] = lambda made: None,
 ) -> None:
     """Write a model folder; it appears when it is complete, in place of an earlier one.
 
@@ -29,6 +36,7 @@ def write_folder(
         folder: in a storage; what is unfinished lies beside it. One process at a time may write it.
         model: `config` is written as it is, so its `dtype` should be the one given here.
         dtype: of floating-point tensors; others keep theirs.
+        check: looks at the complete folder before it has its name; what it raises leaves nothing of the new one.
 
     Raises:
         RefusedInput: something else than such an export lies there. Nothing was written.
@@ -45,6 +53,11 @@ def write_folder(
         written[name] = _write(storage, f"{made}/{name}", data)
     write_mark(storage, made, {**written})
     storage.sync_folder(made)
+    try:
+        check(storage.root / made)
+    except Exception:
+        _remove(storage, made)
+        raise
     require_replaceable(storage.root / folder, verify=False)  # writing may have taken hours
     replace_folder(storage, made, folder, remove=lambda old: _remove(storage, old))
     _sweep(storage, folder)

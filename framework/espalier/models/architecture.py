@@ -22,4 +22,9 @@ def is_masked_lm(config: ConfigDict) -> bool:
 def architecture(config: ConfigDict) -> str:
     """Name of the transformers class; `shape_of` has refused any that our tables do not describe."""
     named = config.get("architectures")
-    return named[0] if named else _DEFAULT[config["model_type"]]
+    return named[0] if named else default_architecture(config)
+
+
+def default_architecture(config: ConfigDict) -> str:
+    """The class of a configuration that names none."""
+    return _DEFAULT[config["model_type"]]

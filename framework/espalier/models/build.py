@@ -43,14 +43,24 @@ def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:
     return _from_config(config, torch.float32)
 
 
-def _from_config(config: ConfigDict, dtype: torch.dtype) -> nn.Module:
+def stock_config(config: ConfigDict) -> transformers.PretrainedConfig:
+    """The stock object of a configuration."""
     settings = {key: value for key, value in config.items() if key not in _NOT_SETTINGS}
-    hf_config = transformers.AutoConfig.for_model(config["model_type"], **settings)
+    return transformers.AutoConfig.for_model(config["model_type"], **settings)
+
+
+def _from_config(config: ConfigDict, dtype: torch.dtype) -> nn.Module:
     model_class = getattr(transformers, architecture(config))  # from our tables, never a name from a file
-    return model_class._from_config(hf_config, dtype=dtype, attn_implementation="sdpa")
+    return model_class._from_config(stock_config(config), dtype=dtype, attn_implementation="sdpa")
 
 
-_NOT_SETTINGS = ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
+_NOT_SETTINGS = (
+    *("model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "auto_map"),
+    # how a model answers its callers, and which kernels it takes; ours are asked with settings of their own
+    *("return_dict", "output_attentions", "output_hidden_states", "use_cache", "torchscript"),
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
+    "chunk_size_feed_forward",  # less memory, the same result, and lengths that do not divide refused
+)
 
 
 def _restore_buffers(model: nn.Module, config: ConfigDict, dtype: torch.dtype) -> None:

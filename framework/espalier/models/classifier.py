@@ -1,4 +1,4 @@
-"""From a published model to one with a head for the classes, or the one number, of a job's data. Torch-free."""
+"""From a published model to one with the head that a job's data asks for. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,12 +6,43 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.architecture import architecture
+from espalier.models.architecture import architecture, default_architecture
 from espalier.models.shape import ConfigDict
 
-_HEADS = ("ForSequenceClassification", "ForCausalLM", "ForMaskedLM", "LMHeadModel", "Model")
+_HEADS = (
+    "ForSequenceClassification",
+    "ForCausalLM",
+    "ForMaskedLM",
+    "LMHeadModel",
+    "DoubleHeadsModel",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForPreTraining",
+    "ForNextSentencePrediction",
+    "ForMultipleChoice",
+    "Model",
+)
+_MASKED_LM = "BertForMaskedLM"
 _OF_THE_HEAD = ("classifier.", "score.", "bert.pooler.")
 HeadChoice = Literal["auto", "new"]
+
+
+def language_model_config(config: ConfigDict, *, has_masked_lm_head: bool) -> ConfigDict:
+    """The configuration of the language model that a published folder holds, whatever head it was published with.
+
+    Args:
+        has_masked_lm_head: whether the folder holds a head that fills in masks; without one an encoder stays as it is.
+    """
+    stock, default = architecture(config), default_architecture(config)
+    if not _is_known(stock, config):
+        return config
+    if config["model_type"] != "bert":
+        return config | {"architectures": [default]}
+    if stock == default and config.get("architectures"):
+        return config
+    if has_masked_lm_head:
+        return config | {"architectures": [_MASKED_LM]}
+    return config if stock.endswith(_HEADS[0]) else config | {"architectures": [default]}
 
 
 def classifier_config(
@@ -29,22 +60,33 @@ def classifier_config(
         RefusedInput: a published classifier whose outputs are others than the data's.
     """
     stock = architecture(config)
+    if not _is_known(stock, config):
+        return config
+    trained = {"problem_type": "single_label_classification" if names else "regression"}
     if keeps_head(config, head):
         _require_same_outputs(config, names, setting=setting)
-        return config | (_named(names) if names else {})
+        return config | (_named(names) if names else {}) | trained
     family = next(stock.removesuffix(suffix) for suffix in _HEADS if stock.endswith(suffix))
     outputs = list(names) or ["value"]
     kept = {key: value for key, value in config.items() if key not in ("num_labels", "problem_type")}
     return kept | {
         "architectures": [family + _HEADS[0]],
         **_named(outputs),
-        "problem_type": "single_label_classification" if names else "regression",
+        **trained,
     }
 
 
 def keeps_head(config: ConfigDict, head: HeadChoice) -> bool:
     """Whether a published model is a classifier already, and is to stay the one it is."""
     return architecture(config).endswith(_HEADS[0]) and head == "auto"
+
+
+def _is_known(stock: str, config: ConfigDict) -> bool:
+    """Whether a class is one of the family's own; others are left for `shape_of` to refuse."""
+    family = next(
+        default_architecture(config).removesuffix(end) for end in _HEADS if default_architecture(config).endswith(end)
+    )
+    return stock.removeprefix(family) in _HEADS and stock != "BertLMHeadModel"
 
 
 def _named(outputs: Sequence[str]) -> ConfigDict:

@@ -76,8 +76,15 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
         """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""
+        hidden = self.body(batch)
+        if self._place is not None:
+            hidden = self._place.before(self.model, hidden)
+        return hidden if use is None else self.head(hidden, use)
+
+    def body(self, batch: Batch) -> Tensor:
+        """[B, T, D], what the layers make of a microbatch."""
         segments = {} if batch.segments is None else {"token_type_ids": batch.segments}
-        hidden = self.model.base_model(
+        return self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
             attention_mask=None if self._causal else document_mask(batch),
@@ -85,9 +92,6 @@ class Network(nn.Module):
             return_dict=True,  # whatever the model's config.json asks of its callers
             **segments,
         ).last_hidden_state
-        if self._place is not None:
-            hidden = self._place.before(self.model, hidden)
-        return hidden if use is None else self.head(hidden, use)
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from espalier.config.data import SpecialTokens
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import LoadStage, StageConfig
-from espalier.models.classifier import classifier_config
 from espalier.models.families import shape_of
 from espalier.models.model_files import files_key, read_model_files
-from espalier.models.pretrained import PretrainedTokenizer, find_model, open_tokenizer, read_config
+from espalier.models.pretrained import PretrainedTokenizer, find_model, open_tokenizer
+from espalier.models.published import look_at
 from espalier.models.scratch import scratch_config
 from espalier.models.shape import ConfigDict
+from espalier.models.stored_tensors import INDEX, weight_files
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,15 @@ def _look(stage: LoadStage, outputs: Sequence[str] | None, special_tokens: Speci
     setting = f"stages.{stage.name}.model"
     assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
-    published = read_config(folder, setting=setting)
-    shape_of(published)
-    config = published
-    if outputs is not None:
-        config = classifier_config(published, names=outputs, head=stage.head, setting=setting)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-        given = f"{folder} with {pickled[0]}" if pickled else str(folder)
-        allowed = "a folder with *.safetensors; pickled weights can run code, convert them with `save_pretrained`"
-        raise RefusedInput([Fault(setting, given, allowed)])
-    parts = [*weights, *folder.glob("*.safetensors.index.json")]
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in parts]
     files = read_model_files(folder, setting=setting)
     tokenizer = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=special_tokens)
-    rows = shape_of(published).vocabulary
+    published = look_at(folder, outputs=outputs, head=stage.head, padding_id=tokenizer.padding_id, setting=setting)
+    parts = [*weight_files(folder, setting=setting), *(path.name for path in folder.glob(INDEX))]
+    stats = [(folder / name).stat() for name in parts]
+    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(parts, stats, strict=True)]
+    rows = shape_of(published.config).vocabulary
     if tokenizer.vocabulary > rows:
         given = f"names {folder}, whose tokenizer has ids up to {tokenizer.vocabulary - 1}"
         allowed = f"a model with a row for each token of its tokenizer: its config.json says vocab_size {rows}"
         raise RefusedInput([Fault(setting, str(folder), allowed, given=given)])
-    return Source(config, tokenizer, repr([published, stamps, files_key(files)]))
+    return Source(published.config, tokenizer, repr([published.given, stamps, files_key(files)]))

@@ -5,20 +5,35 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from espalier.storage.regular_file import read_whole
 
 
 def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
-    """The content of a plain file.
+    """The content of a plain file, found as by `open_published`.
+
+    Raises:
+        FileNotFoundError: there is nothing of this name.
+        ValueError: as `open_published`, or too large a file.
+    """
+    with open_published(folder, name) as file:
+        content = read_whole(file, max_bytes=max_bytes)
+    if content is None:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    return content
+
+
+def open_published(folder: Path, name: str) -> BinaryIO:
+    """Open a plain file for reading.
 
     A link is followed as far as it stays in the folder. An entry of the hub's cache is a folder of links to the
     `blobs` beside it, so those count as inside.
 
     Raises:
         FileNotFoundError: there is nothing of this name.
-        ValueError: a link that leads out of the folder or nowhere, a FIFO, a device, a folder, too large a file; the
-            message continues a sentence about the file.
+        ValueError: a link that leads out of the folder or nowhere, a FIFO, a device, a folder; the message
+            continues a sentence about the file.
     """
     if not os.path.lexists(folder / name):
         raise FileNotFoundError(folder / name)
@@ -31,13 +46,10 @@ def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
         descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise ValueError("a link to a file that is missing") from None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("no plain file")
-        content = read_whole(file, max_bytes=max_bytes)
-    if content is None:
-        raise ValueError(f"larger than {max_bytes:,} bytes")
-    return content
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("no plain file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _roots(folder: Path) -> tuple[Path, ...]:

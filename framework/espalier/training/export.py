@@ -26,6 +26,7 @@ from espalier.storage.local import LocalStorage
 from espalier.training.card import model_card
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
+from espalier.training.stock_check import difference_from_stock, fits_in_memory
 
 
 def run(context: StageContext) -> StageResult:
@@ -71,7 +72,19 @@ def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str
     files = exported_files(kept, origin.model) | {"README.md": model_card(run, model).encode()}
     config = _stock(origin.model, dtype)
     plain = ModelFolder(config, model.shapes, lambda name: model.tensor("parameter", name), files)
-    write_folder(storage, folder, model=plain, dtype=getattr(torch, dtype))
+    values = getattr(torch, dtype)
+
+    def check(made: Path) -> None:
+        if not fits_in_memory(origin.model):
+            return
+        read = lambda name: model.tensor("parameter", name).to(values)  # noqa: E731
+        apart = difference_from_stock(made, origin.model, read, as_stored=True)
+        if apart is not None:
+            given = f"would answer otherwise in stock transformers than it was measured here, by {apart:.3g} in a logit"
+            allowed = "an export whose answers are the same; nothing was written, and this is an error of espalier"
+            raise RefusedInput([Fault(folder, apart, allowed, given=given)])
+
+    write_folder(storage, folder, model=plain, dtype=values, check=check)
 
 
 def _stock(config: ConfigDict, dtype: str) -> ConfigDict:

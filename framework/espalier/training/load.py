@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
+from espalier.checkpoint.huggingface import ModelFolder, tensors_of
+from espalier.config.faults import Fault, RefusedInput
 from espalier.config.stages import LoadStage
 from espalier.distributed.streams import stream_seed
-from espalier.models.classifier import classifier_config, fresh_parameters, keeps_head
-from espalier.models.families import body_prefix, is_causal, layout, num_parameters, shape_of
-from espalier.models.families.naming import published_names
+from espalier.models.families import layout, num_parameters
 from espalier.models.model_files import files_key, read_model_files, write_model_files
-from espalier.models.pretrained import PretrainedTokenizer, find_model, read_config
+from espalier.models.pretrained import PretrainedTokenizer, find_model
+from espalier.models.published import Published, look_at
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.training import scratch
 from espalier.training.context import StageContext
 from espalier.training.cost import stage_cost
 from espalier.training.state import Lineage, save_model, whole_fragments
+from espalier.training.stock_check import difference_from_stock, fits_in_memory
 
 
 def run(context: StageContext) -> StageResult:
@@ -35,56 +35,52 @@ def run(context: StageContext) -> StageResult:
     assert stage.model is not None
     setting = f"stages.{stage.name}.model"
     source = find_model(stage.model, setting=setting, revision=stage.revision)
-    published, files = read_config(source, setting=setting), read_model_files(source, setting=setting)
+    files = read_model_files(source, setting=setting)
     key = files_key(files)
     tokenizer = context.folder.tokenizer(key)
     if context.world.is_rank_zero:
         write_model_files(files, tokenizer)
     context.world.barrier()
-    config = published if context.labelled is None else _classifier(context, tokenizer, published, setting=setting)
-    new_head = context.labelled is not None and not keeps_head(published, stage.head)
-    folder, fresh = _opened(source, config, new_head=new_head, setting=setting)
-    read = ((name, folder.read(name)) for name in folder.shapes)
+    published = look_at(
+        source,
+        outputs=None if context.labelled is None else context.labelled.names,
+        head=stage.head,
+        padding_id=PretrainedTokenizer(tokenizer).padding_id,
+        setting=setting,
+    )
+    config, fresh = published.config, published.fresh
+    stored = tensors_of(source, setting=setting)
+    if context.world.is_rank_zero:
+        _require_stock(context, source, published, stored, setting=setting)
+    context.world.barrier()
+    read = ((name, stored.read(old)) for name, old in published.sources.items())
     drawn = _drawn(config, fresh, seed=context.job.seed)
     committed = save_model(context, whole_fragments(chain(read, drawn)), Lineage(config, key, None))
-    metrics = {"parameters": num_parameters(config), "tokenizer": key, "fresh": fresh}
+    metrics = {"parameters": num_parameters(config), "tokenizer": key, "fresh": list(fresh)}
+    if published.left_out:
+        metrics["left_out"] = list(published.left_out)
+        context.announce(f"left out heads of {source} that this job has no use for: {', '.join(published.left_out)}")
     return StageResult(stage.name, stage.kind, context.key, "done", committed, metrics, stage_cost(context))
 
 
-def open_published(model: ModelFolder, config: ConfigDict, *, setting: str, fresh: Collection[str] = ()) -> ModelFolder:
-    """A published folder under the names and shapes of its architecture.
-
-    Args:
-        fresh: parameters that it need not have, and that are not taken from it.
-
-    Raises:
-        RefusedInput: tensors that are missing, of another shape, or unknown.
-    """
-    expected = {name: parameter.shape for name, parameter in layout(config).items()}
-    found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=shape_of(config).tied)
-    sources = {name: old for old, name in found.items() if name not in fresh}
-    shapes = {name: model.shapes[old] for name, old in sources.items()}
-    named = replace(model, shapes=shapes, read=lambda name: model.read(sources[name]))
-    require_shapes(named, {name: shape for name, shape in expected.items() if name not in fresh}, setting=setting)
-    return named
-
-
-def _opened(source: Path, config: ConfigDict, *, new_head: bool, setting: str) -> tuple[ModelFolder, list[str]]:
-    """The folder, and the parameters that are to be drawn instead."""
-    model, expected = tensors_of(source, setting=setting), layout(config)
-    found = published_names(model.shapes, expected, prefix=body_prefix(config), tied=shape_of(config).tied)
-    fresh = sorted(fresh_parameters(found.values(), expected, all_of_head=new_head))
-    return open_published(model, config, setting=setting, fresh=fresh), fresh
-
-
-def _classifier(context: StageContext, tokenizer: Path, published: ConfigDict, *, setting: str) -> ConfigDict:
-    assert context.labelled is not None
-    config = classifier_config(published, names=context.labelled.names, head=context.config.head, setting=setting)
-    if is_causal(config) and config.get("pad_token_id") is None:
-        config |= {
-            "pad_token_id": PretrainedTokenizer(tokenizer).padding_id
-        }  # stock code finds a row's last token by it
-    return config
+def _require_stock(
+    context: StageContext, source: Path, published: Published, stored: ModelFolder, *, setting: str
+) -> None:
+    """Hold the model to stock code's answers where one worker can hold it whole; names and shapes were held before."""
+    if not fits_in_memory(published.config):
+        return context.announce(f"{source} is too large to be compared with stock transformers on this host")
+    context.activity("comparing with stock transformers")
+    apart = difference_from_stock(
+        source,
+        published.config,
+        lambda name: stored.read(published.sources[name]),
+        as_stored=False,
+        fresh=published.fresh,
+    )
+    if apart is not None:
+        given = f"names {source}, whose answers in stock transformers differ from those here by {apart:.3g}"
+        allowed = "a model that stock transformers and espalier read alike; save it anew with `save_pretrained`"
+        raise RefusedInput([Fault(setting, str(source), allowed, given=given)])
 
 
 def _drawn(config: ConfigDict, names: Collection[str], *, seed: int) -> Iterator[tuple[str, Tensor]]:

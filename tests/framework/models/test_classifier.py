@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.models.classifier import classifier_config, fresh_parameters, keeps_head
+from espalier.models.architecture import architecture
+from espalier.models.classifier import classifier_config, fresh_parameters, keeps_head, language_model_config
 from espalier.models.families import layout, num_outputs, shape_of
 from support.architectures import CONFIGS
 
@@ -20,14 +21,20 @@ def classifier(config: dict[str, Any], names: tuple[str, ...] = NAMES, **setting
 
 
 def is_kept(config: dict[str, Any], names: tuple[str, ...]) -> bool:
-    """Whether nothing but what the classes are called is another."""
+    """Whether nothing is another but what the classes are called and what the head is trained for."""
     found = classifier(config, names)
-    of_names = ("id2label", "label2id")
+    of_names = ("id2label", "label2id", "problem_type")
     same = {key: found[key] for key in found if key not in of_names} == {
         key: config[key] for key in config if key not in of_names
     }
     words = {str(number): name for number, name in enumerate(names)}
-    return same and keeps_head(config, "auto") and found["id2label"] == (words or config["id2label"])
+    trained = "single_label_classification" if names else "regression"
+    return (
+        same
+        and keeps_head(config, "auto")
+        and found["problem_type"] == trained
+        and found["id2label"] == (words or config["id2label"])
+    )
 
 
 def published(*names: str) -> dict[str, Any]:
@@ -75,6 +82,40 @@ def test_a_classifier_of_the_same_classes_is_kept(names: tuple[str, ...]) -> Non
     config = published(*names)
     assert is_kept(config, NAMES), "the job's words for the classes are those of the export"
     assert not keeps_head(config, "new")
+
+
+@pytest.mark.parametrize("said", ["multi_label_classification", "regression"])
+def test_a_kept_head_is_exported_as_what_it_is_trained_for(said: str) -> None:
+    assert is_kept(published(*NAMES) | {"problem_type": said}, NAMES)
+    assert is_kept(published("score") | {"problem_type": said}, ())
+
+
+@pytest.mark.parametrize(
+    ("family", "published_as", "has_head", "expected"),
+    [
+        ("bert", "BertForPreTraining", True, "BertForMaskedLM"),
+        ("bert", "BertForSequenceClassification", True, "BertForMaskedLM"),
+        ("bert", None, True, "BertForMaskedLM"),
+        ("bert", None, False, "BertModel"),
+        ("bert", "BertForQuestionAnswering", False, "BertModel"),
+        ("bert", "BertForSequenceClassification", False, "BertForSequenceClassification"),
+        ("llama", "LlamaModel", False, "LlamaForCausalLM"),
+        ("gpt2", "GPT2DoubleHeadsModel", False, "GPT2LMHeadModel"),
+        ("qwen3", "Qwen3ForSequenceClassification", False, "Qwen3ForCausalLM"),
+        ("llama", "LlavaForConditionalGeneration", False, "LlavaForConditionalGeneration"),
+    ],
+)
+def test_a_language_model_is_taken_out_of_whatever_it_was_published_as(
+    family: str, published_as: str | None, has_head: bool, expected: str
+) -> None:
+    config = CONFIGS[family] | {"architectures": [published_as] if published_as else None}
+    assert architecture(language_model_config(config, has_masked_lm_head=has_head)) == expected
+
+
+@pytest.mark.parametrize("published_as", ["BertForPreTraining", "BertForTokenClassification", "BertModel"])
+def test_a_classifier_is_made_of_whatever_was_published(published_as: str) -> None:
+    config = CONFIGS["bert"] | {"architectures": [published_as]}
+    assert classifier(config)["architectures"] == ["BertForSequenceClassification"]
 
 
 def test_names_are_read_in_the_order_of_their_numbers() -> None:

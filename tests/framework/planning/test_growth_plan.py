@@ -98,10 +98,8 @@ def test_each_model_from_scratch_knows_the_positions_it_is_trained_on(tmp_path: 
 def test_a_published_model_that_knows_too_few_positions_is_named_once(tmp_path: Path) -> None:
     stages = growing_stages(tmp_path)[:2]
     write_job(tmp_path, stages=stages)
-    folder = tmp_path / "model" / "config.json"
-    config = json.loads(folder.read_text())
-    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 36, "n_layer": 3, "n_inner": None}
-    folder.write_text(json.dumps(gpt2 | {"n_head": 6, "n_positions": 24, "vocab_size": config["vocab_size"]}))
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 36, "n_layer": 3, "n_head": 6}
+    write_model(tmp_path / "model", **gpt2, n_inner=None, n_positions=24, max_position_embeddings=24)
     with pytest.raises(RefusedInput) as refused:
         prepare(read_job(tmp_path / "job.yaml"))
     assert [str(fault) for fault in refused.value.faults] == [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from espalier.config.faults import Fault, RefusedInput
 from espalier.models.families.registry import FAMILIES, Family
 from espalier.models.shape import ConfigDict, ModelShape
@@ -19,7 +17,7 @@ def shape_of(config: ConfigDict) -> ModelShape:
         RefusedInput: an unknown family or head, code or quantised weights that come with the model, sizes
             that are missing, not positive or do not divide; all that can be told at once.
     """
-    family = _family(config)
+    family = family_of(config)
     faults = [*_unsupported(config, family), *_bad_sizes(config, family)]
     if faults:
         raise RefusedInput(faults)
@@ -38,17 +36,16 @@ def shape_of(config: ConfigDict) -> ModelShape:
     return shape
 
 
-def _family(config: ConfigDict) -> Family:
+def family_of(config: ConfigDict) -> Family:
+    """The table of a model's family.
+
+    Raises:
+        RefusedInput: there is none.
+    """
     given = config.get("model_type")
-    if given not in FAMILIES:
-        near = difflib.get_close_matches(str(given), FAMILIES, n=1)
-        fault = Fault(
-            _at("model_type"),
-            given,
-            f"one of {', '.join(FAMILIES)}; others need a table in models/families",
-            near[0] if near else None,
-        )
-        raise RefusedInput([fault])
+    if not isinstance(given, str) or given not in FAMILIES:  # no hint: `qwen3_moe` is no misspelt `qwen3`
+        allowed = f"one of {', '.join(FAMILIES)}; others need a table in models/families"
+        raise RefusedInput([Fault(_at("model_type"), given, allowed)])
     return FAMILIES[given]
 
 

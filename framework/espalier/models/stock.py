@@ -1,0 +1,66 @@
+"""What stock transformers answers: a model folder opened by `from_pretrained`, as whoever receives it will."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers.utils import logging
+
+from espalier.data.packing import Row
+from espalier.models.architecture import architecture
+from espalier.models.build import stock_config
+from espalier.models.shape import ConfigDict
+
+
+@torch.no_grad()
+def stock_answers(
+    folder: Path, rows: Sequence[Row], *, config: ConfigDict, as_stored: bool, body_only: bool = False
+) -> list[Tensor]:
+    """The logits of each row alone, float32 on the host; hidden states of a bare body.
+
+    Args:
+        folder: of a model, with safetensors.
+        rows: of one document each.
+        config: names the class.
+        as_stored: whether the folder's own config.json counts; otherwise `config` does, as for a new head.
+        body_only: give the hidden states before the head, where the folder has no trained one.
+    """
+    model_class = getattr(transformers, architecture(config))  # from our tables, never a name from a file
+    settings = {} if as_stored else {"config": stock_config(config)}
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        model = model_class.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **settings,
+        ).eval()
+        asked = model.base_model if body_only else model
+        return [_answer(asked, row) for row in rows]
+
+
+def _answer(model: torch.nn.Module, row: Row) -> Tensor:
+    ids = torch.from_numpy(row.input_ids)[None]
+    segments = {} if row.segments is None else {"token_type_ids": torch.from_numpy(row.segments)[None]}
+    told = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
+    return (told.logits if "logits" in told else told.last_hidden_state)[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and reports of loading: what is wrong is said by whoever compares."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
