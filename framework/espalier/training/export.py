@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from espalier import __version__
 from espalier.checkpoint.export import write_folder
@@ -74,11 +75,13 @@ def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str
     plain = ModelFolder(config, model.shapes, lambda name: model.tensor("parameter", name), files)
     values = getattr(torch, dtype)
 
+    def rounded(name: str) -> Tensor:
+        return model.tensor("parameter", name).to(values)
+
     def check(made: Path) -> None:
         if not fits_in_memory(origin.model):
             return
-        read = lambda name: model.tensor("parameter", name).to(values)  # noqa: E731
-        apart = difference_from_stock(made, origin.model, read, as_stored=True)
+        apart = difference_from_stock(made, origin.model, rounded, as_stored=True)
         if apart is not None:
             given = f"would answer otherwise in stock transformers than it was measured here, by {apart:.3g} in a logit"
             allowed = "an export whose answers are the same; nothing was written, and this is an error of espalier"
