@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from espalier.checkpoint.lock import RunLock
 from espalier.config.faults import RefusedInput
+from espalier.models.families import layout
 from espalier_cluster.command import app
 from support.tiny import byte_tokenizer, tiny_job, write_job, write_model
 
@@ -99,12 +100,19 @@ def uneven_batch(job: dict[str, Any], root: Path) -> None:
 
 
 def huge(root: Path) -> Path:
-    """A model folder whose config promises more than any disk holds; its weights are never looked at."""
-    folder = root / "huge"
+    """A model folder whose one file is larger than any disk: a header, and then nothing but a hole."""
+    folder, ffn = root / "huge", 2 * 10**9
     folder.mkdir(exist_ok=True)
-    config = json.loads((root / "model" / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**12}))
-    (folder / "model.safetensors").write_bytes(b"")
+    config = json.loads((root / "model" / "config.json").read_text()) | {"intermediate_size": ffn}
+    (folder / "config.json").write_text(json.dumps(config))
+    header, end = {}, 0
+    for name, parameter in layout(config).items():
+        begin, end = end, end + 2 * parameter.num_elements
+        header[name] = {"dtype": "BF16", "shape": parameter.shape, "data_offsets": [begin, end]}
+    written = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(written).to_bytes(8, "little") + written)
+        file.truncate(8 + len(written) + end)
     byte_tokenizer().save_pretrained(folder)
     return folder
 
@@ -154,6 +162,7 @@ def test_validate_is_quick(root: Path) -> None:
     code = f"""
 import sys
 from typer.testing import CliRunner
+from espalier.models.families import layout
 from espalier_cluster.command import app
 assert CliRunner().invoke(app, ["validate", {str(path)!r}]).exit_code == 0
 sys.exit(bool({{"torch", "transformers", "datasets", "ray", "pyarrow"}} & set(sys.modules)))

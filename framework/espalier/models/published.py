@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
+from espalier.models.architecture import architecture
 from espalier.models.classifier import (
     HeadChoice,
     classifier_config,
@@ -43,15 +44,12 @@ class Published:
     left_out: tuple[str, ...]
 
 
-def look_at(
-    folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, padding_id: int | None, setting: str
-) -> Published:
+def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, setting: str) -> Published:
     """Read what a folder holds, and hold it to what its configuration asks for.
 
     Args:
         outputs: names of the classes of the job's labelled data, none for a regression; None for text.
         head: see `classifier_config`.
-        padding_id: what the model's tokenizer pads with.
         setting: that names the folder.
 
     Raises:
@@ -61,7 +59,7 @@ def look_at(
     try:
         require_sane(given)
         stored = stored_tensors(folder, setting=setting)
-        config = _for_task(given, stored, outputs=outputs, head=head, padding_id=padding_id, setting=setting)
+        config = _for_task(given, stored, outputs=outputs, head=head, setting=setting)
         shape_of(config)
     except RefusedInput as refused:
         raise RefusedInput(_named(fault, setting) for fault in refused.faults) from None
@@ -78,22 +76,26 @@ def look_at(
     return Published(given, config, sources, tuple(sorted(fresh)), match.left_out)
 
 
+def with_padding(published: Published, padding_id: int | None) -> Published:
+    """With a `pad_token_id`, where the model is a decoder's classifier and its configuration has none: stock code finds
+    a row's last token by it.
+
+    Args:
+        padding_id: what the model's tokenizer pads with.
+    """
+    config = published.config
+    reads_last = is_causal(config) and architecture(config).endswith("ForSequenceClassification")
+    if not reads_last or config.get("pad_token_id") is not None:
+        return published
+    return replace(published, config=config | {"pad_token_id": padding_id})
+
+
 def _for_task(
-    given: ConfigDict,
-    stored: Collection[str],
-    *,
-    outputs: Sequence[str] | None,
-    head: HeadChoice,
-    padding_id: int | None,
-    setting: str,
+    given: ConfigDict, stored: Collection[str], *, outputs: Sequence[str] | None, head: HeadChoice, setting: str
 ) -> ConfigDict:
     if outputs is None:
         return language_model_config(given, has_masked_lm_head=has_masked_lm_head(stored))
-    config = classifier_config(given, names=outputs, head=head, setting=setting)
-    shape_of(config)
-    if is_causal(config) and config.get("pad_token_id") is None:
-        config |= {"pad_token_id": padding_id}  # stock code finds a row's last token by it
-    return config
+    return classifier_config(given, names=outputs, head=head, setting=setting)
 
 
 def _misfits(

@@ -22,6 +22,7 @@ from espalier.config.stages import (
 )
 from espalier.models.architecture import is_masked_lm
 from espalier.models.families import is_causal, shape_of
+from espalier.models.shape import ConfigDict
 from espalier.models.tokenizer_difference import difference
 from espalier.planning.preview import StagePreview, has_moments
 from espalier.planning.sources import Source
@@ -134,6 +135,13 @@ def _other_words(
         elif has_labels and is_causal(one.config) != is_causal(other.config):
             kind, read = ("a decoder", "last") if is_causal(one.config) else ("an encoder", "first")
             yield Fault(path, name, f"{kind}, as {own} is: its head reads the {read} token{instead}")
+        elif has_labels and is_causal(one.config) and len(pads := _pads(one.config, other.config)) > 1:
+            wanted = f"a model whose pad_token_id is {pads[0]}, as {own}'s: the head reads the last other token"
+            yield Fault(path, name, f"{wanted}{instead}")
+
+
+def _pads(*configs: ConfigDict) -> list[object]:
+    return list(dict.fromkeys(config.get("pad_token_id") for config in configs))
 
 
 def _unlike(own: Source, other: Source, name: str, *, with_labels: bool) -> str | None:

@@ -11,7 +11,7 @@ from espalier.config.stages import LoadStage, StageConfig
 from espalier.models.families import shape_of
 from espalier.models.model_files import files_key, read_model_files
 from espalier.models.pretrained import PretrainedTokenizer, find_model, open_tokenizer
-from espalier.models.published import look_at
+from espalier.models.published import look_at, with_padding
 from espalier.models.scratch import scratch_config
 from espalier.models.shape import ConfigDict
 from espalier.models.stored_tensors import INDEX, weight_files
@@ -81,9 +81,10 @@ def _look(stage: LoadStage, outputs: Sequence[str] | None, special_tokens: Speci
     setting = f"stages.{stage.name}.model"
     assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
+    published = look_at(folder, outputs=outputs, head=stage.head, setting=setting)
     files = read_model_files(folder, setting=setting)
     tokenizer = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=special_tokens)
-    published = look_at(folder, outputs=outputs, head=stage.head, padding_id=tokenizer.padding_id, setting=setting)
+    published = with_padding(published, tokenizer.padding_id)
     parts = [*weight_files(folder, setting=setting), *(path.name for path in folder.glob(INDEX))]
     stats = [(folder / name).stat() for name in parts]
     stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(parts, stats, strict=True)]

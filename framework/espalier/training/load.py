@@ -16,7 +16,7 @@ from espalier.distributed.streams import stream_seed
 from espalier.models.families import layout, num_parameters
 from espalier.models.model_files import files_key, read_model_files, write_model_files
 from espalier.models.pretrained import PretrainedTokenizer, find_model
-from espalier.models.published import Published, look_at
+from espalier.models.published import Published, look_at, with_padding
 from espalier.models.shape import ConfigDict
 from espalier.stages.result import StageResult
 from espalier.training import scratch
@@ -41,13 +41,9 @@ def run(context: StageContext) -> StageResult:
     if context.world.is_rank_zero:
         write_model_files(files, tokenizer)
     context.world.barrier()
-    published = look_at(
-        source,
-        outputs=None if context.labelled is None else context.labelled.names,
-        head=stage.head,
-        padding_id=PretrainedTokenizer(tokenizer).padding_id,
-        setting=setting,
-    )
+    outputs = None if context.labelled is None else context.labelled.names
+    published = look_at(source, outputs=outputs, head=stage.head, setting=setting)
+    published = with_padding(published, PretrainedTokenizer(tokenizer).padding_id)
     config, fresh = published.config, published.fresh
     stored = tensors_of(source, setting=setting)
     if context.world.is_rank_zero:

@@ -74,3 +74,12 @@ def test_twins_of_a_stranger_have_answered_with_their_own_tokens(tmp_path: Path)
 
 def test_rows_that_no_token_uses_do_not_matter_to_labels(tmp_path: Path) -> None:
     assert said(tmp_path, wider, lambda stages: stages[3].update(teacher="stranger")) == []
+
+
+def test_a_teacher_that_pads_with_another_token_reads_another_one(tmp_path: Path) -> None:
+    write_model(tmp_path / "stranger", pad_token_id=5)
+    stages = labelled_job(tmp_path)["stages"]
+    stages.append({"name": "stranger", "kind": "load", "model": str(tmp_path / "stranger")})
+    stages[3]["teacher"] = "stranger"
+    with pytest.raises(RefusedInput, match="stages.corrected.teacher.*a model whose pad_token_id is 0, as parent's"):
+        prepare(read_job(write_labelled_job(tmp_path, model={}, stages=stages)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.families.reading import family_of
+from espalier.models.families.reading import family_of, foreign_faults
 from espalier.models.shape import ConfigDict
 
 ACTIVATIONS = (
@@ -96,7 +96,8 @@ def require_sane(config: ConfigDict) -> None:
         RefusedInput: an unknown family; keys that are of another kind than stock code takes them for, all at once.
     """
     family = family_of(config)
-    faults = [
+    faults = foreign_faults(config)
+    faults += [
         Fault(f"config.json: {key}", config[key], rule.allowed)
         for key, rule in _RULES.items()
         if config.get(key) is not None and not rule.holds(config[key])

@@ -49,13 +49,19 @@ def family_of(config: ConfigDict) -> Family:
     return FAMILIES[given]
 
 
-def _unsupported(config: ConfigDict, family: Family) -> list[Fault]:
+def foreign_faults(config: ConfigDict) -> list[Fault]:
+    """Code and quantised weights that come with a model."""
     faults = []
     if config.get("auto_map"):
         faults.append(Fault(_at("auto_map"), config["auto_map"], "a stock model; code that comes with one is not run"))
     if config.get("quantization_config"):
         given = config["quantization_config"]
         faults.append(Fault(_at("quantization_config"), given, "full weights; take the unquantised model"))
+    return faults
+
+
+def _unsupported(config: ConfigDict, family: Family) -> list[Fault]:
+    faults = foreign_faults(config)
     architectures = config.get("architectures") or family.ARCHITECTURES
     if architectures[0] not in family.ARCHITECTURES:
         faults.append(Fault(_at("architectures"), architectures, f"one of {', '.join(family.ARCHITECTURES)}"))
