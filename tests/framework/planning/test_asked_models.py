@@ -81,5 +81,5 @@ def test_a_teacher_that_pads_with_another_token_reads_another_one(tmp_path: Path
     stages = labelled_job(tmp_path)["stages"]
     stages.append({"name": "stranger", "kind": "load", "model": str(tmp_path / "stranger")})
     stages[3]["teacher"] = "stranger"
-    with pytest.raises(RefusedInput, match="stages.corrected.teacher.*a model whose pad_token_id is 0, as parent's"):
+    with pytest.raises(RefusedInput, match=r"stages\.corrected\.teacher.*a model whose pad_token_id is 0, as parent's"):
         prepare(read_job(write_labelled_job(tmp_path, model={}, stages=stages)))
