@@ -20,6 +20,6 @@ def test_a_damaged_input_is_named_with_a_remedy_that_works(tmp_path: Path) -> No
     run_stage(StageOrder(str(folder), stages[0], 1), world, Control())
     (file,) = (folder / "stages" / "parent").glob("step-*/*.safetensors")
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(StageFailed, match="cannot be used: .*remove `stages/parent` from the run's folder") as failed:
+    with pytest.raises(StageFailed, match=r"cannot be used: .*remove `stages/parent` from the run's folder") as failed:
         run_stage(StageOrder(str(folder), stages[1], 2), world, Control())
     assert failed.value.cause == "error" and failed.value.may_pass(None)
