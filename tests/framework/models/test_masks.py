@@ -16,6 +16,7 @@ from espalier.models.families import is_causal, layout, resized, shape_of
 from espalier.models.network import Network
 from support.architectures import CONFIGS, WINDOWED, build
 
+GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")])
 LAYOUTS = {  # lengths of the documents of each row
     "packed": [[4, 7], [1, 3, 7], [11], [5, 6]],
     "padded": [[11], [5], [1], [8]],
@@ -49,13 +50,15 @@ def logits_of(network: Network, batch: Batch) -> Tensor:
 
 def require_same(network: Network, stock: torch.nn.Module, rows: Rows) -> None:
     """Hold every document of the rows to the stock model's answer on it alone."""
-    config = stock.config
-    found = logits_of(network, make_batch(rows, np.arange(len(rows))))
+    config, device = stock.config, stock.device
+    found = logits_of(network, make_batch(rows, np.arange(len(rows))).to(device)).cpu()
     for line, row in zip(found, map(rows.row, range(len(rows))), strict=True):
         for document in np.unique(row.documents):
             inside = row.documents == document
-            segments = {} if row.segments is None else {"token_type_ids": torch.from_numpy(row.segments[inside])[None]}
-            expected = stock(input_ids=torch.from_numpy(row.input_ids[inside])[None], **segments).logits[0]
+            segments = {} if row.segments is None else {"token_type_ids": row.segments[inside]}
+            inputs = {name: torch.from_numpy(ids)[None].to(device) for name, ids in segments.items()}
+            ids = torch.from_numpy(row.input_ids[inside])[None].to(device)
+            expected = stock(input_ids=ids, **inputs).logits[0].cpu()
             own = line[: len(inside)][torch.from_numpy(inside)]
             if expected.dim() == 1:  # a classifier reads one token
                 own = own[0 if config.model_type == "bert" else -1]
@@ -64,13 +67,14 @@ def require_same(network: Network, stock: torch.nn.Module, rows: Rows) -> None:
 
 @pytest.mark.parametrize("lengths", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("name", [*(name for name in CONFIGS if name != "bert"), *WINDOWED])
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @torch.no_grad()
-def test_a_document_in_a_row_is_the_document_alone(name: str, lengths: list[list[int]]) -> None:
+def test_a_document_in_a_row_is_the_document_alone(device: str, name: str, lengths: list[list[int]]) -> None:
     config = (CONFIGS | WINDOWED)[name]
-    network = Network(build(config), causal=is_causal(config)).eval()
-    require_same(network, build(config), Rows(lengths, pairs=False))
+    network, stock = Network(build(config), causal=is_causal(config)).eval().to(device), build(config).to(device)
+    require_same(network, stock, Rows(lengths, pairs=False))
     if config["model_type"] == "bert":
-        require_same(network, build(config), Rows(lengths, pairs=True))
+        require_same(network, stock, Rows(lengths, pairs=True))
 
 
 @pytest.mark.parametrize("lengths", LAYOUTS.values(), ids=LAYOUTS)

@@ -14,6 +14,7 @@ from espalier.objectives.sweep import Targets
 from framework.objectives.naive_head import Case, make_case
 
 SCALES = (0.7, 0.2)
+GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")])
 
 
 def sequence_loss(log_probabilities: Tensor, reference: Tensor | None) -> Tensor:
@@ -63,8 +64,9 @@ def test_value_and_gradient_are_those_of_all_logits(bias: bool, with_reference: 
     torch.testing.assert_close(found, wanted)
 
 
-def test_in_float32_the_gradient_is_within_1e_5() -> None:
-    case = make_case().to(torch.float32)
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_in_float32_the_gradient_is_within_1e_5(device: str) -> None:
+    case = make_case().to(torch.float32, device)
     found = torch.autograd.grad(ours(case, with_reference=True)[0], case.leaves())
     right = naive(case, with_reference=True)
     wanted = torch.autograd.grad(SCALES[0] * right[0] + SCALES[1] * right[1], case.leaves())
