@@ -17,7 +17,8 @@ from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.training.correction import Correction, Revision
 from espalier.weighting import skill
-from espalier.weighting.belief import noise_seen, trust
+from espalier.weighting.belief import trust
+from espalier.weighting.noise import LabelNoise, label_noise
 from espalier.weighting.update import effective_share
 
 COUNT, CLASSES = 13, 3
@@ -236,11 +237,11 @@ def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> 
 
 def test_noise_is_seen_by_the_teacher_or_else_by_the_student() -> None:
     found = correction(stage(), teacher=answers(99))
-    assert revise(found, 1).figures["noise"] == noise_seen(answers(99), TARGETS)
+    assert revise(found, 1).figures["noise"] == label_noise(answers(99), TARGETS).share
     alone = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
     assert alone.sequences.label_weights.tolist() == [1.0] * COUNT, "nobody has been asked yet"
     revision = revise(alone, 1)
-    assert revision.figures["noise"] == pytest.approx(noise_seen(answers(1), TARGETS))
+    assert revision.figures["noise"] == pytest.approx(label_noise(answers(1), TARGETS).share)
     again = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
     again.restore(alone.tables())
     assert again.sequences.label_weights.tolist() == alone.sequences.label_weights.tolist()
@@ -260,7 +261,8 @@ def test_a_teacher_without_skill_is_not_heard_and_labels_take_its_place(weight: 
 @pytest.mark.parametrize(("noise", "full_at_noise"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.2), (0.0, 0.2)])
 def test_labels_take_the_place_of_what_is_not_heard(noise: float, full_at_noise: float) -> None:
     mostly = np.eye(CLASSES)[np.where(np.arange(COUNT) < 8, TARGETS, 0)]
-    expected = skill.heard(mostly, TARGETS, noise=noise, min_skill=0.9, full_at_noise=full_at_noise)
+    known = skill.skill_of_right(mostly, TARGETS, LabelNoise.given(noise, CLASSES))
+    expected = skill.heard(known, noise=noise, min_skill=0.9, full_at_noise=full_at_noise)
     assert expected < 0.9
     signal = {"min_skill": 0.9, "full_at_noise": full_at_noise}
     config = stage(signal=signal, weights={"rate": 0.0}, distrust={"rule": "none", "noise": noise})
@@ -293,7 +295,7 @@ def test_nothing_hangs_on_a_label_that_is_excluded(against: str) -> None:
     out, other = [1, 4, 7], TARGETS.copy()
     other[out] = (other[out] + 1) % CLASSES
     weights = {"disagreement": against, "min_effective_share": 0.95}
-    config = stage(weights=weights, signal={"min_skill": 0.9, "full_at_noise": 0.9})
+    config = stage(weights=weights, signal={"min_skill": 0.9, "full_at_noise": 0.9}, distrust={"noise": 0.05})
     mostly = 0.6 * np.eye(CLASSES)[np.where(np.arange(COUNT) < 9, TARGETS, 0)] + 0.4 * answers(99)
     mostly[[4, 10]] = [[0.01, 0.98, 0.01], [0.98, 0.01, 0.01]]  # the surest; the second contradicts its label
     ours, theirs = (correction(config, targets=targets, teacher=mostly, excluded=out) for targets in (TARGETS, other))
