@@ -71,6 +71,8 @@ def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: W
         names = ("glue", "reviews", "topics", "intents")
         drawn = draw_samples(draw, folder, Sources(*(Path(getattr(arguments, name)) for name in names)))
         for method in methods:
+            if method == "drop" and not drawn.classes:
+                continue  # the rule is for classes
             began = time.time()
             if method == "permuted":
                 _permute(folder, draw)
