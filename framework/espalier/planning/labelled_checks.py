@@ -54,7 +54,7 @@ def labelled_faults(job: Job, plan: Plan, labelled: Labelled | None) -> Iterator
         if isinstance(config, CorrectStage) and labelled is None:
             yield from _over_text(config, kinds, path=path)
         elif isinstance(config, CorrectStage):
-            yield from _correction(job, config, labelled, path=path)
+            yield from _correction(job, config, labelled, kinds, path=path)
         if isinstance(config, CrossFitStage) and labelled is not None:
             yield from _twins(config, labelled, path=path)
         if isinstance(job.data, LabelledConfig):
@@ -130,10 +130,14 @@ def _over_text(config: CorrectStage, kinds: dict[str, str], *, path: str) -> Ite
         yield from _unread(getattr(config, part), [setting], owner="a job with labelled data", path=f"{path}.{part}")
 
 
-def _correction(job: Job, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
+def _correction(
+    job: Job, config: CorrectStage, labelled: Labelled, kinds: dict[str, str], *, path: str
+) -> Iterator[Fault]:
     assert isinstance(job.data, LabelledConfig)
+    is_held_out = config.teacher is not None and kinds.get(config.teacher) == "cross_fit"
+    raises = config.weights.step_size(is_held_out=is_held_out) > 0.0
     alike = config.weights.measure == "class" and config.weights.tolerance is None
-    if job.data.task == "regression" and alike:
+    if job.data.task == "regression" and raises and alike:
         allowed = "probability, which takes distances as a share of the largest; or set weights.tolerance"
         yield Fault(f"{path}.weights.measure", config.weights.measure, allowed)
     if job.data.task == "classification" and config.weights.tolerance is not None:

@@ -59,6 +59,8 @@ class CorrectedLabels:
         )
         if tables:
             correction.restore(tables)
+        elif stage.teacher:
+            context.announce(f"stage {stage.name}: {correction.decision.reason}")
         return CorrectedLabels(context, prepared, correction, seen)
 
     @property

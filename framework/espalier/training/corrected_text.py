@@ -58,7 +58,8 @@ class CorrectedText:
         ).numpy()
         apart = distances / distances.max() if distances.max() > 0 else distances
         nobody = np.zeros(len(apart), dtype=bool)
-        update = revise(self._weights, apart, num_classes=2, held=nobody, config=stage.weights)
+        rate = stage.weights.step_size(is_held_out=False)
+        update = revise(self._weights, apart, num_classes=2, held=nobody, config=stage.weights, rate=rate)
         self._weights = update.weights
         self._apply()
         figures = {"alpha": update.alpha, "error": update.error, "effective_share": update.effective_share}

@@ -15,12 +15,17 @@ from espalier.data.labelled_sequences import LabelledSequences, Reweighted
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.teachers.answers import Answers
 from espalier.tracking.samples import SampleTable, coarse
-from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
+from espalier.weighting.belief import Beliefs, belief, trust
+from espalier.weighting.decision import Decision, decide
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
-from espalier.weighting.skill import heard
+from espalier.weighting.noise import LabelNoise, label_noise
+from espalier.weighting.skill import class_skill, heard, heard_of, skill_of_right
+from espalier.weighting.trusted import label_trust
 from espalier.weighting.update import effective_share, revise
 
 Array = NDArray[np.float64]
+
+_NOISE = ("share", "low", "high", "separation", "freedom")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Correction:
     Attributes:
         sequences: the training samples under the weights that hold now.
         source: what the student hears beside the labels.
+        decision: whether labels are corrected, and on which evidence.
     """
 
     def __init__(
@@ -65,12 +71,13 @@ class Correction:
             excluded: [N] whose labels do not count.
         """
         self._config, self._num_revisions, self._counts = config, num_revisions, ~excluded
-        self._full_at_noise = config.signal.full_at(is_held_out=is_held_out)
+        self._is_held_out = is_held_out
         self._targets: NDArray[Any] = samples.examples.targets
         self._weights, self._teacher, self._past = weights, teacher, None
         believed = None if teacher is None else belief(teacher, self._targets)
         self._beliefs = Beliefs.at_start(believed, len(samples))
-        self._epoch, self._noise, self._hears = 0, self._noise_in(teacher), 0.0
+        self._epoch, self._hears = 0, 0.0
+        self._see(self._noise_in(teacher))
         self.sequences = Reweighted(samples, weights, weights)
         self.source = Answers(torch.zeros(len(samples), 1))
         self._apply()
@@ -82,7 +89,8 @@ class Correction:
             "student_belief": self._beliefs.student_sum,
             "streak": self._beliefs.streak.astype(np.float64),
             "epoch": np.array([self._epoch], dtype=np.float64),
-            "noise": np.array([self._noise], dtype=np.float64),
+            "noise": np.array([getattr(self._seen, name) for name in _NOISE]),
+            "noise_of_class": self._seen.of_class,
             "teacher": self._teacher,
             "past": self._past,
         }
@@ -92,8 +100,10 @@ class Correction:
         """Go back to what `tables` once were."""
         arrays = {name: table.numpy() for name, table in tables.items()}
         self._weights, self._epoch = arrays["weights"], int(arrays["epoch"][0])
-        self._noise = float(arrays["noise"][0])
         self._teacher, self._past = arrays.get("teacher"), arrays.get("past")
+        self._see(
+            LabelNoise(**dict(zip(_NOISE, arrays["noise"].tolist(), strict=True)), of_class=arrays["noise_of_class"])
+        )
         believed = None if self._teacher is None else belief(self._teacher, self._targets)
         streak = arrays["streak"].astype(np.int64)
         self._beliefs = Beliefs(believed, arrays["student_belief"], self._epoch, streak)
@@ -111,7 +121,7 @@ class Correction:
         agrees = agreement(student, labels if signal is None else signal, tolerance=tolerance)
         contradicted = ~agreement(student, labels, tolerance=tolerance)
         if self._teacher is None:
-            self._noise = self._noise_in(student)
+            self._see(self._noise_in(student))
         else:
             contradicted &= ~agreement(self._teacher, labels, tolerance=tolerance)
         self._beliefs = self._beliefs.after(belief(student, self._targets), contradicted)
@@ -137,6 +147,7 @@ class Correction:
             num_classes=max(2, student.shape[1]),
             held=held | ~counts,
             config=config,
+            rate=config.step_size(is_held_out=self._is_held_out),
             counts=counts,
         )
         self._weights = update.weights
@@ -166,47 +177,106 @@ class Correction:
     def _trusted(self) -> Array:
         return self._trust() * self._counts
 
-    def _noise_in(self, answers: Array | None) -> float:
-        """The share of wrong labels: as it was given, or as it shows in answers that have skill."""
-        if self._config.distrust.noise is not None:
-            return self._config.distrust.noise
-        if answers is None or not self._counts.any():
-            return 0.0
-        seen = noise_seen(answers[self._counts], self._targets[self._counts])
-        return seen * self._heard(answers, noise=seen, full_at_noise=0.0)
+    def _decide(self) -> Decision:
+        """Whether a cross-fitted teacher's answers show that there is something to correct.
 
-    def _heard(self, answers: Array | None, *, noise: float, full_at_noise: float) -> float:
+        Any other teacher, and a noise that was given, are what somebody asked for: they are acted on.
+        """
+        if self._config.distrust.noise is not None or not self._is_held_out:
+            return Decision(self._seen.low, "labels are corrected: the job says how")
+        return decide(
+            self._seen,
+            skill=self._skill(self._teacher),
+            min_noise=self._config.distrust.min_noise,
+            min_skill=self._config.signal.min_skill,
+        )
+
+    @property
+    def _noise(self) -> float:
+        """The share of wrong labels that acts."""
+        return self.decision.noise
+
+    def _noise_in(self, answers: Array | None) -> LabelNoise:
+        """The noise of labels that count: as it was given, or as it shows in answers."""
+        counts, num_classes = self._counts, 1 if self._is_regression else self._num_classes
+        if self._config.distrust.noise is not None:
+            return LabelNoise.given(self._config.distrust.noise, num_classes)
+        if answers is None or not counts.any():
+            return LabelNoise.given(0.0, num_classes)
+        return label_noise(answers[counts], self._targets[counts])
+
+    def _skill(self, answers: Array | None) -> float:
+        counts = self._counts
+        if answers is None or not counts.any():
+            return 0.0
+        return skill_of_right(answers[counts], self._targets[counts], self._seen)
+
+    def _heard(self, answers: Array | None) -> float:
         """0 to 1: how far answers are heard."""
         if answers is None:
             return 0.0
-        signal, counts = self._config.signal, self._counts
-        if signal.weight == 1.0 or not counts.any():  # where labels do not count, they cannot take its place
+        signal = self._config.signal
+        if signal.weight == 1.0 or not self._counts.any():  # where labels do not count, they cannot take its place
             return 1.0
-        return heard(
-            answers[counts],
-            self._targets[counts],
-            noise=noise,
+        found = heard(
+            self._skill(answers),
+            noise=self._noise,
             min_skill=signal.min_skill,
-            full_at_noise=full_at_noise,
+            full_at_noise=signal.full_at(is_held_out=self._is_held_out),
         )
+        return 0.5 * found if self._is_held_out and self._is_regression else found
+
+    def _heard_by_class(self) -> Array:
+        """[N] 0 to 1: cross-fitted models that have not learnt a class teach nothing about samples with its label."""
+        heard_by = np.ones(len(self._targets))
+        if self._teacher is None or not self._is_held_out or self._is_regression or not self._counts.any():
+            return heard_by
+        counts, min_skill = self._counts, self._config.signal.min_skill
+        known = class_skill(self._teacher[counts], self._targets[counts], self._seen)
+        of_class = np.array([heard_of(value, min_skill) for value in known])
+        return np.where(counts, of_class[self._targets], 1.0)
 
     def _trust(self) -> Array:
         """[N] 0 to 1, what the loss on each label is multiplied by."""
         believed = self._beliefs.overall
-        if self._config.distrust.rule != "graded":
+        if self._config.distrust.rule != "graded" or self._noise == 0.0:
             return np.ones_like(believed)
+        if self._teacher_trust is not None:
+            return self._teacher_trust
         return trust(believed, noise=self._noise, num_classes=self._num_classes)
+
+    def _see(self, noise: LabelNoise) -> None:
+        self._seen = noise
+        self.decision = self._decide()
+        self._teacher_trust = self._trust_of_teacher()
+        self._teacher_classes = self._heard_by_class()
+
+    def _trust_of_teacher(self) -> Array | None:
+        """[N] of a cross-fitted teacher, for the whole stage: the student would come to believe what it is taught."""
+        if self._teacher is None or not self._is_held_out or self._config.distrust.noise is not None:
+            return None
+        trusted, counts = np.ones(len(self._targets)), self._counts
+        if counts.any():
+            trusted[counts] = label_trust(self._teacher[counts], self._targets[counts], self._seen)
+        return trusted
 
     @property
     def _num_classes(self) -> int:
-        return 2 if np.issubdtype(self._targets.dtype, np.floating) else int(self._targets.max()) + 1
+        return 2 if self._is_regression else int(self._targets.max()) + 1
+
+    @property
+    def _is_regression(self) -> bool:
+        return bool(np.issubdtype(self._targets.dtype, np.floating))
 
     def _figures(self) -> dict[str, float]:
         counted, trusted = self._counted, self._trust()[self._counts]
         return {
             "effective_share": effective_share(counted) if counted.any() else 0.0,
             "largest_weight": float(counted.max()),
-            "noise": self._noise,
+            "noise": self._seen.share,
+            "noise_low": self._seen.low,
+            "noise_high": self._seen.high,
+            "noise_acting": self._noise,
             "heard": self._hears,
             "trust": float(trusted.mean()) if len(trusted) else 0.0,
         }
@@ -224,12 +294,13 @@ class Correction:
     def _apply(self) -> None:
         """Put weights and signal where the next steps find them."""
         signal, share, counts_in = self._signal(), self._config.signal.weight, self._config.weights.counts_in
-        self._hears = self._heard(signal, noise=self._noise, full_at_noise=self._full_at_noise)
+        self._hears = self._heard(signal)
         ones = np.ones_like(self._weights)
-        in_its_place = (1.0 - share * self._hears) / (1.0 - share) if share < 1.0 else 1.0
+        hears = self._hears * self._teacher_classes if share < 1.0 else np.full(len(ones), self._hears)
+        in_its_place = (1.0 - share * hears) / (1.0 - share) if share < 1.0 else ones
         of_labels = ones if counts_in == "signal" else self._weights
         self.sequences.label_weights = in_its_place * self._trusted * of_labels
-        self.sequences.signal_weights = self._hears * (ones if counts_in == "label" else self._weights)
+        self.sequences.signal_weights = hears * (ones if counts_in == "label" else self._weights)
         self.source.logits = as_logits(self._uniform() if signal is None else signal)
 
     def _uniform(self) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from espalier.config.correction import DistrustConfig
 Array = NDArray[np.float64]
 
 _DEVIATIONS = 1.4826  # the median distance of a normal distribution times this is its standard deviation
-_HALF_BELIEVED = 2.0 * math.sqrt(2.0 * math.log(2.0))  # in typical distances
-_NORMALLY_BEYOND = math.erfc(_HALF_BELIEVED / math.sqrt(2.0))
 
 
 def belief(answers: Array, targets: NDArray[np.generic]) -> Array:
@@ -28,30 +25,6 @@ def belief(answers: Array, targets: NDArray[np.generic]) -> Array:
     distance = answers[:, 0] - targets
     spread = _spread(distance)
     return np.exp(-0.5 * (distance / (2.0 * spread)) ** 2) if spread > 0 else np.ones(len(distance))
-
-
-def noise_seen(answers: Array, targets: NDArray[np.generic]) -> float:
-    """The share of labels that look wrong: how many the most confident fifth of answers [N, C] contradicts.
-
-    Where labels are turned at random, even the surest answers are contradicted that often, and no others are less;
-    where they are only hard, sure answers are right. Of a regression: the share that must have been drawn anew from
-    all labels for so many to be not half believed; of distances like a normal distribution's none has.
-    """
-    if answers.shape[1] == 1:
-        return _drawn_anew(answers[:, 0], targets)
-    surest = np.argsort(-answers.max(1), kind="stable")[: max(1, len(answers) // 5)]
-    return float((answers[surest].argmax(1) != targets[surest]).mean())
-
-
-def _drawn_anew(answers: Array, targets: NDArray[np.generic]) -> float:
-    """q of `seen = (1 - q) * normal + q * chance`, shares beyond one bound; chance: of any answer from any label."""
-    bound, ordered = _HALF_BELIEVED * _spread(answers - targets), np.sort(targets)
-    first, after = np.searchsorted(ordered, answers - bound, "left"), np.searchsorted(ordered, answers + bound, "right")
-    chance = 1.0 - float((after - first).mean()) / len(targets)
-    seen = float((np.abs(answers - targets) > bound).mean())
-    if min(seen, chance) <= _NORMALLY_BEYOND:
-        return 0.0
-    return min(1.0, (seen - _NORMALLY_BEYOND) / (chance - _NORMALLY_BEYOND))
 
 
 def _spread(distance: Array) -> float:

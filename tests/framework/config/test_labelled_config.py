@@ -58,7 +58,7 @@ def test_a_right_job_is_read(tmp_path: Path) -> None:
     assert job.data.labels == ("bad", "good") and job.data.watched == "accuracy"
     heal = job.stages[2]
     assert isinstance(heal, CorrectStage) and heal.inputs() == {"student": "parent", "teacher": "twins"}
-    assert (heal.weights.alpha, heal.weights.rate, heal.weights.ceiling) == ("samme", 0.5, 10.0)
+    assert (heal.weights.alpha, heal.weights.rate, heal.weights.ceiling) == ("samme", None, 10.0)
     assert job.data.train.files == (str(tmp_path / "train.csv"),)
 
 

@@ -156,6 +156,8 @@ def test_text_is_corrected_by_a_teacher(tmp_path: Path) -> None:
 def test_a_regression_needs_a_measure_of_disagreement(data: dict[str, Any]) -> None:
     (found,) = said({**data, "task": "regression"}, HEAL)
     assert found.startswith("`stages.heal.weights.measure` is 'class'; allowed: probability, which takes distances")
+    assert said({**data, "task": "regression"}, HEAL | {"weights": {"rate": 0.0}}) == []
+    assert said({**data, "task": "regression"}, TWINS, HEAL | {"teacher": "twins"}) == [], "nothing is raised by itself"
     (found,) = said(data, HEAL | {"weights": {"tolerance": 0.5}})
     assert found.startswith("`stages.heal.weights.tolerance` is 0.5; allowed: leave it out")
 

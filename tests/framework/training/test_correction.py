@@ -17,7 +17,8 @@ from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
 from espalier.training.correction import Correction, Revision
 from espalier.weighting import skill
-from espalier.weighting.belief import noise_seen, trust
+from espalier.weighting.belief import trust
+from espalier.weighting.noise import LabelNoise, label_noise
 from espalier.weighting.update import effective_share
 
 COUNT, CLASSES = 13, 3
@@ -236,11 +237,11 @@ def test_trust_is_of_labels_and_excluded_labels_do_not_count(counts_in: str) -> 
 
 def test_noise_is_seen_by_the_teacher_or_else_by_the_student() -> None:
     found = correction(stage(), teacher=answers(99))
-    assert revise(found, 1).figures["noise"] == noise_seen(answers(99), TARGETS)
+    assert revise(found, 1).figures["noise"] == label_noise(answers(99), TARGETS).share
     alone = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
     assert alone.sequences.label_weights.tolist() == [1.0] * COUNT, "nobody has been asked yet"
     revision = revise(alone, 1)
-    assert revision.figures["noise"] == pytest.approx(noise_seen(answers(1), TARGETS))
+    assert revision.figures["noise"] == pytest.approx(label_noise(answers(1), TARGETS).share)
     again = correction(stage(teacher=None, signal={"weight": 0.0}, weights={"disagreement": "label"}), teacher=None)
     again.restore(alone.tables())
     assert again.sequences.label_weights.tolist() == alone.sequences.label_weights.tolist()
@@ -260,7 +261,8 @@ def test_a_teacher_without_skill_is_not_heard_and_labels_take_its_place(weight: 
 @pytest.mark.parametrize(("noise", "full_at_noise"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.2), (0.0, 0.2)])
 def test_labels_take_the_place_of_what_is_not_heard(noise: float, full_at_noise: float) -> None:
     mostly = np.eye(CLASSES)[np.where(np.arange(COUNT) < 8, TARGETS, 0)]
-    expected = skill.heard(mostly, TARGETS, noise=noise, min_skill=0.9, full_at_noise=full_at_noise)
+    known = skill.skill_of_right(mostly, TARGETS, LabelNoise.given(noise, CLASSES))
+    expected = skill.heard(known, noise=noise, min_skill=0.9, full_at_noise=full_at_noise)
     assert expected < 0.9
     signal = {"min_skill": 0.9, "full_at_noise": full_at_noise}
     config = stage(signal=signal, weights={"rate": 0.0}, distrust={"rule": "none", "noise": noise})
@@ -293,7 +295,7 @@ def test_nothing_hangs_on_a_label_that_is_excluded(against: str) -> None:
     out, other = [1, 4, 7], TARGETS.copy()
     other[out] = (other[out] + 1) % CLASSES
     weights = {"disagreement": against, "min_effective_share": 0.95}
-    config = stage(weights=weights, signal={"min_skill": 0.9, "full_at_noise": 0.9})
+    config = stage(weights=weights, signal={"min_skill": 0.9, "full_at_noise": 0.9}, distrust={"noise": 0.05})
     mostly = 0.6 * np.eye(CLASSES)[np.where(np.arange(COUNT) < 9, TARGETS, 0)] + 0.4 * answers(99)
     mostly[[4, 10]] = [[0.01, 0.98, 0.01], [0.98, 0.01, 0.01]]  # the surest; the second contradicts its label
     ours, theirs = (correction(config, targets=targets, teacher=mostly, excluded=out) for targets in (TARGETS, other))
@@ -412,3 +414,92 @@ def test_the_samples_first_weights_hold_from_the_start() -> None:
     )
     assert found.sequences.label_weights.tolist() == first.tolist()
     assert found.tables()["weights"].tolist() == first.tolist()
+
+
+def many(*, wrong: float, num_classes: int = 8, per_class: int = 60) -> tuple[LabelledSequences, np.ndarray]:
+    """Samples with a share of wrong labels, and answers of models that know them but for the last, rare, class."""
+    random = np.random.default_rng(5)
+    truth = np.concatenate([np.repeat(np.arange(num_classes - 1), per_class), np.full(10, num_classes - 1)])
+    logits = random.normal(size=(len(truth), num_classes)) + 3.0 * np.eye(num_classes)[truth]
+    logits[:, -1] = -4.0
+    turned = random.random(len(truth)) < wrong
+    labels = np.where(turned, (truth + random.integers(1, num_classes, len(truth))) % num_classes, truth)
+    names = tuple(map(str, range(len(truth))))
+    examples = Examples(names, names, None, labels, np.ones(len(truth)))
+    answered = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return LabelledSequences(examples, [Encoded([1, 2], None)] * len(truth), "first"), answered
+
+
+def held_out(wrong: float, **settings: Any) -> tuple[Correction, np.ndarray]:
+    found, answered = many(wrong=wrong)
+    count = len(found)
+    corrected = Correction(
+        stage(signal={"min_skill": 0.3} | settings.pop("signal", {}), **settings),
+        found,
+        num_revisions=5,
+        weights=np.ones(count),
+        teacher=answered,
+        is_held_out=True,
+        excluded=np.zeros(count, dtype=bool),
+    )
+    return corrected, found.examples.targets
+
+
+def test_clean_labels_are_left_alone_exactly() -> None:
+    found, labels = held_out(0.0)
+    assert found.decision.noise == 0.0 and found.decision.reason.startswith("nothing is corrected")
+    for epoch in range(3):
+        assert found.sequences.label_weights.tolist() == [2.0] * len(labels), "half of the loss, counted twice"
+        assert found.sequences.signal_weights.tolist() == [0.0] * len(labels)
+        random = np.random.default_rng(epoch).normal(size=(len(labels), 8))
+        figures = found.revise(torch.from_numpy(random).float()).figures
+        assert figures["alpha"] == figures["heard"] == figures["noise_acting"] == 0.0
+        assert figures["effective_share"] == figures["largest_weight"] == figures["trust"] == 1.0
+
+
+def test_wrong_labels_count_less_and_nothing_is_boosted_by_itself() -> None:
+    found, labels = held_out(0.2)
+    assert 0.1 < found.decision.noise < 0.2 and found.decision.reason.startswith("labels are corrected")
+    again, _ = held_out(0.2)
+    before = found.sequences.label_weights.copy()
+    revision = found.revise(torch.zeros(len(labels), 8))
+    assert revision.figures["alpha"] == 0.0 and (revision.table.boost == 1.0).all()
+    np.testing.assert_array_equal(found.sequences.label_weights, before)
+    again.restore(found.tables())
+    assert again.decision == found.decision
+    np.testing.assert_array_equal(again.sequences.label_weights, before)
+
+
+def test_a_rare_class_that_the_twins_never_answer_keeps_its_labels() -> None:
+    found, labels = held_out(0.2)
+    rare, total = labels == 7, found.sequences.label_weights + found.sequences.signal_weights
+    assert (found.sequences.signal_weights[rare] == 0.0).all(), "they know nothing of it"
+    assert found.sequences.signal_weights[~rare].min() > 0.5
+    assert total.max() <= 2.0 + 1e-12
+
+
+def test_the_least_noise_that_is_corrected_can_be_set() -> None:
+    found, labels = held_out(0.2, distrust={"min_noise": 0.3})
+    assert found.sequences.label_weights.tolist() == [2.0] * len(labels)
+    assert "not certainly 30.0%" in found.decision.reason
+
+
+def test_values_of_held_out_models_are_heard_half_as_far() -> None:
+    random = np.random.default_rng(6)
+    truth = random.normal(size=400)
+    labels = np.where(random.random(400) < 0.3, random.permutation(truth), truth)
+    names = tuple(map(str, range(400)))
+    found = LabelledSequences(
+        Examples(names, names, None, labels, np.ones(400)), [Encoded([1, 2], None)] * 400, "first"
+    )
+    corrected = Correction(
+        stage(),
+        found,
+        num_revisions=5,
+        weights=np.ones(400),
+        teacher=(truth + 0.3 * random.normal(size=400))[:, None],
+        is_held_out=True,
+        excluded=np.zeros(400, dtype=bool),
+    )
+    np.testing.assert_allclose(corrected.sequences.signal_weights, 0.5)
+    assert corrected.sequences.label_weights.max() <= 1.5

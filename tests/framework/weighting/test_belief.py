@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 
 from espalier.config.correction import DistrustConfig
-from espalier.weighting.belief import Beliefs, belief, noise_seen, trust
+from espalier.weighting.belief import Beliefs, belief, trust
 
 LABELS = np.array([1, 0, 2])
 ANSWERS = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.4, 0.25, 0.35]])
@@ -74,50 +73,6 @@ def test_trust_is_bayes() -> None:
 
 def test_without_noise_every_label_is_trusted() -> None:
     assert trust(np.array([0.9, 0.1, 0.0]), noise=0.0, num_classes=2).tolist() == [1.0, 1.0, 1.0]
-
-
-def test_noise_is_what_sure_answers_contradict() -> None:
-    random = np.random.default_rng(0)
-    truth = random.integers(0, 2, 4000)
-    sure = random.uniform(0.5, 1.0, 4000)  # as often right as it is sure
-    said = np.where(random.random(4000) < sure, truth, 1 - truth)
-    answers = np.where(said[:, None] == np.arange(2), sure[:, None], 1.0 - sure[:, None])
-    for noise in (0.0, 0.1, 0.3):
-        labels = np.where(random.random(4000) < noise, 1 - truth, truth)
-        assert noise_seen(answers, labels) == pytest.approx(noise + (1 - 2 * noise) * 0.05, abs=0.03)
-
-
-def test_noise_of_a_regression_is_what_is_far_off() -> None:
-    answers = np.repeat(np.arange(10.0), 100)
-    targets = answers + np.tile([0.1, -0.1], 500)
-    targets[::5] = answers[::-1][::5] + 0.1  # a fifth of them, and none is near
-    assert noise_seen(answers[:, None], targets) == pytest.approx((0.2 - 0.0185) / (0.9 - 0.0185), abs=0.002)
-    assert noise_seen(answers[:, None], answers) == 0.0
-    assert noise_seen(np.zeros((100, 1)), np.linspace(-1.0, 1.0, 100)) == 0.0, "far from all alike is no noise"
-
-
-def rated(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answers, labels from 0 to 5 of which a share was drawn anew, and which those are."""
-    random = np.random.default_rng(1)
-    truth, drawn = random.integers(0, 6, (2, 4000)).astype(np.float64)
-    answers, wrong = truth + random.normal(scale=0.7, size=4000), random.random(4000) < noise
-    return answers[:, None], np.where(wrong, drawn, truth), wrong
-
-
-def test_noise_of_a_regression_rises_with_the_share_of_wrong_labels() -> None:
-    seen = [noise_seen(*rated(noise)[:2]) for noise in (0.0, 0.1, 0.2, 0.3, 0.4)]
-    np.testing.assert_allclose(seen, [0.0, 0.1, 0.2, 0.3, 0.4], atol=0.04)
-    assert seen[0] < 0.005 and (np.diff(seen) > 0.05).all()
-
-
-def test_wrong_numbers_are_trusted_less_where_there_are_more_of_them() -> None:
-    trusted = []
-    for noise in (0.1, 0.2, 0.4):
-        answers, labels, wrong = rated(noise)
-        found = trust(belief(answers, labels), noise=noise_seen(answers, labels), num_classes=2)
-        assert found[wrong].mean() < found[~wrong].mean() - 0.05
-        trusted.append(found[wrong].mean())
-    assert trusted[0] > trusted[1] > trusted[2]
 
 
 def test_epochs_come_after_without_changing_what_was() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, r2_score
 
-from espalier.weighting.skill import heard, skill
+from espalier.weighting.noise import LabelNoise, label_noise
+from espalier.weighting.skill import class_skill, heard, skill, skill_of_right
 
 
 def test_classes_are_cohen_s_kappa() -> None:
@@ -38,20 +39,47 @@ def test_always_the_same_answer_has_none(answers: np.ndarray, targets: np.ndarra
 
 
 def test_little_skill_is_not_heard_and_much_is_as_far_as_labels_are_wrong() -> None:
-    random = np.random.default_rng(2)
-    labels = random.integers(0, 2, 1000)
-    blind, seeing = np.eye(2)[random.integers(0, 2, 1000)], np.eye(2)[labels]
-    assert heard(blind, labels, noise=0.2, min_skill=0.5, full_at_noise=0.2) == 0.0
-    assert heard(blind, labels, noise=0.2, min_skill=0.0, full_at_noise=0.0) == 1.0
+    assert heard(0.02, noise=0.2, min_skill=0.5, full_at_noise=0.2) == 0.0
+    assert heard(0.02, noise=0.2, min_skill=0.0, full_at_noise=0.0) == 1.0
     for noise, expected in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.3, 1.0)):
-        found = heard(seeing, labels, noise=noise, min_skill=0.5, full_at_noise=0.2)
-        assert found == pytest.approx(expected), noise
+        assert heard(0.9, noise=noise, min_skill=0.5, full_at_noise=0.2) == pytest.approx(expected), noise
 
 
 def test_between_half_of_the_skill_and_all_of_it_as_far_as_it_goes() -> None:
-    random = np.random.default_rng(3)
-    targets = random.normal(size=1000)
-    answers = targets[:, None] + random.normal(size=(1000, 1)) * 0.8
-    known = skill(answers, targets)
-    assert 0.2 < known < 0.5
-    assert heard(answers, targets, noise=0.0, min_skill=0.5, full_at_noise=0.0) == pytest.approx((known - 0.25) / 0.25)
+    assert heard(0.35, noise=0.0, min_skill=0.5, full_at_noise=0.0) == pytest.approx(0.4)
+
+
+def test_wrong_labels_do_not_hide_what_answers_know_of_right_ones() -> None:
+    random = np.random.default_rng(4)
+    for width in (2, 20):
+        truth = random.integers(0, width, 4000)
+        logits = random.normal(size=(4000, width)) + 3.0 * np.eye(width)[truth]
+        answers = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        wrong = random.random(4000) < 0.3
+        given = np.where(wrong, (truth + random.integers(1, width, 4000)) % width, truth)
+        found = skill_of_right(answers, given, LabelNoise.given(0.3, width))
+        allowed = (
+            0.3 if width == 2 else 0.05
+        )  # of two classes a wrong label is the other one, which is worse than chance
+        assert found == pytest.approx(skill(answers, truth), abs=allowed) and found > skill(answers, given) + 0.1
+
+
+def test_three_in_ten_wrong_numbers_do_not_shut_a_model_out() -> None:
+    random = np.random.default_rng(5)
+    truth = random.normal(size=3000)
+    answers = (truth + 0.6 * random.normal(size=3000))[:, None]
+    given = np.where(random.random(3000) < 0.3, random.permutation(truth), truth)
+    assert skill(answers, given) < 0.2, "the explained variance says that it knows next to nothing"
+    noise = label_noise(answers, given)
+    assert skill_of_right(answers, given, noise) == pytest.approx(1.0 / 1.36, abs=0.2)
+    nothing = random.normal(size=(3000, 1))
+    assert skill_of_right(nothing, given, label_noise(nothing, given)) < 0.1
+    assert skill_of_right(np.zeros((3000, 1)), given, noise) == 0.0
+
+
+def test_a_rare_class_that_was_never_learnt_has_no_skill_and_a_frequent_one_is_not_judged() -> None:
+    labels = np.repeat([0, 1, 2, 3], [300, 300, 20, 20])
+    said = np.where(labels == 3, 3, 0)
+    found = class_skill(np.eye(4)[said], labels, LabelNoise.given(0.0, 4))
+    assert found.tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert class_skill(np.eye(4)[said], labels, LabelNoise.given(0.5, 4)).tolist() == [1.0, 1.0, 0.0, 1.0]

@@ -28,8 +28,9 @@ def step(
     weights: list[float], apart: list[float], *, num_classes: int = 2, held: list[int] | None = None, **config: Any
 ) -> Update:
     stopped = np.isin(np.arange(len(weights)), held or [])
+    rate = config.pop("rate", 0.5)
     settings = WeightsConfig(**FREE | config)
-    return revise(np.array(weights), np.array(apart), num_classes=num_classes, held=stopped, config=settings)
+    return revise(np.array(weights), np.array(apart), num_classes=num_classes, held=stopped, config=settings, rate=rate)
 
 
 def test_samme_of_two_classes_by_hand() -> None:
@@ -39,10 +40,10 @@ def test_samme_of_two_classes_by_hand() -> None:
     assert found.effective_share == pytest.approx(16 / (4 * (4 + 3 * 4 / 9)))
 
 
-def test_samme_of_five_classes_by_hand() -> None:
-    found = step([1, 1, 1, 1], [1, 1, 0, 0], num_classes=5, rate=1.0)
-    assert found.alpha == pytest.approx(math.log(4))  # log-odds 0, and log(5 - 1)
-    np.testing.assert_allclose(found.weights, [1.6, 1.6, 0.4, 0.4])
+def test_the_error_of_five_classes_counts_as_a_share_of_chance() -> None:
+    found = step([1, 1, 1, 1, 1], [1, 1, 0, 0, 0], num_classes=5, rate=1.0)
+    assert found.alpha == pytest.approx(math.log(3))  # an error of 0.4 is half of chance, as 0.25 is of two classes
+    np.testing.assert_allclose(found.weights / found.weights[4], [3, 3, 1, 1, 1])
 
 
 def test_the_error_is_weighed() -> None:
@@ -55,7 +56,7 @@ def test_the_error_is_of_those_that_count() -> None:
     weights, apart, nobody = np.array([2.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0]), np.zeros(4, dtype=bool)
     for counts, error in (([1, 1, 1, 1], 0.25), ([0, 1, 1, 1], 0.5), ([0, 0, 1, 0], 0.0)):
         counted = np.array(counts, dtype=bool)
-        found = revise(weights, apart, num_classes=2, held=nobody, config=WeightsConfig(), counts=counted)
+        found = revise(weights, apart, num_classes=2, held=nobody, config=WeightsConfig(), rate=0.5, counts=counted)
         assert found.error == error
 
 
@@ -98,7 +99,7 @@ def test_a_rate_of_zero_never_changes_a_weight() -> None:
 
 def test_no_error_is_a_bounded_step() -> None:
     assert step([1, 1], [0, 0], rate=1.0).alpha == pytest.approx(math.log(999))
-    assert step([1, 1], [0, 0], rate=1.0, num_classes=5).alpha == pytest.approx(math.log(999 * 4))
+    assert step([1, 1], [0, 0], rate=1.0, num_classes=5).alpha == pytest.approx(math.log(999))
 
 
 @pytest.mark.parametrize("alpha", ["samme", "adaboost_half"])
@@ -108,7 +109,17 @@ def test_alpha_is_never_negative_and_never_without_bound(
     alpha: Any, error: float, num_classes: int, rate: float
 ) -> None:
     found = step([1.0], [error], alpha=alpha, num_classes=num_classes, rate=rate)
-    assert 0.0 <= found.alpha <= rate * (math.log(999) + math.log(num_classes - 1)) + 1e-9
+    assert 0.0 <= found.alpha <= rate * math.log(999) + 1e-9
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 20, 77, 150])
+def test_a_step_does_not_grow_with_the_number_of_classes(num_classes: int) -> None:
+    """Two fifths of 77 classes disagreed about once raised a sample tenfold in one epoch."""
+    for share in (0.1, 0.42, 0.9):  # of what chance gives
+        error = share * (1.0 - 1.0 / num_classes)
+        assert step([1.0], [error], num_classes=num_classes).alpha == pytest.approx(0.5 * math.log(2.0 / share - 1.0))
+    assert math.exp(step([1.0], [0.42], num_classes=num_classes).alpha) < 2.1
+    assert step([1.0], [1.0 - 1.0 / num_classes], num_classes=num_classes).alpha < 0.01
 
 
 def test_worse_than_chance_is_hardly_a_step() -> None:
@@ -158,10 +169,9 @@ def test_weights_of_zero_share_what_others_may_not_take() -> None:
 def test_many_steps_of_the_largest_size_stay_numbers() -> None:
     weights = np.ones(6)
     for _ in range(200):
-        config = WeightsConfig(alpha="fixed", rate=10.0, min_effective_share=0.0)
-        update = revise(
-            weights, np.array([1.0, 1, 0.5, 0, 0, 0]), num_classes=2, held=np.zeros(6, dtype=bool), config=config
-        )
+        config = WeightsConfig(alpha="fixed", min_effective_share=0.0)
+        apart, held = np.array([1.0, 1, 0.5, 0, 0, 0]), np.zeros(6, dtype=bool)
+        update = revise(weights, apart, num_classes=2, held=held, config=config, rate=10.0)
         weights = update.weights
     np.testing.assert_allclose(weights, [3, 3, 0, 0, 0, 0], atol=1e-12)
 
@@ -223,13 +233,23 @@ def revisions(draw: st.DrawFn) -> tuple[Array, Array, NDArray[np.bool_], int, We
     return weights, apart, held, draw(st.integers(2, 7)), config
 
 
+def rate_of(config: WeightsConfig) -> float:
+    return config.step_size(is_held_out=False)
+
+
+def test_the_step_size_depends_on_the_teacher_where_it_is_left_out() -> None:
+    assert WeightsConfig().step_size(is_held_out=True) == 0.0
+    assert WeightsConfig().step_size(is_held_out=False) == 0.5
+    assert WeightsConfig(rate=0.25).step_size(is_held_out=True) == 0.25
+
+
 @settings(deadline=None)
 @given(revisions())
 def test_what_holds_after_every_revision(
     drawn: tuple[Array, Array, NDArray[np.bool_], int, WeightsConfig],
 ) -> None:
     weights, apart, held, num_classes, config = drawn
-    found = revise(weights, apart, num_classes=num_classes, held=held, config=config)
+    found = revise(weights, apart, num_classes=num_classes, held=held, config=config, rate=rate_of(config))
     assert found.weights.mean() == pytest.approx(1.0, rel=1e-9)
     assert found.weights.min() >= config.floor - 1e-9 and found.weights.max() <= config.ceiling + 1e-9
     assert found.alpha >= 0.0 and found.effective_share == pytest.approx(effective_share(found.weights))
@@ -245,13 +265,15 @@ def test_weights_go_with_their_samples(
 ) -> None:
     weights, apart, held, num_classes, config = drawn
     order = np.array(random.sample(range(len(weights)), len(weights)))
-    here = revise(weights, apart, num_classes=num_classes, held=held, config=config)
-    there = revise(weights[order], apart[order], num_classes=num_classes, held=held[order], config=config)
+    here = revise(weights, apart, num_classes=num_classes, held=held, config=config, rate=rate_of(config))
+    there = revise(
+        weights[order], apart[order], num_classes=num_classes, held=held[order], config=config, rate=rate_of(config)
+    )
     np.testing.assert_allclose(there.weights, here.weights[order], rtol=1e-7, atol=1e-9)
     assert there.alpha == pytest.approx(here.alpha, rel=1e-9, abs=1e-9)
 
 
 def test_revising_writes_over_nothing() -> None:
     weights, apart = np.array([1.5, 0.5, 1.0]), np.array([1.0, 0.0, 0.0])
-    revise(weights, apart, num_classes=2, held=nobody(3), config=WeightsConfig(rate=5.0))
+    revise(weights, apart, num_classes=2, held=nobody(3), config=WeightsConfig(), rate=5.0)
     assert weights.tolist() == [1.5, 0.5, 1.0] and apart.tolist() == [1.0, 0.0, 0.0]

@@ -1,0 +1,153 @@
+"""How many labels are wrong, as held-out answers show it: an estimate with an interval, whole and for each class.
+
+A wrong label's sample is, to the models, a sample of another class. So the probability that they give it is no higher
+than what samples of other classes get for that label: among those its rank is uniform. Ranks of right labels thin out
+towards the bottom, faster the more the models know. The noise is the floor that remains there. Ranks do not depend on
+how sure the models are, nor on how frequent a class is: models that know little, or a class that they hardly met, widen
+the interval and leave its lower end, on which everything acts, near 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.weighting.residuals import residual_noise
+
+Array = NDArray[np.float64]
+
+_EDGES = np.array([0.0, 0.02, 0.05, 0.1, 0.18, 0.3, 0.45])  # of ranks; above, right labels of all kinds are mixed
+_TAIL = 0.3  # ranks below it are counted for each class
+_SEPARATIONS = np.linspace(0.0, 4.0, 41)
+_SHARES = np.concatenate([[0.0], np.geomspace(0.003, 0.9, 100)])
+_MOST = 0.5
+_BLIND, _CLEAR = 0.7, 1.0  # separations: up to the first nothing is certain, and from the second all that the fit says
+_DROP = 1.353  # of the log-likelihood: half the chi-squared quantile of a one-sided 95 % bound
+_DEVIATIONS = 1.645  # the same bound of a normal distribution
+_MOST_COMPARED = 20_000  # samples that ranks are taken among
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """The share of wrong labels.
+
+    Attributes:
+        share: the likeliest.
+        low: the lower end of the interval (each end holds with 95 %), which acts. 0 where more than half of the labels
+            look wrong or the separation is small: that may as well be models that know nothing.
+        high: its upper end.
+        of_class: [K] the share among the labels of each class that acts: `low`, or the end of the class's own interval
+            where that leaves `low` out; [1] of a regression.
+        separation: how far ranks of right labels are from uniform ones, in standard deviations: what the models know,
+            whatever the noise. Of a regression the scale of the residuals of right labels.
+        freedom: of a regression, how heavy the tails of these residuals are.
+    """
+
+    share: float
+    low: float
+    high: float
+    of_class: Array
+    separation: float
+    freedom: float = 0.0
+
+    @staticmethod
+    def given(share: float, num_classes: int) -> LabelNoise:
+        """Known instead of estimated, the same in every class."""
+        return LabelNoise(share, share, share, np.full(num_classes, share), 0.0)
+
+
+def label_noise(answers: Array, targets: NDArray[np.generic]) -> LabelNoise:
+    """Estimate the noise of labels from answers that have not seen them.
+
+    Args:
+        answers: [N, K] probabilities, or [N, 1] values.
+        targets: [N] int64 classes, or float64 values.
+    """
+    if answers.shape[1] == 1:
+        found = residual_noise(answers[:, 0], targets.astype(np.float64))
+        low = found.low if found.share <= _MOST else 0.0
+        return LabelNoise(found.share, low, found.high, np.array([low]), found.scale, found.freedom)
+    num_classes = answers.shape[1]
+    if len(np.unique(targets)) < 2:  # nothing to compare with
+        return LabelNoise(0.0, 0.0, 1.0, np.zeros(num_classes), 0.0)
+    below = ranks_below(answers, targets, _EDGES)
+    floor, low, high, separation = _floor(np.diff(below, axis=1).sum(0), len(targets))
+    frequency = np.bincount(targets, minlength=num_classes) / len(targets)
+    clear = min(1.0, max(0.0, (separation - _BLIND) / (_CLEAR - _BLIND))) if floor <= _MOST else 0.0
+    share, low, high = (_of_all(value, frequency) for value in (floor, clear * low, high))
+    lowest, highest = _class_interval(below[:, list(_EDGES).index(_TAIL)], targets, separation, frequency)
+    return LabelNoise(share, low, high, np.clip(low, lowest, highest), separation)
+
+
+def ranks_below(answers: Array, targets: NDArray[np.generic], edges: Array) -> Array:
+    """[N, E] how far each label's rank is below each edge: 0 or 1, or a part where ties make the rank an interval.
+
+    The rank, 0 to 1: what share of the samples with other labels gets a lower probability for this label than it does.
+    """
+    compared = np.linspace(0, len(targets) - 1, min(len(targets), _MOST_COMPARED)).astype(np.int64)
+    low, high = np.ones(len(targets)), np.ones(len(targets))
+    for label in np.unique(targets):
+        own = np.flatnonzero(targets == label)
+        others = np.sort(answers[compared[targets[compared] != label], label])
+        if len(others):
+            low[own] = np.searchsorted(others, answers[own, label], "left") / len(others)
+            high[own] = np.searchsorted(others, answers[own, label], "right") / len(others)
+    width, reached = (high - low)[:, None], edges[None, :] - low[:, None]
+    tied = np.clip(np.divide(reached, width, out=np.zeros_like(reached), where=width > 0), 0.0, 1.0)
+    return np.where(width > 0, tied, reached > 0)
+
+
+def _floor(counts: Array, total: int) -> tuple[float, float, float, float]:
+    """The uniform part of ranks with these counts between `_EDGES`: likeliest, lowest, highest; and the separation.
+
+    Ranks of right labels are taken to be Phi(separation + a standard normal), the binormal model of a ROC curve. The
+    separation is profiled out: where it alone explains the counts, the lowest floor is 0.
+    """
+    base = np.diff(_lower_tail(_EDGES[:, None], _SEPARATIONS[None, :]), axis=0).T  # [separations, bins]
+    chance = (1.0 - _SHARES)[:, None, None] * base + _SHARES[:, None, None] * np.diff(_EDGES)
+    rest = np.maximum(1.0 - chance.sum(-1), 1e-12)
+    fit = (np.log(np.maximum(chance, 1e-12)) * counts).sum(-1) + (total - counts.sum()) * np.log(rest)
+    profile, best = fit.max(1), int(fit.max(1).argmax())
+    within = _SHARES[profile >= profile[best] - _DROP]
+    return _SHARES[best], within.min(), within.max(), float(_SEPARATIONS[fit[best].argmax()])
+
+
+def _lower_tail(rank: Array, separation: Array) -> Array:
+    """The share of right labels whose rank is below `rank`."""
+    quantile = np.vectorize(lambda value: _NORMAL.inv_cdf(value) if value > 0 else -math.inf)(rank)
+    return np.vectorize(_NORMAL.cdf)(np.maximum(quantile - separation, -40.0))
+
+
+def _of_all(floor: float, frequency: Array) -> float:
+    """The share of wrong labels from the floor of the ranks.
+
+    Samples with other labels hold a few of the label's own class, by the same noise, and the more the more frequent the
+    class is: among the rest the floor is that much higher.
+    """
+    hidden = float(frequency @ np.minimum(1.0, frequency / np.maximum(1.0 - frequency, 1e-9)))
+    return float(floor / (1.0 + floor * hidden))
+
+
+def _class_interval(
+    in_tail: Array, targets: NDArray[np.generic], separation: float, frequency: Array
+) -> tuple[Array, Array]:
+    """[K] twice: the ends of each class's share of wrong labels, by Wilson's interval of its ranks in the tail."""
+    count = np.bincount(targets, minlength=len(frequency)).astype(np.float64)
+    seen = np.bincount(targets, weights=in_tail, minlength=len(frequency))
+    size, square = np.maximum(count, 1.0), _DEVIATIONS**2
+    centre = (seen + square / 2) / (size + square)
+    spread = _DEVIATIONS / (size + square) * np.sqrt(seen * (1.0 - seen / size) + square / 4)
+    right = float(_lower_tail(np.array(_TAIL), np.array(separation)))
+    room = max(_TAIL - right, 1e-9)
+    ends = [np.clip((end - right) / room, 0.0, 1.0) for end in (centre - spread, centre + spread)]
+    hidden = np.minimum(1.0, frequency / np.maximum(1.0 - frequency, 1e-9))
+    lowest, highest = (end / (1.0 + end * hidden) for end in ends)
+    # A class of which more than half looks wrong may as well be one that the models have not learnt.
+    known = (count > 0) & (right < _TAIL / 2) & (lowest <= _MOST)
+    return np.where(known, lowest, 0.0), np.where(known, highest, 1.0)
