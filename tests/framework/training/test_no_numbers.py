@@ -17,7 +17,7 @@ from espalier.distributed.world import World
 from espalier.report.page import write_report
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
-from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.training.worker import run_stage
 from espalier_cluster.show import show_outcome
 from support.spawn import run_ranks
@@ -83,9 +83,11 @@ def test_a_perplexity_past_a_float_is_infinite(run: tuple[Path, dict[str, Any]])
 
 
 def test_it_is_shown_as_infinite_everywhere(run: tuple[Path, dict[str, Any]]) -> None:
-    folder, told = run
+    folder, _ = run
+    result = RunFolder(folder).result("score")
+    assert result is not None
     console = Console(file=StringIO(), width=200)
-    show_outcome(console, [StageResult.from_json(told["score"])])
+    show_outcome(console, [result])
     assert " inf " in console.file.getvalue()
     assert "inf" in write_report(folder).read_text()
     assert "| large | " in (card := (folder / "exports" / "out" / "README.md").read_text()) and "| inf |" in card
