@@ -141,7 +141,9 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
 
 
 def _tokens(case: Case) -> Objective:
-    terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
+    terms = (
+        (Term.of("forward_kl"), Term.of("cross_entropy", weight=0.3)) if case.teacher else (Term.of("cross_entropy"),)
+    )
     return TokenObjective(terms)
 
 

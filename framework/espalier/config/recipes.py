@@ -19,6 +19,7 @@ from espalier.config.growth import (
     SeamConfig,
     SharingMap,
 )
+from espalier.config.losses import LossConfig, loss_config
 from espalier.config.paths import ModelSource
 from espalier.config.stages import CalibrationConfig, GateConfig, Prompt, SearchConfig, TargetConfig
 from espalier.config.training import (
@@ -26,7 +27,6 @@ from espalier.config.training import (
     BudgetConfig,
     CheckpointConfig,
     GuardConfig,
-    LossConfig,
     OptimizerConfig,
     ValidationConfig,
     ZeroLevel,
@@ -48,7 +48,7 @@ class PruneThenDistill(Config):
     search: SearchConfig = SearchConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     losses: Annotated[tuple[LossConfig, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = (
-        LossConfig(function="forward_kl"),
+        loss_config("forward_kl"),
     )
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
     zero_level: ZeroLevel = "gradients"

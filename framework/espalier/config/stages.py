@@ -10,13 +10,14 @@ from espalier.config.base import Config, Count, Name, Words, parse_tuple
 from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig, check_correction
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch, GrowStage, LessonsConfig, UnrolledConfig
+from espalier.config.loss import LossSettings
+from espalier.config.losses import LossConfig, loss_config
 from espalier.config.paths import ModelSource
 from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
     CheckpointConfig,
     GuardConfig,
-    LossConfig,
     OptimizerConfig,
     ValidationConfig,
     ZeroLevel,
@@ -133,7 +134,7 @@ class DistillStage(_Trained):
     kind: Literal["distill"]
     teacher: Name
     losses: Annotated[tuple[LossConfig, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = (
-        LossConfig(function="forward_kl"),
+        loss_config("forward_kl"),
     )
     teacher_zero_level: Literal["none", "parameters"] = "none"
 
@@ -159,8 +160,8 @@ class TrainStage(_Trained):
         return self
 
     @property
-    def losses(self) -> tuple[LossConfig, ...]:
-        return (LossConfig(function="cross_entropy"),)
+    def losses(self) -> tuple[LossSettings, ...]:
+        return (loss_config("cross_entropy"),)
 
 
 class CrossFitStage(_Trained):
@@ -180,8 +181,8 @@ class CrossFitStage(_Trained):
         return {"student": self.student}
 
     @property
-    def losses(self) -> tuple[LossConfig, ...]:
-        return (LossConfig(function="cross_entropy"),)
+    def losses(self) -> tuple[LossSettings, ...]:
+        return (loss_config("cross_entropy"),)
 
 
 class CorrectStage(_Trained):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from espalier.data.batch import Batch
 from espalier.models.network import HeadUse
+from espalier.objectives.chunk_pass import Targets
 from espalier.objectives.chunked import head_objective
 from espalier.objectives.log_probabilities import log_probability_objective
 from espalier.objectives.signal import Signal
-from espalier.objectives.sweep import Targets
 from espalier.objectives.terms import Term, names_of
 
 

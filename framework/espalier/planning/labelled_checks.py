@@ -10,6 +10,7 @@ from espalier.config.exact import as_written
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
+from espalier.config.losses import losses_that_compare
 from espalier.config.stages import (
     CorrectStage,
     CrossFitStage,
@@ -23,8 +24,6 @@ from espalier.data.examples import Labelled, first_places
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.stages.plan import Plan
 
-_OF_CLASSES = ("forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "cross_entropy")
-_OF_VALUES = ("squared_error", "squared_distance")
 _OF_LABELLED = (
     ("signal", "momentum"),
     ("weights", "measure"),
@@ -104,7 +103,7 @@ def _unread(config: Config, settings: Sequence[str], *, owner: str, path: str) -
 
 def _losses(job: Job, config: DistillStage, *, path: str) -> Iterator[Fault]:
     regression = isinstance(job.data, LabelledConfig) and job.data.task == "regression"
-    allowed = _OF_VALUES if regression else _OF_CLASSES
+    allowed = losses_that_compare("values" if regression else "classes")
     for place, loss in enumerate(config.losses):
         if loss.function not in allowed:
             yield Fault(f"{path}.losses[{place}].function", loss.function, f"one of {', '.join(allowed)} here")

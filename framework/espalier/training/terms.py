@@ -15,8 +15,8 @@ def stage_terms(stage: TrainedStage, data: DataConfig | LabelledConfig) -> tuple
     is_regression = isinstance(data, LabelledConfig) and data.task == "regression"
     label = "squared_error" if is_regression else "cross_entropy"
     if not isinstance(stage, CorrectStage):
-        return (Term(label),)
+        return (Term.of(label),)
     signal = "squared_distance" if is_regression else "forward_kl"
-    share, temperature = stage.signal.weight, 1.0 if is_regression else stage.signal.temperature
-    terms = (Term(label, weight=1.0 - share), Term(signal, weight=share, temperature=temperature))
-    return tuple(term for term in terms if term.weight > 0)
+    share, tempered = stage.signal.weight, {} if is_regression else {"temperature": stage.signal.temperature}
+    terms = (Term.of(label).weighted(1.0 - share), Term.of(signal, **tempered).weighted(share))
+    return tuple(one for one in terms if one.weight > 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from espalier.config.fields import settings_of
+from espalier.config.losses import LOSSES
 from espalier.config.settings import Setting, settings, summary, topics
 from espalier.config.stages import DistillStage
 
@@ -14,15 +15,15 @@ def by_path(topic: str) -> dict[str, Setting]:
 
 
 def test_every_part_of_a_job_can_be_asked_about() -> None:
-    assert {"job", "data", "labelled_data", "load", "distill", "evaluate", "self_correction"} <= set(topics())
-    assert len(topics()) == 15
+    assert {"job", "data", "labelled_data", "load", "distill", "evaluate", "self_correction", "jsd"} <= set(topics())
+    assert len(topics()) == 15 + len([*LOSSES])
     assert all(len(summary(part)) > 20 for part in topics().values())
 
 
 @pytest.mark.parametrize("topic", topics())
 def test_every_setting_is_there_with_the_values_it_takes(topic: str) -> None:
     known = by_path(topic)
-    assert set(settings_of(topics()[topic])) - {"kind", "name"} <= set(known)
+    assert set(settings_of(topics()[topic])) - {"kind", "name", "function"} <= set(known)
     assert all(setting.allowed and "\n" not in setting.text for setting in known.values())
 
 

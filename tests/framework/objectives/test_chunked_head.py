@@ -23,7 +23,7 @@ from espalier.objectives.signal import Signal
 from espalier.objectives.sizes import BLOCK_BYTES
 from espalier.objectives.terms import Term
 
-FORWARD_KL = Term("forward_kl")
+FORWARD_KL = Term.of("forward_kl")
 SCALES = tuple(0.1 + 0.2 * position for position in range(len(ALL_TERMS)))
 
 
@@ -139,7 +139,7 @@ def test_no_counted_token_gives_zero_loss_and_zero_gradients():
 def test_cross_entropy_needs_no_teacher():
     case = make_case()
     alone = replace(case, targets=replace(case.targets, signal=None))
-    terms = (Term("cross_entropy"),)
+    terms = (Term.of("cross_entropy"),)
     torch.testing.assert_close(objective(alone, terms).sums, objective(case, terms).sums)
     with pytest.raises(AssertionError, match="forward_kl needs a teacher"):
         objective(alone)
