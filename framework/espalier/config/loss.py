@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.base import Config
+from espalier.config.base import Config, Words, parse_tuple
+from espalier.config.faults import Fault, RefusedInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,33 @@ class LossSettings(Config):
 
     function: str
     weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+
+
+_Layer = Annotated[int, Field(ge=1, le=10**6)]
+LayerPair = Annotated[tuple[_Layer, _Layer], BeforeValidator(parse_tuple)]
+"""A layer of the student and one of the teacher, counted from 1."""
+
+
+class HiddenStateSettings(LossSettings):
+    """What every loss of hidden states has beside its function and weight."""
+
+    layers: Annotated[
+        tuple[LayerPair, ...],
+        BeforeValidator(parse_tuple),
+        Field(min_length=1),
+        Words("the student's and the teacher's, counted from 1"),
+    ]
+    """Pairs of layers, [student, teacher]: the hidden states behind them are compared, and the mean over the pairs is
+    taken."""
+    projection: Literal["learned", "none"] = "learned"
+    """Whether a linear map of the student's hidden states to the teacher's width is trained along: one for each pair,
+    no part of the model that comes out. It begins as the identity. Without one the widths have to be equal."""
+
+    @model_validator(mode="after")
+    def _each_pair_once(self) -> HiddenStateSettings:
+        if len(set(self.layers)) < len(self.layers):
+            raise RefusedInput([Fault("layers", [list(pair) for pair in self.layers], "each pair once")])
+        return self
 
 
 S = TypeVar("S", bound=LossSettings)
@@ -37,7 +65,8 @@ class Loss(Generic[S]):
     - teacher: [N, V] of the same dtype; None where the loss needs none and the stage has none.
     - labels: [N] int64 classes, each in 0..V-1, or floating-point values.
 
-    For a loss of hidden states, V is the width of the teacher's hidden states; the student's come projected onto it.
+    For a loss of hidden states the rows are those of one pair of layers, and V is their width: the teacher's, onto
+    which the student's were projected. `labels` are not to be read there.
 
     Attributes:
         settings: its parameters. Their `function` is a `Literal` of one name, which is the loss's.
@@ -54,6 +83,10 @@ class Loss(Generic[S]):
     needs_teacher: bool
     values: Callable[[S, Tensor, Tensor, Tensor], Tensor]
     gradient: Callable[[S, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.compares == "states" and not issubclass(self.settings, HiddenStateSettings):
+            raise TypeError(f"the settings of a loss of hidden states are HiddenStateSettings, not {self.settings}")
 
     @property
     def name(self) -> str:

@@ -23,6 +23,8 @@ LOSSES: Registry[Loss[Any]] = Registry(
         "skewed_reverse_kl": f"{_LOSSES}.skewed_kl:SKEWED_REVERSE_KL",
         "squared_error": f"{_LOSSES}.squared:SQUARED_ERROR",
         "squared_distance": f"{_LOSSES}.squared:SQUARED_DISTANCE",
+        "hidden_mse": f"{_LOSSES}.hidden_states:HIDDEN_MSE",
+        "hidden_cosine": f"{_LOSSES}.hidden_states:HIDDEN_COSINE",
     },
 )
 
@@ -45,9 +47,9 @@ def loss_config(function: str, **settings: Any) -> LossSettings:
     return LOSSES[function].settings(function=function, **settings)
 
 
-def losses_that_compare(what: str) -> list[str]:
-    """Names of the losses whose rows are of this sort: see `Loss.compares`."""
-    return [loss.name for loss in LOSSES.values() if loss.compares == what]
+def losses_that_compare(*what: str) -> list[str]:
+    """Names of the losses whose rows are of these sorts: see `Loss.compares`."""
+    return [loss.name for loss in LOSSES.values() if loss.compares in what]
 
 
 def _own_settings(value: Any) -> Any:

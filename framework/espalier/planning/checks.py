@@ -24,6 +24,7 @@ from espalier.models.architecture import is_masked_lm
 from espalier.models.families import is_causal, shape_of
 from espalier.models.shape import ConfigDict
 from espalier.models.tokenizer_difference import difference
+from espalier.planning.loss_checks import loss_faults
 from espalier.planning.preview import StagePreview, has_moments
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
@@ -45,6 +46,8 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
             if config.optimizer.offload and config.zero_level == "none":
                 yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
+        if isinstance(config, DistillStage):
+            yield from loss_faults(config, previews)
         if isinstance(config, DistillStage | CorrectStage | EvaluateStage):
             yield from _other_words(job, config, previews, sources)
         if isinstance(config, EvaluateStage):

@@ -103,7 +103,7 @@ def _unread(config: Config, settings: Sequence[str], *, owner: str, path: str) -
 
 def _losses(job: Job, config: DistillStage, *, path: str) -> Iterator[Fault]:
     regression = isinstance(job.data, LabelledConfig) and job.data.task == "regression"
-    allowed = losses_that_compare("values" if regression else "classes")
+    allowed = losses_that_compare("values" if regression else "classes", "states")
     for place, loss in enumerate(config.losses):
         if loss.function not in allowed:
             yield Fault(f"{path}.losses[{place}].function", loss.function, f"one of {', '.join(allowed)} here")

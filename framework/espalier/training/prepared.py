@@ -16,7 +16,9 @@ from espalier.distributed.world import World
 from espalier.engine import schedule
 from espalier.models.families import num_parameters, shape_of
 from espalier.models.flops import model_flops
+from espalier.models.hidden_states import Projections, parameter_name
 from espalier.models.shape import ConfigDict
+from espalier.objectives.hidden_states import projection_shapes
 from espalier.objectives.terms import Term
 from espalier.stages.result import Cost
 from espalier.training.context import StageContext
@@ -39,6 +41,7 @@ class Prepared:
         ledger: what each step costs.
         masking: of a masked language model.
         sequence_tokens: of a sequence; their mean where lengths differ.
+        projections: name -> widths of the linear maps that losses of hidden states train along.
         order_seed: the order of the data is a function of it and the position.
         earlier_steps: of the stages before this one, for the run's own axis.
     """
@@ -53,6 +56,7 @@ class Prepared:
     sequences: Sequences
     sequence_tokens: float
     terms: tuple[Term, ...]
+    projections: Projections
     order_seed: int
     earlier_steps: int
 
@@ -70,17 +74,21 @@ class Prepared:
         # Text is read on from where the schedule's earlier stages stopped; labelled samples come in epochs of a stage.
         goes_on = context.labelled is None
         steps_before = schedule.steps_before(stage.optimizer, num_steps=num_steps) if goes_on else 0
+        teacher, terms = _teacher_model(context), stage_terms(stage, context.job.data)
+        projections = _projections(terms, model, teacher)
+        beside = {parameter_name(name): (outputs, inputs) for name, (inputs, outputs) in projections.items()}
         return Prepared(
             context=context,
             student=student,
             resumed=resumed,
             num_steps=num_steps,
-            lineage=Lineage.after(student),
-            ledger=StepLedger(stage, model, _teacher_model(context), seed, length, num_steps, steps_before),
+            lineage=replace(Lineage.after(student), beside=beside),
+            ledger=StepLedger(stage, model, teacher, seed, length, num_steps, steps_before),
             masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
             sequence_tokens=length,
-            terms=stage_terms(stage, context.job.data),
+            terms=terms,
+            projections=projections,
             order_seed=stream_seed(seed, "order"),
             earlier_steps=_earlier_steps(context),
         )
@@ -166,6 +174,13 @@ def _teacher_model(context: StageContext) -> ConfigDict | None:
     stage = context.config
     runs = isinstance(stage, DistillStage) or (isinstance(stage, CorrectStage) and context.labelled is None)
     return context.model_of(stage.teacher).manifest.origin.model if runs and stage.teacher else None
+
+
+def _projections(terms: tuple[Term, ...], student: ConfigDict, teacher: ConfigDict | None) -> Projections:
+    if teacher is None:
+        return {}
+    widths = shape_of(student).hidden, shape_of(teacher).hidden
+    return projection_shapes(terms, student_width=widths[0], teacher_width=widths[1])
 
 
 def _earlier_steps(context: StageContext) -> int:

@@ -11,10 +11,12 @@ from espalier.config.stages import CorrectStage, DistillStage, TrainStage
 from espalier.data.batches import window
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
-from espalier.engine.objective import Objective, TokenObjective
+from espalier.engine.hidden_states import objective_of
+from espalier.engine.objective import Objective
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.engine.schedule import learning_rate
+from espalier.objectives.hidden_states import teacher_layers
 from espalier.stages.result import StageResult
 from espalier.teachers.source import SignalSource
 from espalier.training.context import StageContext
@@ -65,7 +67,7 @@ def _train(context: StageContext, left_out: LeftOut) -> StageResult:
     course = Course.open(context, prepared)
     guard, updates = Guard(stage.guard, prepared.losses), prepared.updates
     saver = Saver(context, prepared.lineage, prepared.start.folder, tables=course.tables)
-    objective = TokenObjective(prepared.terms, watch=course.watch)
+    objective = objective_of(prepared.terms, watch=course.watch)
     with _models(context, prepared, course, objective) as (engine, source), closing(saver):
         recorder = StepRecorder.open(context, prepared)
         work = _Work(context, prepared, course, engine, objective, source, saver, guard, recorder)
@@ -142,13 +144,20 @@ def _models(
         optimizer=stage.optimizer,
         num_microbatches=stage.batch.sequences // (stage.batch.microbatch_sequences * world.size),
         activation_checkpointing=stage.activation_checkpointing,
+        projections=prepared.projections,
     )
     with ExitStack() as opened:
         source = course.source
         if prepared.has_running_teacher:
             context.activity(f"loading the teacher, {stage.teacher}")
             reader = context.model_of(stage.teacher)
-            source = FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)
+            source = FrozenModel(
+                reader,
+                zero_level=stage.teacher_zero_level,
+                dtype=dtype,
+                world=world,
+                layers=teacher_layers(prepared.terms),
+            )
             opened.enter_context(closing(source))
         context.activity(f"loading the student, {stage.student}")
         engine = open_engine(spec, objective, prepared.start, steps_taken=prepared.updates, world=world)

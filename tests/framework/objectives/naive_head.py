@@ -34,6 +34,11 @@ def name(parameter: object) -> str | None:
     return None
 
 
+def parts_of(signal: Signal) -> list[Tensor | None]:
+    """Hidden states, head weight and head bias."""
+    return [signal.hidden, signal.head_weight, signal.head_bias]
+
+
 @dataclass(frozen=True)
 class Case:
     """Inputs of a head objective; hidden, weight and bias are leaves that want gradients."""
@@ -48,7 +53,7 @@ class Case:
 
     def to(self, dtype: torch.dtype, device: str | None = None) -> Case:
         signal = self.targets.signal
-        moved = Signal(*(None if x is None else x.to(device, dtype) for x in vars(signal).values()))
+        moved = Signal(*(None if x is None else x.to(device, dtype) for x in parts_of(signal)))
         leaves = [None if x is None else x.detach().to(device, dtype).requires_grad_() for x in self._parts()]
         labels, weights = self.targets.labels.to(device), self.targets.weights.to(device)
         return Case(*leaves, targets=Targets(labels, weights, moved))

@@ -12,6 +12,7 @@ from naive_head import (
     naive_sums,
     naive_values,
     name,
+    parts_of,
     relative_error,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -154,10 +155,10 @@ def test_vocabularies_that_differ_are_named():
 
 def test_teacher_receives_no_gradient():
     case = make_case()
-    signal = Signal(*(x.detach().requires_grad_() for x in vars(case.targets.signal).values()))
+    signal = Signal(*(x.detach().requires_grad_() for x in parts_of(case.targets.signal)))
     case = replace(case, targets=replace(case.targets, signal=signal))
     objective(case).total.backward()
-    assert all(x.grad is None for x in vars(signal).values())
+    assert all(x.grad is None for x in parts_of(signal))
 
 
 def test_token_losses_are_unweighted_values_of_counted_tokens():
