@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BeforeValidator, Field, SerializationInfo, SerializerFunctionWrapHandler, WrapSerializer
 
@@ -93,9 +93,12 @@ def _with_common(value: LossSettings, dump: SerializerFunctionWrapHandler, info:
     return dumped | {name: default for name, default in _ONCE_COMMON.items() if name not in dumped}
 
 
-LossConfig = Annotated[
-    Annotated[Union[tuple(loss.settings for loss in LOSSES.values())], Field(discriminator="function")],  # noqa: UP007
-    BeforeValidator(_own_settings),
-    WrapSerializer(_with_common),
-]
-"""One term of the weighted sum, as its `function` has it."""
+if TYPE_CHECKING:  # which losses there are is known when the program runs
+    LossConfig = LossSettings
+else:
+    LossConfig = Annotated[
+        Annotated[Union[tuple(loss.settings for loss in LOSSES.values())], Field(discriminator="function")],  # noqa: UP007
+        BeforeValidator(_own_settings),
+        WrapSerializer(_with_common),
+    ]
+    """One term of the weighted sum, as its `function` has it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.faults import RefusedInput
+from espalier.config.loss import Loss, LossSettings
 from espalier.config.losses import LOSSES, LossConfig, loss_config, losses_that_compare
 from framework.config.right_job import JOB
 
@@ -84,3 +85,18 @@ FIRST = "`stages.heal.losses[0].function` (line 18)"
 def test_an_unknown_function_or_setting_is_told_with_what_there_is(refuse: Any, new: str, sentence: str) -> None:
     assert JOB.count("function: forward_kl") == 1
     assert any(sentence in str(fault) for fault in refuse(JOB.replace("function: forward_kl", new)))
+
+
+def test_an_installed_loss_that_cannot_be_used_says_why(refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "sharp:SHARP of package sharp cannot be used: ImportError: no such library"
+    monkeypatch.setitem(LOSSES.__dict__, "_found", ({loss.name: loss for loss in LOSSES.values()}, {"sharp": why}))
+    (said,) = refuse(JOB.replace("function: forward_kl", "function: sharp"))
+    assert said.startswith(f"{FIRST} is 'sharp'; allowed: one of cross_entropy,") and f": {why}." in said
+
+
+def test_a_loss_of_hidden_states_has_to_say_of_which_layers() -> None:
+    class Layerless(LossSettings):
+        function: Literal["layerless"]
+
+    with pytest.raises(TypeError, match="the settings of a loss of hidden states are HiddenStateSettings"):
+        Loss(Layerless, compares="states", needs_teacher=True, values=lambda settings, student, *_: student)

@@ -123,3 +123,9 @@ def test_schema_help_and_faults_know_it(site: Path, tmp_path: Path) -> None:
     said, in_schema, in_help = json.loads(python(site, code, str(job)))
     assert "hidden_cosine, confident_cross_entropy. Did you mean `confident_cross_entropy`?" in said
     assert in_schema and in_help
+
+
+def test_the_guide_shows_this_loss() -> None:
+    guide = (Path(__file__).parents[3] / "framework" / "README.md").read_text()
+    shown = guide.split("## Adding a loss")[1].split("```python\n")[1].split("```")[0]
+    assert Path(__file__).with_name("own_loss.py").read_text().endswith(shown)
