@@ -20,7 +20,7 @@ from espalier.distributed.world import World
 # Without GPUs ranks are forked from a process that has only imported these: each would take seconds for it. CUDA
 # cannot be used after a fork.
 _START = "spawn" if torch.cuda.is_available() else "forkserver"
-multiprocessing.set_forkserver_preload(["deepspeed", "espalier.training.worker"])
+multiprocessing.set_forkserver_preload(["deepspeed", "espalier.worker.run_stage"])
 
 
 def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
-from espalier.planning.labelled_checks import labelled_faults
+from espalier.jobs.job import Job
+from espalier.planning.checks import Checked, plan_faults
+from espalier.planning.preview import StagePreview
+from espalier.planning.sources import Source
 from espalier.stages.plan import build_plan
 from espalier.tracking.samples import SampleTable, write_samples
+from support.architectures import CONFIGS
 
 TRAINED = {
     "student": "parent",
@@ -24,6 +27,7 @@ TRAINED = {
 }
 HEAL = {"name": "heal", "kind": "correct", "teacher": "parent", **TRAINED}
 TWINS = {"name": "twins", "kind": "cross_fit", "folds": 3, **TRAINED}
+MODEL = CONFIGS["bert_masked_lm"] | {"max_position_embeddings": 4096}
 TEXT = {"train": {"source": "text", "files": ["/text/*.txt"]}, "valid": {"fraction": 0.1}}
 
 
@@ -44,8 +48,11 @@ def job_of(data: dict[str, Any], *stages: dict[str, Any]) -> Job:
 
 def said(data: dict[str, Any], *stages: dict[str, Any]) -> list[str]:
     job = job_of(data, *stages)
-    labelled = read_labelled(job.data, seed=0) if isinstance(job.data, LabelledConfig) else None
-    faults = list(labelled_faults(job, build_plan(job.stages, context={}), labelled))
+    labelled = {None: read_labelled(job.data, seed=0)} if isinstance(job.data, LabelledConfig) else {}
+    plan = build_plan(job.stages, context={})
+    source = Source(MODEL, None, "one")
+    models = {stage.name: StagePreview(stage, "parent", MODEL, makes_model=True) for stage in plan.stages}
+    faults = list(plan_faults(Checked(job, plan, models, {"parent": source}, labelled)))
     for fault in faults:
         assert fault.path and fault.allowed
         assert fault.value is not None or fault.given is not None or "is missing" in str(fault)
@@ -83,10 +90,12 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
         {"function": "forward_kl"}, {"function": "squared_error"}, {"function": "squared_distance"},
     ]}  # fmt: skip
     assert said(data, prune, scores | {"gate": gate}, distill | TRAINED) == [
-        "`stages.slim.kind` is 'prune'; allowed: a job over text: importance is measured on text, so prune before the "
-        "job that fine-tunes.",
+        "`stages.slim.kind` is 'prune'; allowed: a stage over text, on which importance is measured: prune before "
+        "fine-tuning, or give text as its `data`.",
         "`stages.scores.gate.perplexity` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.gate.perplexity_ratio` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
+        "`stages.scores.prompts` is 'once'; allowed: none: a masked language model does not write on, nor does one that "
+        "is unrolled.",
         "`stages.scores.prompts` is ['once']; allowed: leave it out; a classifier writes nothing.",
         "`stages.scores.sequences` is 4; allowed: leave it out; only a job over text reads it.",
         "`stages.scores.unrolled` is 'settings'; allowed: leave it out; only a job over text reads it.",
