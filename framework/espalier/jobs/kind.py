@@ -67,7 +67,7 @@ def _built_in(*names: str) -> dict[str, str]:
 KINDS: Registry[StageKind] = Registry(
     "espalier.stages",
     StageKind,
-    _built_in("load", "grow", "prune", "distill", "train", "cross_fit", "correct", "evaluate", "export"),
+    _built_in("load", "grow", "prune", "head", "distill", "train", "cross_fit", "correct", "evaluate", "export"),
 )
 """Every kind of stage that is installed."""
 

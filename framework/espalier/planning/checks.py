@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from espalier.config.data import DataConfig
 from espalier.config.faults import Fault
 from espalier.config.formats import format_of
 from espalier.config.labelled import LabelledConfig
-from espalier.data.examples import Labelled
-from espalier.jobs.data_sets import DataSet, data_path, data_sets
+from espalier.jobs.data_sets import data_path, data_sets
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
 from espalier.jobs.stage import StageSettings
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import shape_of
+from espalier.planning.checked import Checked
+from espalier.planning.head_checks import head_faults
 from espalier.planning.labelled_checks import metric_faults
 from espalier.planning.preview import StagePreview
-from espalier.planning.sources import Source
 from espalier.planning.training_checks import training_faults
-from espalier.stages.plan import Plan
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What is known of a job when its stages are checked.
-
-    Attributes:
-        models: previews by stage.
-        labelled: the samples of each data set that has labels.
-    """
-
-    job: Job
-    plan: Plan
-    models: Mapping[str, StagePreview]
-    sources: Mapping[str, Source]
-    labelled: Mapping[DataSet, Labelled]
-
-    def data_of(self, config: StageSettings) -> DataConfig | LabelledConfig:
-        return self.job.data_of(config)
-
-    def labelled_of(self, config: StageSettings) -> Labelled | None:
-        """The samples that a stage works on; None where they are text."""
-        return self.labelled.get(config.data)
-
-    def kind_of(self, stage: str) -> str:
-        return self.plan[stage].config.kind
 
 
 def plan_faults(checked: Checked) -> Iterator[Fault]:
@@ -65,6 +36,7 @@ def plan_faults(checked: Checked) -> Iterator[Fault]:
         if unfit := _unfit(checked, config):
             yield unfit
             continue
+        yield from head_faults(checked, preview)
         own = KINDS[config.kind].call("checks")
         of_kind = list(own(checked, preview)) if own else []
         if isinstance(config, TrainedStage):

@@ -10,7 +10,7 @@ from espalier.jobs.kind import KINDS
 from espalier.models.families import is_causal, shape_of
 from espalier.models.shape import ConfigDict
 from espalier.models.tokenizer_difference import difference
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 from espalier.planning.sources import Source
 

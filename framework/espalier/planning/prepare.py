@@ -74,8 +74,7 @@ def prepare(job: Job) -> PreparedJob:
     of_stages = {stage.name: prints[stage.data] for stage in stages}
     identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
     plan = build_plan(stages, context=context, data=of_stages, identities=identities)
-    num_samples = {name: len(samples.train) for name, samples in labelled.items()}
-    previews = preview(job, plan, sources, value_bytes=value_bytes(job), num_samples=num_samples)
+    previews = preview(job, plan, sources, value_bytes=value_bytes(job), labelled=labelled)
     checked = Checked(job, plan, {one.stage.name: one for one in previews}, sources, labelled)
     if faults := [*plan_faults(checked), *text_faults(checked)]:
         raise RefusedInput(faults)

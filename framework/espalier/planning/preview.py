@@ -8,6 +8,7 @@ from typing import Any
 
 from espalier.config.data import DataConfig
 from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Labelled
 from espalier.jobs.data_sets import DataSet
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
@@ -76,14 +77,16 @@ class Asked:
 
     Attributes:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
-        num_samples: of the training side of each data set; none of those where only reading the text tells.
+        sources: the models that the job begins with.
+        labelled: the samples of each data set that has labels.
         seen: previews of the stages before.
     """
 
     job: Job
     plan: Plan
     value_bytes: int
-    num_samples: Mapping[DataSet, int]
+    sources: Mapping[str, Source]
+    labelled: Mapping[DataSet, Labelled]
     seen: dict[str, StagePreview]
 
     def data_of(self, config: StageSettings) -> DataConfig | LabelledConfig:
@@ -91,7 +94,13 @@ class Asked:
 
     def samples_of(self, config: StageSettings) -> int | None:
         """Training samples of a stage's data; None where only reading the text tells."""
-        return self.num_samples.get(config.data)
+        samples = self.labelled.get(config.data)
+        return None if samples is None else len(samples.train)
+
+    def outputs_of(self, config: StageSettings) -> tuple[str, ...] | None:
+        """Names of the classes of a stage's data, none for a regression; None over text."""
+        samples = self.labelled.get(config.data)
+        return None if samples is None else samples.names
 
 
 def preview(
@@ -100,26 +109,26 @@ def preview(
     sources: Mapping[str, Source],
     *,
     value_bytes: int,
-    num_samples: Mapping[DataSet, int] | None = None,
+    labelled: Mapping[DataSet, Labelled] | None = None,
 ) -> tuple[StagePreview, ...]:
     """Every stage of the plan, in order.
 
     Args:
-        value_bytes, num_samples: see `Asked`.
+        value_bytes, labelled: see `Asked`.
 
     Raises:
         RefusedInput: a target that cannot be reached.
     """
-    asked = Asked(job, plan, value_bytes, num_samples or {}, {})
+    asked = Asked(job, plan, value_bytes, sources, labelled or {}, {})
     for stage in plan.stages:
-        asked.seen[stage.name] = _preview(asked, stage, sources)
+        asked.seen[stage.name] = _preview(asked, stage)
     return tuple(asked.seen.values())
 
 
-def _preview(asked: Asked, stage: Stage, sources: Mapping[str, Source]) -> StagePreview:
+def _preview(asked: Asked, stage: Stage) -> StagePreview:
     """What its kind says; by itself a stage comes to the model that it goes on from, or that it brings."""
     kind, parent = KINDS[stage.config.kind], asked.plan.parent(stage.name).name
-    model = sources[stage.name].config if stage.name in sources else asked.seen[stage.inputs[0]].config
+    model = asked.sources[stage.name].config if stage.name in asked.sources else asked.seen[stage.inputs[0]].config
     kept = 4 * num_parameters(model) if kind.makes_model else 0
     base = StagePreview(stage, parent, model, makes_model=kind.makes_model, bytes_on_disk=kept)
     own = kind.call("preview")

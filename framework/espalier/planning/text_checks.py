@@ -11,7 +11,7 @@ from espalier.jobs.kind import KINDS
 from espalier.models.architecture import is_masked_lm
 from espalier.models.positions import known_positions
 from espalier.models.pretrained import PretrainedTokenizer
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 
 

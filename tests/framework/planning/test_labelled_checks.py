@@ -12,7 +12,9 @@ import pytest
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
 from espalier.jobs.job import Job
-from espalier.planning.checks import Checked, plan_faults
+from espalier.models.classifier import classifier_config
+from espalier.planning.checked import Checked
+from espalier.planning.checks import plan_faults
 from espalier.planning.preview import StagePreview
 from espalier.planning.sources import Source
 from espalier.stages.plan import build_plan
@@ -50,8 +52,9 @@ def said(data: dict[str, Any], *stages: dict[str, Any]) -> list[str]:
     job = job_of(data, *stages)
     labelled = {None: read_labelled(job.data, seed=0)} if isinstance(job.data, LabelledConfig) else {}
     plan = build_plan(job.stages, context={})
-    source = Source(MODEL, None, "one")
-    models = {stage.name: StagePreview(stage, "parent", MODEL, makes_model=True) for stage in plan.stages}
+    model = classifier_config(MODEL, names=labelled[None].names, setting="model") if labelled else MODEL
+    source = Source(model, None, "one")
+    models = {stage.name: StagePreview(stage, "parent", model, makes_model=True) for stage in plan.stages}
     faults = list(plan_faults(Checked(job, plan, models, {"parent": source}, labelled)))
     for fault in faults:
         assert fault.path and fault.allowed
@@ -94,8 +97,6 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
         "fine-tuning, or give text as its `data`.",
         "`stages.scores.gate.perplexity` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.gate.perplexity_ratio` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
-        "`stages.scores.prompts` is 'once'; allowed: none: a masked language model does not write on, nor does one that "
-        "is unrolled.",
         "`stages.scores.prompts` is ['once']; allowed: leave it out; a classifier writes nothing.",
         "`stages.scores.sequences` is 4; allowed: leave it out; only a job over text reads it.",
         "`stages.scores.unrolled` is 'settings'; allowed: leave it out; only a job over text reads it.",

@@ -11,7 +11,7 @@ from espalier.data.examples import Labelled
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.jobs.kind import KINDS
 from espalier.kinds.correct.kind import CorrectStage
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.input_checks import unlike_inputs
 from espalier.planning.preview import StagePreview
 from espalier.planning.unread import unread

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from espalier.config.faults import Fault
 from espalier.data.examples import first_places
 from espalier.kinds.cross_fit.kind import CrossFitStage
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 from espalier.planning.unread import unread
 

@@ -8,7 +8,7 @@ from espalier.config.data import DataConfig
 from espalier.config.faults import Fault
 from espalier.config.labelled import LabelledConfig
 from espalier.kinds.distill.kind import DistillStage
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.input_checks import unlike_inputs
 from espalier.planning.preview import StagePreview
 

@@ -10,7 +10,7 @@ from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.kinds.evaluate.prompts import prompt_faults
 from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.input_checks import unlike_inputs
 from espalier.planning.preview import StagePreview
 from espalier.planning.training_checks import headless
@@ -26,10 +26,10 @@ def faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     data, path = checked.data_of(config), f"stages.{config.name}"
     yield from unlike_inputs(checked, preview, instead="; or measure it in an evaluate stage of its own")
     yield from headless(checked.job, preview)
-    yield from _not_to_be_unrolled(config, preview)
     if isinstance(data, LabelledConfig):
         yield from _over_labels(data, config, path=path)
         return
+    yield from _not_to_be_unrolled(config, preview)
     yield from prompt_faults(checked, config)
     if config.gate.metric is not None:
         yield Fault(f"{path}.gate.metric", config.gate.metric, "perplexity or perplexity_ratio over text")

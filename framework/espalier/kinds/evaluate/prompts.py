@@ -9,7 +9,7 @@ from espalier.config.labelled import LabelledConfig
 from espalier.config.sizes import SAMPLE_TOKENS
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.models.families import shape_of
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 
 

@@ -8,7 +8,7 @@ from espalier.config.faults import Fault
 from espalier.config.growth import DepthOperator, SharingMap
 from espalier.kinds.grow.kind import GrowStage
 from espalier.models.families import shape_of
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 
 _ORDERS: dict[DepthOperator, SharingMap] = {"interpolate": "interpolate", "identity": "interpolate", "stack": "stack"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from espalier.config.faults import Fault
 from espalier.config.labelled import LabelledConfig
 from espalier.kinds.load.kind import LoadStage
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from espalier.checkpoint.huggingface import ModelFolder, tensors_of
 from espalier.config.faults import Fault, RefusedInput
 from espalier.distributed.streams import stream_seed
 from espalier.kinds.load import scratch
 from espalier.kinds.load.kind import LoadStage
-from espalier.models.families import layout, num_parameters
+from espalier.models.families import num_parameters
+from espalier.models.initial import drawn
 from espalier.models.model_files import files_key, read_model_files, write_model_files
 from espalier.models.pretrained import PretrainedTokenizer, find_model
 from espalier.models.published import Published, look_at, with_padding
-from espalier.models.shape import ConfigDict
 from espalier.models.stock_check import difference_from_stock, fits_in_memory
 from espalier.saving.states import Lineage, save_model, whole_fragments
 from espalier.stages.result import StageResult
@@ -49,8 +45,9 @@ def run(context: StageContext[LoadStage]) -> StageResult:
         _require_stock(context, source, published, stored, setting=setting)
     context.world.barrier()
     read = ((name, stored.read(old)) for name, old in published.sources.items())
-    drawn = _drawn(config, fresh, seed=context.job.seed)
-    committed = save_model(context, whole_fragments(chain(read, drawn)), Lineage(config, key, None))
+    seed = context.job.seed
+    started = drawn(config, fresh, seed_of=lambda name: stream_seed(seed, f"fresh {name}"))
+    committed = save_model(context, whole_fragments(chain(read, started)), Lineage(config, key, None))
     metrics = {"parameters": num_parameters(config), "tokenizer": key, "fresh": list(fresh)}
     if published.left_out:
         metrics["left_out"] = list(published.left_out)
@@ -76,12 +73,3 @@ def _require_stock(
         given = f"names {source}, whose answers in stock transformers differ from those here by {apart:.3g}"
         allowed = "a model that stock transformers and espalier read alike; save it anew with `save_pretrained`"
         raise RefusedInput([Fault(setting, str(source), allowed, given=given)])
-
-
-def _drawn(config: ConfigDict, names: Collection[str], *, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Matrices normal with the model's own spread, vectors zero; as stock code starts a new head."""
-    spread, parameters = float(config.get("initializer_range", 0.02)), layout(config)
-    for name in names:
-        shape = parameters[name].shape
-        generator = torch.Generator().manual_seed(stream_seed(seed, f"fresh {name}"))
-        yield name, torch.randn(shape, generator=generator) * (spread if len(shape) > 1 else 0.0)

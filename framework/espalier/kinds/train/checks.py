@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from espalier.config.faults import Fault
 from espalier.kinds.train.kind import TrainStage
 from espalier.models.families import shape_of
-from espalier.planning.checks import Checked
+from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview
 
 
