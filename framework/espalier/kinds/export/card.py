@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from espalier.checkpoint.read import StateReader
-from espalier.config.labelled import LabelledConfig
 from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import stages_of
 from espalier.kinds.export.markdown import as_code, as_text
@@ -68,18 +67,19 @@ def _lineage(folder: RunFolder) -> list[str]:
 
 def _measured(folder: RunFolder) -> list[str]:
     """A row for each model that an evaluation measured: perplexity of text, or the metric of labelled data."""
-    job, rows = folder.read_job(), []
-    measure = job.data.watched if isinstance(job.data, LabelledConfig) else "perplexity"
-    for stage in stages_of(job):
+    tables: dict[str, list[str]] = {}
+    for stage in stages_of(folder.read_job()):
         result = folder.result(stage.name)
         if result is not None and "models" in result.metrics:
-            rows += [
+            measure = result.metrics.get("watched", "perplexity")
+            tables.setdefault(measure, []).extend(
                 f"| {as_text(name)} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
                 for name, row in result.metrics["models"].items()
-            ]
-    if not rows:
-        return []
-    return ["", "## Measured", "", f"| model | parameters | {measure} | tokens |", "|---|---|---|---|", *rows]
+            )
+    lines = ["", "## Measured"] if tables else []
+    for measure, rows in tables.items():
+        lines += ["", f"| model | parameters | {measure} | tokens |", "|---|---|---|---|", *rows]
+    return lines
 
 
 def _figure(value: float | None) -> str:
