@@ -71,8 +71,8 @@ EXPORT = {"name": "out", "kind": "export", "model": "tuned", "dtype": "float32"}
 def test_pretrain_then_fine_tune_in_one_job(root: Path) -> None:
     folder, results = run_here(write(root, job_of(root, PRETRAIN, HEAD, TUNE, SCORES, EXPORT)))
     states = {name: StateReader.open(folder.files, results[name]["checkpoint"]) for name in ("pretrained", "reader")}
-    body = [name for name in states["reader"].manifest.parameters if name != "score.weight"]
-    assert len(body) == len(states["pretrained"].manifest.parameters)  # its head is its embedding
+    body = [name for name in states["reader"].shapes if name != "score.weight"]
+    assert len(body) == len(states["pretrained"].shapes)  # its head is its embedding
     for name in body:
         kept = (state.tensor("parameter", name) for state in states.values())
         assert torch.equal(*kept), name
