@@ -11,8 +11,16 @@ from torch import Tensor
 
 from espalier.data.batch import Batch
 from espalier.engine.objective import Objective, TokenObjective
-from espalier.models.hidden_states import StatesUse
-from espalier.objectives.hidden_states import hidden_state_sum, projection_name, state_terms
+from espalier.models.families import shape_of
+from espalier.models.hidden_states import Projections, StatesUse
+from espalier.models.shape import ConfigDict
+from espalier.objectives.hidden_states import (
+    hidden_state_sum,
+    projection_name,
+    projection_shapes,
+    state_terms,
+    teacher_layers,
+)
 from espalier.objectives.signal import Signal
 from espalier.objectives.terms import Term, names_of
 
@@ -99,6 +107,19 @@ def objective_of(terms: tuple[Term, ...], watch: Callable[[Batch, Tensor], None]
     if state_terms(terms):
         return HiddenStateObjective(terms, watch)
     return TokenObjective(terms, watch)
+
+
+def teacher_layers_of(objective: Objective) -> tuple[int, ...]:
+    """The layers of the teacher, counted from 1, whose hidden states an objective looks at."""
+    return teacher_layers(objective.terms) if isinstance(objective, HiddenStateObjective) else ()
+
+
+def projections_of(objective: Objective, *, student: ConfigDict, teacher: ConfigDict | None) -> Projections:
+    """The linear maps that an objective wants trained along, for models of these configurations."""
+    if not isinstance(objective, HiddenStateObjective) or teacher is None:
+        return {}
+    widths = {"student_width": shape_of(student).hidden, "teacher_width": shape_of(teacher).hidden}
+    return projection_shapes(objective.terms, **widths)
 
 
 def _is_text(batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Slot
 from espalier.checkpoint.read import StateReader
-from espalier.models.hidden_states import Projections, parameter_name
+from espalier.models.hidden_states import Projections, parameter_shapes
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class WithProjections:
 
     def _first(self, slot: Slot, name: str) -> Tensor | None:
         """None for what the state has."""
-        shapes = {parameter_name(one): (outputs, inputs) for one, (inputs, outputs) in self.projections.items()}
-        shape = shapes.get(name)
+        shape = parameter_shapes(self.projections).get(name)
         if shape is None or (self.goes_on and self.reader.manifest.shape(slot, name) == shape):
             return None
         return torch.eye(*shape) if slot == "parameter" else torch.zeros(shape)

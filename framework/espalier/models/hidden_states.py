@@ -36,6 +36,11 @@ def parameter_name(projection: str) -> str:
     return f"projections.{projection}.weight"
 
 
+def parameter_shapes(projections: Projections) -> dict[str, tuple[int, int]]:
+    """Shapes of the linear maps' weights, by their names on disk."""
+    return {parameter_name(name): (outputs, inputs) for name, (inputs, outputs) in projections.items()}
+
+
 def make_projections(shapes: Projections, dtype: torch.dtype) -> nn.ModuleDict:
     """The linear maps, whose weights hold nothing yet."""
     return nn.ModuleDict({name: nn.Linear(*widths, bias=False, dtype=dtype) for name, widths in shapes.items()})

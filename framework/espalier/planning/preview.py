@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from espalier.config.growth import GrowStage
-from espalier.config.job import Job
-from espalier.config.stages import (
-    CorrectStage,
-    CrossFitStage,
-    DistillStage,
-    EvaluateStage,
-    ExportStage,
-    PruneStage,
-    StageConfig,
-    TrainedStage,
-    TrainStage,
-)
-from espalier.models.families import num_outputs, num_parameters, resized, shape_of
-from espalier.models.flops import model_flops, read_share, trained_flops
+from espalier.config.data import DataConfig
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Labelled
+from espalier.jobs.data_sets import DataSet
+from espalier.jobs.job import Job
+from espalier.jobs.kind import KINDS
+from espalier.jobs.stage import StageSettings
+from espalier.models.families import num_parameters, shape_of
 from espalier.models.shape import ConfigDict
-from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
+from espalier.planning.memory import WorkerMemory
 from espalier.planning.sources import Source
 from espalier.stages.plan import CODE_VERSION, Plan, Stage
-from espalier.surgery.growth import planned_growth
-from espalier.surgery.lessons import mean_depth
-from espalier.surgery.search import find_shape
 
 MASTER_AND_MOMENTS_BYTES = 12
 """A training checkpoint holds three float32 values a parameter."""
@@ -81,177 +71,72 @@ class StagePreview:
         }
 
 
-def preview(
-    job: Job, plan: Plan, sources: Mapping[str, Source], *, value_bytes: int, num_samples: int | None = None
-) -> tuple[StagePreview, ...]:
-    """Every stage of the plan, in order.
-
-    Args:
-        value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
-        num_samples: of the training side; None where only reading the text tells.
-
-    Raises:
-        RefusedInput: a target that cannot be reached.
-    """
-    seen: dict[str, StagePreview] = {}
-    for stage in plan.stages:
-        seen[stage.name] = _preview(_Asked(job, plan, value_bytes, num_samples), stage, seen, sources)
-    return tuple(seen.values())
-
-
 @dataclass(frozen=True)
-class _Asked:
-    """What all stages of a job are previewed under."""
+class Asked:
+    """What the stages of a job are previewed under.
+
+    Attributes:
+        value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
+        sources: the models that the job begins with.
+        labelled: the samples of each data set that has labels.
+        seen: previews of the stages before.
+    """
 
     job: Job
     plan: Plan
     value_bytes: int
-    num_samples: int | None
+    sources: Mapping[str, Source]
+    labelled: Mapping[DataSet, Labelled]
+    seen: dict[str, StagePreview]
+
+    def data_of(self, config: StageSettings) -> DataConfig | LabelledConfig:
+        return self.job.data_of(config)
+
+    def samples_of(self, config: StageSettings) -> int | None:
+        """Training samples of a stage's data; None where only reading the text tells."""
+        samples = self.labelled.get(config.data)
+        return None if samples is None else len(samples.train)
+
+    def outputs_of(self, config: StageSettings) -> tuple[str, ...] | None:
+        """Names of the classes of a stage's data, none for a regression; None over text."""
+        samples = self.labelled.get(config.data)
+        return None if samples is None else samples.names
 
 
-def _preview(
-    asked: _Asked, stage: Stage, seen: Mapping[str, StagePreview], sources: Mapping[str, Source]
-) -> StagePreview:
-    config, parent = stage.config, asked.plan.parent(stage.name).name
-    model = sources[stage.name].config if stage.name in sources else seen[stage.inputs[0]].config
-    base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
-    match config:
-        case GrowStage():
-            return _grown(config, base, with_moments=has_moments(asked.plan, stage.name))
-        case PruneStage():
-            return _pruned(asked.job, config, base)
-        case DistillStage() | CorrectStage():
-            return _trained(asked, config, base, teacher=seen[config.teacher].config if config.teacher else None)
-        case TrainStage():
-            return _trained(asked, config, base, teacher=None)
-        case CrossFitStage():
-            return _cross_fitted(_trained(asked, config, base, teacher=None), config, asked.num_samples)
-        case EvaluateStage():
-            return _evaluated(asked.job, config, base, [seen[name].config for name in (config.model, *config.against)])
-        case ExportStage():
-            value = 2 if config.dtype == "bfloat16" else 4
-            return replace(base, makes_model=False, bytes_on_disk=value * base.parameters)
-    return base
+def preview(
+    job: Job,
+    plan: Plan,
+    sources: Mapping[str, Source],
+    *,
+    value_bytes: int,
+    labelled: Mapping[DataSet, Labelled] | None = None,
+) -> tuple[StagePreview, ...]:
+    """Every stage of the plan, in order.
+
+    Args:
+        value_bytes, labelled: see `Asked`.
+
+    Raises:
+        RefusedInput: a target that cannot be reached.
+    """
+    asked = Asked(job, plan, value_bytes, sources, labelled or {}, {})
+    for stage in plan.stages:
+        asked.seen[stage.name] = _preview(asked, stage)
+    return tuple(asked.seen.values())
 
 
-def _grown(config: GrowStage, base: StagePreview, *, with_moments: bool) -> StagePreview:
-    growth = planned_growth(config, base.config)
-    value = MASTER_AND_MOMENTS_BYTES if with_moments else 4
-    return replace(base, config=growth.config, bytes_on_disk=value * num_parameters(growth.config))
+def _preview(asked: Asked, stage: Stage) -> StagePreview:
+    """What its kind says; by itself a stage comes to the model that it goes on from, or that it brings."""
+    kind, parent = KINDS[stage.config.kind], asked.plan.parent(stage.name).name
+    model = asked.sources[stage.name].config if stage.name in asked.sources else asked.seen[stage.inputs[0]].config
+    kept = 4 * num_parameters(model) if kind.makes_model else 0
+    base = StagePreview(stage, parent, model, makes_model=kind.makes_model, bytes_on_disk=kept)
+    own = kind.call("preview")
+    return base if own is None else own(asked, base)
 
 
 def has_moments(plan: Plan, name: str) -> bool:
-    """Whether the model of a stage comes with an optimizer's moments: it was trained, or grown from one that was."""
-    config: StageConfig = plan[name].config
-    return isinstance(config, DistillStage | TrainStage | CorrectStage) or (
-        isinstance(config, GrowStage) and has_moments(plan, config.student)
-    )
-
-
-def _mean_depth(config: TrainedStage, model: ConfigDict) -> float:
-    """Layers that a pass runs; with lessons what their draws come to in the mean."""
-    held = shape_of(model).layers
-    lessons = config.lessons if isinstance(config, TrainStage) else None
-    if lessons is None or lessons.depth < held:
-        return held
-    return mean_depth(lessons.sampler, held=held, depth=lessons.depth)
-
-
-def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
-    shape = find_shape(base.config, config.target, config.search, path=f"stages.{config.name}.target")
-    child = resized(base.config, shape)
-    samples, length = config.calibration.samples, job.data.sequence_tokens
-    flops = 0.0 if config.scores else model_flops(base.config, tokens=samples * length, sequence_tokens=length)
-    made = replace(base, config=child, bytes_on_disk=4 * num_parameters(child), flops=flops)
-    return made if config.scores else replace(made, samples=samples, tokens=samples * length)
-
-
-def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher: ConfigDict | None) -> StagePreview:
-    job, value_bytes, length = asked.job, asked.value_bytes, asked.job.data.sequence_tokens
-    if config.budget.epochs is not None and asked.num_samples is None:
-        return base  # only reading the text tells how many sequences it is
-    steps = config.budget.num_steps(
-        sequences=config.batch.sequences, sequence_tokens=length, num_samples=asked.num_samples or 1
-    )
-    samples = steps * config.batch.sequences
-    share = read_share(base.config, config.masked_share)
-    flops = trained_flops(
-        base.config,
-        tokens=samples * length,
-        sequence_tokens=length,
-        layers=_mean_depth(config, base.config),
-        read_share=share,
-        activation_checkpointing=config.activation_checkpointing,
-    )
-    training = Training(
-        zero_level=config.zero_level,
-        ranks=job.workers.count,
-        value_bytes=value_bytes,
-        microbatch_tokens=config.batch.microbatch_sequences * length,
-        on_gpu=job.workers.gpus_each > 0,
-        activation_checkpointing=config.activation_checkpointing,
-        offload=config.optimizer.offload,
-    )
-    lessons = config.lessons if isinstance(config, TrainStage) else None
-    shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
-    memory = student_memory(shape, base.parameters, training)
-    if teacher is not None and isinstance(config, DistillStage | CorrectStage):
-        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
-        memory = replace(
-            memory,
-            teacher=teacher_memory(
-                shape_of(teacher),
-                num_parameters(teacher),
-                zero_level=config.teacher_zero_level,
-                ranks=job.workers.count,
-                value_bytes=value_bytes,
-            ),
-        )
-    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
-    on_disk = kept * MASTER_AND_MOMENTS_BYTES * base.parameters
-    return replace(
-        base,
-        steps=steps,
-        samples=samples,
-        tokens=samples * length,
-        flops=flops,
-        memory=memory,
-        bytes_on_disk=on_disk,
-    )
-
-
-def _cross_fitted(twin: StagePreview, config: CrossFitStage, num_samples: int | None) -> StagePreview:
-    """As many such trainings, each on all folds but one; what is kept are the answers."""
-    if twin.steps is None or num_samples is None:
-        return replace(twin, makes_model=False)
-    share = config.repeats * (config.folds - 1)
-    return replace(
-        twin,
-        makes_model=False,
-        steps=None,
-        samples=twin.samples * share,
-        tokens=twin.tokens * share,
-        flops=twin.flops * share,
-        bytes_on_disk=2 * 4 * num_samples * num_outputs(twin.config),
-    )
-
-
-def _evaluated(job: Job, config: EvaluateStage, base: StagePreview, models: list[ConfigDict]) -> StagePreview:
-    """`models` are the one evaluated, which may be unrolled, and those of `against`."""
-    plain = replace(base, makes_model=False, bytes_on_disk=0)
-    if config.sequences is None:
-        return plain
-    length = job.data.sequence_tokens
-    tokens = config.sequences * length
-    depths = [config.unrolled.depth if config.unrolled else None, *[None] * len(config.against)]
-    flops = sum(
-        model_flops(
-            model,
-            tokens=tokens,
-            sequence_tokens=length,
-            layers=depth,
-            read_share=read_share(model, config.masked_share),
-        )
-        for model, depth in zip(models, depths, strict=True)
-    )
-    return replace(plain, samples=config.sequences * len(models), tokens=tokens * len(models), flops=flops)
+    """Whether the model of a stage comes with an optimizer's moments: made there, or kept from where it comes from."""
+    config, kind = plan[name].config, KINDS[plan[name].config.kind]
+    first = next(iter(config.inputs().values()), None)
+    return kind.moments == "made" or (kind.moments == "input" and first is not None and has_moments(plan, first))

@@ -113,8 +113,8 @@ def test_schema_help_and_faults_know_it(site: Path, tmp_path: Path) -> None:
     job = job_with(tmp_path, {"function": "confident_cross_entrpy", "power": 2.0})
     code = (
         "import json; from pathlib import Path; from espalier.config.faults import RefusedInput\n"
-        "from espalier.config.load import read_job; from espalier.config.schema import job_schema\n"
-        "from espalier.config.settings import topics\n"
+        "from espalier.jobs.load import read_job; from espalier.jobs.schema import job_schema\n"
+        "from espalier.jobs.settings import topics\n"
         "assert 'torch' not in sys.modules\n"
         "try: read_job(Path(sys.argv[1]))\n"
         "except RefusedInput as refused: said = str(refused)\n"

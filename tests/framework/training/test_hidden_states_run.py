@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM
 
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
 from espalier.distributed.world import World
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.storage.local import LocalStorage
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from support.scenes import Scene, at, outcome, play, prepare_ground
 from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
