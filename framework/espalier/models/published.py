@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.architecture import architecture
+from espalier.models.architecture import is_classifier
 from espalier.models.classifier import (
     HeadChoice,
     classifier_config,
@@ -15,7 +15,7 @@ from espalier.models.classifier import (
     keeps_head,
     language_model_config,
 )
-from espalier.models.families import is_causal, layout, shape_of
+from espalier.models.families import family_of, is_causal, layout, shape_of
 from espalier.models.families.config_checks import require_sane
 from espalier.models.families.naming import Match, has_masked_lm_head, match_names
 from espalier.models.pretrained import read_config
@@ -66,7 +66,7 @@ def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, se
     match = match_names(stored, config)
     fresh: set[str] = set()
     if outputs is not None:
-        fresh = fresh_parameters(match.sources, layout(config), all_of_head=not keeps_head(given, head))
+        fresh = fresh_parameters(match.sources, config, all_of_head=not keeps_head(given, head))
     faults = [*_misfits(match, stored, config, fresh), *_unequal(folder, match, stored)]
     if faults:
         more = Fault("...", f"{len(faults) - _MANY} more", "tensors as its config.json asks")
@@ -84,7 +84,7 @@ def with_padding(published: Published, padding_id: int | None) -> Published:
         padding_id: what the model's tokenizer pads with.
     """
     config = published.config
-    reads_last = is_causal(config) and architecture(config).endswith("ForSequenceClassification")
+    reads_last = is_causal(config) and is_classifier(config)
     if not reads_last or config.get("pad_token_id") is not None:
         return published
     return replace(published, config=config | {"pad_token_id": padding_id})
@@ -94,7 +94,7 @@ def _for_task(
     given: ConfigDict, stored: Collection[str], *, outputs: Sequence[str] | None, head: HeadChoice, setting: str
 ) -> ConfigDict:
     if outputs is None:
-        return language_model_config(given, has_masked_lm_head=has_masked_lm_head(stored))
+        return language_model_config(given, has_masked_lm_head=has_masked_lm_head(stored, family_of(given)))
     return classifier_config(given, names=outputs, head=head, setting=setting)
 
 

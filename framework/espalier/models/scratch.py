@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch
 from espalier.data.pieces import pieces
+from espalier.models.families.registry import FAMILIES
 from espalier.models.shape import ConfigDict
 
 SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
@@ -14,7 +16,14 @@ SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": 
 
 
 def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None, pad_id: int | None) -> ConfigDict:
-    """The `config.json` of a stock model of this shape."""
+    """The `config.json` of a stock model of this shape.
+
+    Raises:
+        RefusedInput: the family is not installed, or cannot begin from random weights.
+    """
+    family = FAMILIES[settings.family] if settings.family in FAMILIES else None
+    if family is None or family.scratch is None:
+        raise RefusedInput([Fault("from_scratch.family", settings.family, "a family that is installed here")])
     common: ConfigDict = {
         "vocab_size": vocabulary,
         "tie_word_embeddings": settings.tied,
@@ -22,7 +31,7 @@ def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None
         "eos_token_id": eos_id,
         "pad_token_id": pad_id,
     }
-    return common | {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[settings.family](settings)
+    return common | family.scratch.build(settings)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
@@ -47,42 +56,3 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
     # What is learnt are counts of words, and a long document has the same words in pieces.
     tokenizer.train_from_iterator((part for text in texts for part in pieces(text, words)), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS).save_pretrained(folder)
-
-
-def _llama(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        "num_hidden_layers": settings.layers,
-        "hidden_size": settings.hidden,
-        "intermediate_size": settings.ffn or -(-8 * settings.hidden // 192) * 64,
-        "num_attention_heads": settings.heads,
-        "num_key_value_heads": settings.kv_heads or settings.heads,
-        "max_position_embeddings": settings.positions,
-    }
-
-
-def _gpt2(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "n_layer": settings.layers,
-        "n_embd": settings.hidden,
-        "n_inner": settings.ffn or 4 * settings.hidden,
-        "n_head": settings.heads,
-        "n_positions": settings.positions,
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.dropout),
-    }
-
-
-def _bert(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "bert",
-        "architectures": ["BertForMaskedLM"],
-        "num_hidden_layers": settings.layers,
-        "hidden_size": settings.hidden,
-        "intermediate_size": settings.ffn or 4 * settings.hidden,
-        "num_attention_heads": settings.heads,
-        "max_position_embeddings": settings.positions,
-        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout),
-    }

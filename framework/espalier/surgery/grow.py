@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from espalier.models.families import has_post_norm, layout, probes, shape_of
+from espalier.models.families import family_of, layout, probes, shape_of
 from espalier.models.shape import Parameter, Probe
 from espalier.surgery.depth_maps import is_copy
 from espalier.surgery.growth import Growth
@@ -100,7 +100,7 @@ class Grower:
         probe, copied = self._probes[place], is_copy(self.growth.sources, place)
         if copied and module in (probe.output, probe.down):
             return tensor if order == 2 else torch.zeros_like(tensor)
-        if not self._post_norm or module not in probe.norms:
+        if not self._residual_norm or module not in probe.norms:
             return tensor
         followed = self.growth.sources[place + 1 : place + 2] == self.growth.sources[place : place + 1]
         is_last_norm = module == probe.norms[1]
@@ -114,8 +114,8 @@ class Grower:
         return probes(self.growth.config)
 
     @cached_property
-    def _post_norm(self) -> bool:
-        return has_post_norm(self.growth.parent)
+    def _residual_norm(self) -> bool:
+        return family_of(self.growth.parent).residual_norm
 
 
 def _renumbered(name: str, place: int, source: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from espalier.config.growth import LessonsConfig
 from espalier.distributed.streams import stream_seed
 from espalier.surgery.depth_maps import sharing_order
-from espalier.surgery.lessons import drawn_depth
+from espalier.surgery.depth_sampling import drawn_depth
 
 
 def window_depths(lessons: LessonsConfig, *, held: int, seed: int, step: int, num_microbatches: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.surgery.depth_maps import depth_map, is_copy, sharing_order
-from espalier.surgery.lessons import depth_probabilities, drawn_depth, mean_depth
+from espalier.surgery.depth_sampling import depth_probabilities, drawn_depth, mean_depth
 
 MAPS = {
     "interpolate": (0, 0, 1, 1, 2, 2),

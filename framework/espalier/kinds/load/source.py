@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.kinds.load.kind import LoadStage
+from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
 from espalier.models.model_files import files_key, read_model_files
 from espalier.models.pretrained import find_model, open_tokenizer
@@ -34,10 +35,11 @@ def _scratch(stage: LoadStage, use: Use) -> Source:
     folder = find_model(settings.tokenizer, setting=setting)
     files = read_model_files(folder, setting=setting)
     found = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=use.special_tokens)
-    if settings.family == "bert" and found.mask_id is None:
-        raise RefusedInput([Fault(setting, str(folder), "a tokenizer with a mask token, as a BERT fills in masks")])
     config = scratch_config(settings, vocabulary=found.vocabulary, eos_id=found.eos_id, pad_id=found.pad_id)
     shape_of(config)
+    if is_masked_lm(config) and found.mask_id is None:
+        allowed = f"a tokenizer with a mask token, as a {settings.family} fills in masks"
+        raise RefusedInput([Fault(setting, str(folder), allowed)])
     return Source(config, found, repr([config, files_key(files)]))
 
 
