@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch
 from espalier.data.pieces import pieces
 from espalier.models.families.registry import FAMILIES
@@ -16,14 +15,9 @@ SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": 
 
 
 def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None, pad_id: int | None) -> ConfigDict:
-    """The `config.json` of a stock model of this shape.
-
-    Raises:
-        RefusedInput: the family is not installed, or cannot begin from random weights.
-    """
-    family = FAMILIES[settings.family] if settings.family in FAMILIES else None
-    if family is None or family.scratch is None:
-        raise RefusedInput([Fault("from_scratch.family", settings.family, "a family that is installed here")])
+    """The `config.json` of a stock model of this shape."""
+    scratch = FAMILIES[settings.family].scratch
+    assert scratch is not None, "the settings have refused any other family"
     common: ConfigDict = {
         "vocab_size": vocabulary,
         "tie_word_embeddings": settings.tied,
@@ -31,7 +25,7 @@ def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None
         "eos_token_id": eos_id,
         "pad_token_id": pad_id,
     }
-    return common | family.scratch.build(settings)
+    return common | scratch.build(settings)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
