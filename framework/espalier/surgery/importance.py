@@ -67,7 +67,7 @@ class Meter:
         self.sums.num_tokens.add_(counts.sum())
         self.sums.num_samples.add_((counts > 0).sum())
         for axis in ("ffn", "heads", "hidden"):
-            means = torch.stack(self._seen[axis]) / counts.clamp(min=1)[:, None]
+            means = _stacked(self._seen[axis]) / counts.clamp(min=1)[:, None]
             self.sums.tensors()[axis].add_(means.square_().sum(dim=1, dtype=torch.float64))
 
 
@@ -110,6 +110,14 @@ def _hook(model: nn.Module, probe: Probe, meter: Meter) -> list[torch.utils.hook
         *(at(norm).register_forward_hook(watch_output) for norm in probe.norms),
         at(probe.layer).register_forward_hook(watch_layer),
     ]
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """L tensors [B, N] -> [L, B, N]; units that a narrower layer does not have count nothing."""
+    widths = [one.shape[1] for one in rows]
+    if len(set(widths)) == 1:
+        return torch.stack(rows)
+    return torch.stack([nn.functional.pad(one, (0, max(widths) - one.shape[1])) for one in rows])
 
 
 def _absolute_sum(activation: Tensor, token_mask: Tensor | None) -> Tensor:

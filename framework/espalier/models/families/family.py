@@ -95,7 +95,8 @@ class ParameterTable:
         body: module path of the body in a model with a head.
         layers: module path of the list of layers.
         before_layers, after_layers: tables of what surrounds the layers.
-        layer: (config, shape, number of the layer) -> its table.
+        layer: (config, shape, number of the layer) -> its table. The shape counts, which may be smaller than that of
+            the config; what the config lists for each layer is read by the number.
         probe: where a layer is measured.
         layers_differ: whether the tables of the layers have different shapes. Sizes of the model's shape are then
             those of the widest layer, and only depth can be grown.
