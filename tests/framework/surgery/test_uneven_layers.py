@@ -24,7 +24,7 @@ from espalier.surgery.choose import choose
 from espalier.surgery.grow import Grower
 from espalier.surgery.growth import Growth, planned_growth
 from espalier.surgery.importance import measuring
-from espalier.surgery.keep import Keep
+from espalier.surgery.keep import Keep, select
 from espalier.surgery.prune import pruned_tensors
 from support.architectures import output, tokens
 from support.installed import install, site_packages
@@ -106,6 +106,9 @@ def test_each_layer_keeps_its_most_important_units_up_to_the_width_asked_for() -
     child = cut(model, keep)
     assert [layer.mlp.gate_proj.out_features for layer in child.model.layers] == [19, 11, 19]
     torch.testing.assert_close(output(child, tokens()), output(model, tokens()), rtol=1e-4, atol=1e-5)
+    keep = replace(keep, ffn=((0, 3, 30),) * 3)
+    up = layout(CONFIG)["model.layers.1.mlp.up_proj.weight"]
+    assert select(torch.arange(220.0).view(11, 20), up, keep).equal(torch.arange(220.0).view(11, 20)[[0, 3]])
     whole = cut(model, Keep.everything(shape))
     assert output(whole, tokens()).equal(output(model, tokens()))
 
