@@ -1,4 +1,4 @@
-"""From a published model to one with the head that a job's data asks for. Torch-free."""
+"""The configuration with the head that a job's data asks for, made from a published one. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model whose head is called with hidden states and what to do with them."""
+"""A stock model under one forward: body, then a head that computes losses or logits from hidden states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a published model folder becomes in a job, known from its config.json and its files' headers. Torch-free."""
+"""Check a published model folder, and say which of its tensors a job reads, from headers alone. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from espalier.models.classifier import (
     language_model_config,
 )
 from espalier.models.families import family_of, is_causal, layout, shape_of
-from espalier.models.families.config_checks import require_sane
+from espalier.models.families.config_checks import require_loadable
 from espalier.models.families.naming import Match, has_masked_lm_head, match_names
 from espalier.models.pretrained import read_config
 from espalier.models.shape import ConfigDict
@@ -27,7 +27,7 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Published:
-    """A model folder that was looked at.
+    """A model folder that was checked.
 
     Attributes:
         given: the folder's own config.json.
@@ -44,8 +44,8 @@ class Published:
     left_out: tuple[str, ...]
 
 
-def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, setting: str) -> Published:
-    """Read what a folder holds, and hold it to what its configuration asks for.
+def check_published(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, setting: str) -> Published:
+    """Compare the tensors of a folder with those that its configuration asks for.
 
     Args:
         outputs: names of the classes of the job's labelled data, none for a regression; None for text.
@@ -57,7 +57,7 @@ def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, se
     """
     given = read_config(folder, setting=setting)
     try:
-        require_sane(given)
+        require_loadable(given)
         stored = stored_tensors(folder, setting=setting)
         config = _for_task(given, stored, outputs=outputs, head=head, setting=setting)
         shape_of(config)

@@ -1,4 +1,4 @@
-"""Models that begin with random weights: their configuration, and a tokenizer made from the text they will read."""
+"""Models from random weights: their configuration, and a tokenizer trained on the job's text."""
 
 from __future__ import annotations
 

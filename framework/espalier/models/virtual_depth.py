@@ -1,4 +1,4 @@
-"""A model whose layers run in any order, any number of times: growth's shared layers through the stock forward."""
+"""Run a model's layers in any order, any number of times, through the stock forward (layer sharing)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one model to a larger one: which layer and which unit each new one comes from. Torch-free."""
+"""A growth: which layer and which unit of the parent each one of the larger model comes from. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pruning keeps, as plain indices, and the selection of it from a tensor."""
+"""The indices that a pruning keeps, and their selection from a tensor."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from espalier.data.batch import Batch
 from espalier.engine.objective import TokenObjective
 from espalier.models.build import build_network
 from espalier.models.families import family_of, layout, num_parameters, probes, resized, shape_of
-from espalier.models.families.config_checks import require_sane
+from espalier.models.families.config_checks import require_loadable
 from espalier.models.families.registry import FAMILIES
 from espalier.models.flops import trained_flops
 from espalier.models.network import Network
-from espalier.models.published import look_at
+from espalier.models.published import check_published
 from espalier.models.shape import ModelShape
 from espalier.objectives.terms import Term
 from espalier.surgery.grow import Grower
@@ -106,7 +106,7 @@ def test_the_table_is_that_of_the_stock_model(name: str, tmp_path: Path) -> None
         assert model.get_submodule(probe.output).in_features == shape_of(config).heads * shape_of(config).head_dim
     model.save_pretrained(tmp_path / "model")
     outputs = tuple(map(str, range(7))) if name == "classifier" else None
-    assert not look_at(tmp_path / "model", outputs=outputs, head="auto", setting="model").fresh
+    assert not check_published(tmp_path / "model", outputs=outputs, head="auto", setting="model").fresh
 
 
 @every_config
@@ -135,9 +135,9 @@ def test_its_config_is_refused_for_what_the_table_does_not_have(change: dict[str
 
 @pytest.mark.parametrize("change", [{"head_dim": 5}, {"rope_parameters": {"rope_type": "magic"}}, {"rms_norm_eps": 2}])
 def test_its_config_is_refused_for_what_stock_code_stumbles_over(change: dict[str, Any]) -> None:
-    require_sane(CONFIGS["shared"])
+    require_loadable(CONFIGS["shared"])
     with pytest.raises(RefusedInput, match=next(iter(change))):
-        require_sane(CONFIGS["shared"] | change)
+        require_loadable(CONFIGS["shared"] | change)
 
 
 @every_config

@@ -8,7 +8,7 @@ from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
 from espalier.models.model_files import files_key, read_model_files
 from espalier.models.pretrained import find_model, open_tokenizer
-from espalier.models.published import look_at, with_padding
+from espalier.models.published import check_published, with_padding
 from espalier.models.scratch import scratch_config
 from espalier.models.stored_tensors import INDEX, weight_files
 from espalier.planning.sources import Source, Use
@@ -47,7 +47,7 @@ def _look(stage: LoadStage, use: Use) -> Source:
     setting = f"stages.{stage.name}.model"
     assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
-    published = look_at(folder, outputs=use.outputs, head=stage.head, setting=setting)
+    published = check_published(folder, outputs=use.outputs, head=stage.head, setting=setting)
     files = read_model_files(folder, setting=setting)
     tokenizer = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=use.special_tokens)
     published = with_padding(published, tokenizer.padding_id)

@@ -42,7 +42,7 @@ _RULES: dict[str, ConfigRule] = {
 """Of keys that more than one family reads."""
 
 
-def require_sane(config: ConfigDict) -> None:
+def require_loadable(config: ConfigDict) -> None:
     """Look at every key that stock code computes with.
 
     Raises:
