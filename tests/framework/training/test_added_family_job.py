@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from espalier.config.load import read_job
+from espalier.config.schema import job_schema
 from transformers import AutoModelForCausalLM
 
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
-from espalier.config.schema import job_schema
 from espalier.models.families import shape_of
 from espalier.models.families.registry import FAMILIES
 from espalier.planning.prepare import prepare
