@@ -8,8 +8,7 @@ from espalier.config.faults import Fault
 from espalier.config.labelled import LabelledConfig
 from espalier.jobs.job import Job
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.architecture import is_masked_lm
-from espalier.models.families import shape_of
+from espalier.models.architecture import is_language_model
 from espalier.planning.preview import StagePreview, has_moments
 from espalier.stages.plan import Plan
 
@@ -33,7 +32,7 @@ def training_faults(job: Job, plan: Plan, preview: StagePreview) -> Iterator[Fau
 
 def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:
     """The fault of a bare encoder over text: nothing says words in it."""
-    family, config = shape_of(preview.config).family, preview.stage.config
-    if family == "bert" and not isinstance(job.data_of(config), LabelledConfig) and not is_masked_lm(preview.config):
+    config = preview.stage.config
+    if not isinstance(job.data_of(config), LabelledConfig) and not is_language_model(preview.config):
         allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
-        yield Fault(f"stages.{config.name}", family, allowed)
+        yield Fault(f"stages.{config.name}", preview.config["model_type"], allowed)
