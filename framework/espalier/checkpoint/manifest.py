@@ -86,7 +86,8 @@ class Manifest(Record):
     """The whole of a checkpoint but for the values.
 
     Attributes:
-        shapes: of every parameter, by name.
+        shapes: of every parameter of the model, by name.
+        beside: shapes of parameters that the stage trained along and that are no part of the model, by name.
         tables: shapes of what a stage remembers of its samples, by name.
         tensors: per slot, per parameter or table. Every parameter has its own value; moments may be absent.
         files: by name, in the checkpoint's folder.
@@ -96,6 +97,7 @@ class Manifest(Record):
     schema_version: Literal[1] = SCHEMA
     origin: Origin
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]]
+    beside: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(default_factory=dict)
     tables: dict[str, tuple[WholeNumber, ...]] = Field(default_factory=dict)
     tensors: dict[Slot, dict[str, TensorRecord]]
     files: dict[FileName, FileRecord]
@@ -104,7 +106,7 @@ class Manifest(Record):
     def faults(self) -> list[str]:
         """What does not fit together; nothing when listed files cover every tensor exactly once."""
         found = []
-        for slot, shapes in (("parameter", self.shapes), ("table", self.tables)):
+        for slot, shapes in (("parameter", self.shapes | self.beside), ("table", self.tables)):
             values = self.tensors.get(slot, {})
             found += [f"`{name}` has a shape but no values" for name in shapes if name not in values]
         for slot, records in self.tensors.items():
@@ -114,7 +116,7 @@ class Manifest(Record):
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
         """Of a tensor of this slot; None when there is none of this name."""
-        return (self.tables if slot == "table" else self.shapes).get(name)
+        return (self.tables if slot == "table" else self.shapes | self.beside).get(name)
 
     def _record_faults(self, slot: Slot, name: str, record: TensorRecord) -> Iterator[str]:
         shape = self.shape(slot, name)

@@ -133,6 +133,7 @@ def commit(
     state: Mapping[str, Any],
     ranks: Sequence[RankFiles],
     tables: Mapping[str, tuple[int, ...]] | None = None,
+    beside: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
 
@@ -141,6 +142,7 @@ def commit(
         state: JSON values that resuming needs; keys are strings.
         ranks: one of each rank, in any order.
         tables: shape of every table among the fragments, by name.
+        beside: shape of every parameter among them that is no part of the model, by name.
 
     Raises:
         DamagedCheckpoint: the fragments do not cover every tensor exactly once, or a file is not there as
@@ -152,7 +154,13 @@ def commit(
     files = {name: record for one in ranks for name, record in one.files.items()}
     tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
     manifest = Manifest(
-        origin=origin, shapes=dict(shapes), tables=dict(tables or {}), tensors=tensors, files=files, state=dict(state)
+        origin=origin,
+        shapes=dict(shapes),
+        beside=dict(beside or {}),
+        tables=dict(tables or {}),
+        tensors=tensors,
+        files=files,
+        state=dict(state),
     )
     check_files(storage, folder, manifest, verify=False)
     if faults := manifest.faults():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,9 +15,11 @@ from espalier.engine.contract import Engine
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
+from espalier.engine.projections import WithProjections
 from espalier.engine.zero import ZeroEngine
 from espalier.models.build import build_network
 from espalier.models.families import num_parameters
+from espalier.models.hidden_states import parameter_name
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class EngineSpec:
 
     Attributes:
         num_microbatches: microbatches of one worker in one step.
+        projections: name -> widths of the linear maps that the objective wants trained along.
     """
 
     zero_level: ZeroLevel
@@ -32,6 +36,7 @@ class EngineSpec:
     optimizer: OptimizerConfig
     num_microbatches: int
     activation_checkpointing: bool = False
+    projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def open_engine(
@@ -47,7 +52,7 @@ def open_engine(
         spec.zero_level,
         dtype=spec.dtype,
         device=world.device,
-        num_parameters=num_parameters(model),
+        num_parameters=num_parameters(model) + sum(rows * columns for rows, columns in spec.projections.values()),
         num_microbatches=spec.num_microbatches,
         clip=spec.optimizer.clip,
         offload=spec.optimizer.offload,
@@ -55,11 +60,14 @@ def open_engine(
     if spec.zero_level != "none":
         prepare_deepspeed()
     sharding = sharded_construction(config) if spec.zero_level == "parameters" else None
-    network = build_network(model, dtype=spec.dtype, device=world.device, sharding=sharding)
+    network = build_network(
+        model, dtype=spec.dtype, device=world.device, sharding=sharding, projections=spec.projections
+    )
     network.train()
     if spec.activation_checkpointing:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     scales = rate_scales(model, spec.optimizer.layer_decay)
+    scales |= {parameter_name(name): 1.0 for name in spec.projections}
     engine: Engine
     if spec.zero_level == "none":
         engine = PlainEngine(network, objective, optimizer=spec.optimizer, rate_scales=scales, world=world)
@@ -73,5 +81,6 @@ def open_engine(
             config=config,
             world=world,
         )
-    engine.restore(reader, steps_taken=steps_taken)
+    values = WithProjections(reader, spec.projections, goes_on=steps_taken > 0)
+    engine.restore(values, steps_taken=steps_taken)
     return engine

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.adamw import adamw, parameter_groups, set_rate
 from espalier.engine.closing import close_deepspeed
+from espalier.engine.contract import Values
 from espalier.engine.deepspeed_settings import fetch_by_layer
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
@@ -46,7 +46,7 @@ class ZeroEngine:
         import deepspeed
 
         self._objective, self._world = objective, world
-        self._names = {parameter: name for name, parameter in network.model.named_parameters()}
+        self._names = {parameter: name for name, parameter in network.weights.items()}
         self._level = level
         self._num_microbatches: int = config["gradient_accumulation_steps"]
         self._accumulated = 0
@@ -99,7 +99,7 @@ class ZeroEngine:
                 yield Fragment(slot, piece.name, piece.offset, view)
 
     @torch.no_grad()
-    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+    def restore(self, reader: Values, *, steps_taken: int) -> None:
         if steps_taken:
             self._layout.make_moments(steps_taken)
         for piece in self._layout.pieces():

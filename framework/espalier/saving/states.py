@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -28,11 +28,16 @@ from espalier.worker.context import StageContext
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from."""
+    """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from.
+
+    Attributes:
+        beside: shapes of the parameters that are trained along and are no part of it, by name.
+    """
 
     model: ConfigDict
     tokenizer: str
     parent: str | None
+    beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @staticmethod
     def after(reader: StateReader, *, model: ConfigDict | None = None) -> Lineage:
@@ -107,6 +112,7 @@ def commit_save(
         state={"key": context.key, "run": context.folder.ids(), **state},
         ranks=ranks,
         tables=tables,
+        beside=lineage.beside,
     )
 
 

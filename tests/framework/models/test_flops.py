@@ -50,7 +50,7 @@ def test_within_one_percent_of_what_torch_counts(name: str, checkpointing: bool)
     if checkpointing:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     read = 12 if name.startswith("bert_masked") else LENGTH
-    batch, terms = batch_of(read), (Term("cross_entropy"),)
+    batch, terms = batch_of(read), (Term.of("cross_entropy"),)
     use = None if name == "bert" else TokenObjective(terms).use(batch, None, [1.0])
     held = shape_of(config).layers
     for depth in (held, 5):
