@@ -86,6 +86,11 @@ def test_arrows_and_doors(room: str) -> None:
                 assert is_allowed(room, path, inside), f"{path}: {room} -> {module}"
 
 
+def test_one_file_alone_imports_wandb() -> None:
+    """Following the record, and what is sent after a stop, know no tracker."""
+    assert [path.name for path in FRAMEWORK.rglob("*.py") if "wandb" in imports(path)] == ["wandb_tracker.py"]
+
+
 def test_the_cluster_leaves_the_doors_alone() -> None:
     for path in CLUSTER.rglob("*.py"):
         assert not set(DOORS) & {module.split(".")[0] for module in imports(path)}, path
