@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from espalier.checkpoint.bases import check_state
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
@@ -91,6 +92,7 @@ def examine(storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], No
     for name, record in found.manifest.files.items():
         reasons += _file_faults(storage, found.folder, found.manifest, name, record)
         on_bytes(record.num_bytes)
+    reasons += _base_faults(storage, found.folder, found.manifest)
     if not reasons:
         return Health("whole")
     return Health("damaged", tuple(reasons)) if _stands(storage, found) else Health("gone")
@@ -105,6 +107,17 @@ def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, r
         return (f"`{name}` cannot be read: {error.strerror}",)
     except RefusedInput:
         return (f"`{name}` is a link that leaves the run",)
+    return ()
+
+
+def _base_faults(storage: Storage, folder: str, manifest: Manifest) -> tuple[str, ...]:
+    """Of the states that it stands on, whose own files are hashed where they are examined themselves."""
+    try:
+        check_state(storage, folder, manifest.model_copy(update={"files": {}}), verify=False)
+    except DamagedCheckpoint as damage:
+        return damage.reasons
+    except OSError as error:
+        return (f"what it stands on cannot be read: {error.strerror}",)
     return ()
 
 

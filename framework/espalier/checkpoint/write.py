@@ -18,8 +18,9 @@ from typing import Any
 import xxhash
 from torch import Tensor
 
+from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
-from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import (
     check_files,
     discard,
@@ -133,17 +134,19 @@ def commit(
     state: Mapping[str, Any],
     ranks: Sequence[RankFiles],
     tables: Mapping[str, tuple[int, ...]] | None = None,
+    bases: Sequence[Base] = (),
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
 
     Args:
-        shapes: of every parameter, by name.
+        shapes: of every parameter, by name, those in bases included.
         state: JSON values that resuming needs; keys are strings.
         ranks: one of each rank, in any order.
         tables: shape of every table among the fragments, by name.
+        bases: committed states that hold the parameters which are not among the fragments.
 
     Raises:
-        DamagedCheckpoint: the fragments do not cover every tensor exactly once, or a file is not there as
+        DamagedCheckpoint: the fragments and bases do not cover every tensor exactly once, or a file is not there as
             written; nothing was committed.
         SupersededAttempt: a later attempt was here.
     """
@@ -152,11 +155,19 @@ def commit(
     files = {name: record for one in ranks for name, record in one.files.items()}
     tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
     manifest = Manifest(
-        origin=origin, shapes=dict(shapes), tables=dict(tables or {}), tensors=tensors, files=files, state=dict(state)
+        schema_version=2 if bases else 1,
+        origin=origin,
+        bases=tuple(bases),
+        shapes=dict(shapes),
+        tables=dict(tables or {}),
+        tensors=tensors,
+        files=files,
+        state=dict(state),
     )
     check_files(storage, folder, manifest, verify=False)
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
+    load_bases(storage, folder, manifest)
     _refuse_superseded(storage, folder, origin.attempt)
     if not is_committed(storage, folder):
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.manifest import Origin
+from espalier.checkpoint.manifest import Base, Origin
 from espalier.checkpoint.manifest_file import discard, is_committed
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import is_of_other_key, latest, replaced, retain, stage_folder, step_folder
@@ -29,17 +29,29 @@ from espalier.training.context import StageContext
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from."""
+    """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from.
+
+    Attributes:
+        bases: states that hold what is not saved with it, as it was not trained.
+    """
 
     model: ConfigDict
     tokenizer: str
     parent: str | None
+    bases: tuple[Base, ...] = ()
 
     @staticmethod
-    def after(reader: StateReader, *, model: ConfigDict | None = None) -> Lineage:
-        """A model made from another; with a new configuration when surgery changed its shape."""
+    def after(
+        reader: StateReader, *, model: ConfigDict | None = None, trained: Collection[str] | None = None
+    ) -> Lineage:
+        """A model made from another; with a new configuration when surgery changed its shape.
+
+        Args:
+            trained: the parameters that are saved, where the others stay as they are; None for all.
+        """
         origin = reader.manifest.origin
-        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder)
+        bases = () if trained is None else reader.bases_without(trained)
+        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases)
 
 
 def save_model(
@@ -104,6 +116,7 @@ def commit_save(
         state={"key": context.key, "run": context.folder.ids(), **state},
         ranks=ranks,
         tables=tables,
+        bases=lineage.bases if with_model else (),
     )
 
 
@@ -142,17 +155,24 @@ def _why_removed(context: StageContext, folder: str) -> str:
 
 
 def forget_replaced(context: StageContext, result: StageResult) -> None:
-    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed."""
-    if result.checkpoint is not None:
-        for folder in replaced(context.storage, stage_folder(result.stage), by=result.checkpoint):
-            discard(context.storage, folder)
+    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed.
+
+    With it goes what earlier stages had come to and only that had stood on.
+    """
+    if result.checkpoint is None:
+        return
+    before = [entry.name for entry in context.folder.plan() if entry.name != result.stage]
+    for one in (result, *reversed(context.folder.results(before).values())):
+        if one.checkpoint is not None:
+            for folder in replaced(context.storage, stage_folder(one.stage), by=one.checkpoint):
+                discard(context.storage, folder)
 
 
 def forget_older(context: StageContext, *, keep_latest: int, keep: Collection[str] = ()) -> None:
-    """Keep the newest checkpoints of this stage, and the folders `keep`."""
+    """Keep the newest checkpoints of this stage, the folders `keep`, and what states of other stages stand on."""
     if context.world.is_rank_zero:
-        stage = stage_folder(context.config.name)
-        retain(context.storage, stage, keep_latest=keep_latest, keep=keep, key=context.key)
+        stage, kept = stage_folder(context.config.name), {*keep, *context.needed_states}
+        retain(context.storage, stage, keep_latest=keep_latest, keep=kept, key=context.key)
 
 
 def _alive(context: StageContext, fragments: Iterable[Fragment]) -> Iterator[Fragment]:
