@@ -18,6 +18,7 @@ from espalier.config.training import (
     GuardConfig,
     LossConfig,
     OptimizerConfig,
+    TuneConfig,
     ValidationConfig,
     ZeroLevel,
 )
@@ -115,6 +116,8 @@ class _Trained(Config):
     budget: BudgetConfig
     batch: BatchConfig
     optimizer: OptimizerConfig
+    tune: TuneConfig | None = None
+    """Train a part of the student; all of it when left out."""
     zero_level: ZeroLevel = "gradients"
     activation_checkpointing: bool = False
     checkpoint: CheckpointConfig = CheckpointConfig()

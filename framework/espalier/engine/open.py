@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +13,13 @@ from espalier.distributed.world import World
 from espalier.engine.adamw import rate_scales
 from espalier.engine.contract import Engine
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
+from espalier.engine.fill import fill
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
 from espalier.engine.zero import ZeroEngine
 from espalier.models.build import build_network
-from espalier.models.families import num_parameters
+from espalier.models.families import layout
+from espalier.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class EngineSpec:
 
     Attributes:
         num_microbatches: microbatches of one worker in one step.
+        trained: names of the parameters that are trained; None for all. The others have no master, moment or gradient:
+            each is its committed value, in `dtype`.
     """
 
     zero_level: ZeroLevel
@@ -32,6 +37,7 @@ class EngineSpec:
     optimizer: OptimizerConfig
     num_microbatches: int
     activation_checkpointing: bool = False
+    trained: frozenset[str] | None = None
 
 
 def open_engine(
@@ -43,11 +49,13 @@ def open_engine(
     the same bits, and at level parameters no worker ever holds the model.
     """
     model = reader.manifest.origin.model
+    parameters = layout(model)
+    trained = parameters.keys() if spec.trained is None else spec.trained
     config = deepspeed_config(
         spec.zero_level,
         dtype=spec.dtype,
         device=world.device,
-        num_parameters=num_parameters(model),
+        num_parameters=sum(parameters[name].num_elements for name in trained),
         num_microbatches=spec.num_microbatches,
         clip=spec.optimizer.clip,
         offload=spec.optimizer.offload,
@@ -57,6 +65,7 @@ def open_engine(
     sharding = sharded_construction(config) if spec.zero_level == "parameters" else None
     network = build_network(model, dtype=spec.dtype, device=world.device, sharding=sharding)
     network.train()
+    _freeze(network, reader, trained, rank=world.rank)
     if spec.activation_checkpointing:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     scales = rate_scales(model, spec.optimizer.layer_decay)
@@ -75,3 +84,11 @@ def open_engine(
         )
     engine.restore(reader, steps_taken=steps_taken)
     return engine
+
+
+def _freeze(network: Network, reader: StateReader, trained: Collection[str], *, rank: int) -> None:
+    """Give what is not trained its values, for good. Backward then stops where nothing below it is trained."""
+    frozen = {name: weight for name, weight in network.model.named_parameters() if name not in trained}
+    for weight in frozen.values():
+        weight.requires_grad_(False)
+    fill(frozen, reader, rank=rank)

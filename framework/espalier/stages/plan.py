@@ -107,6 +107,8 @@ HOW_NOT_WHAT: dict[str, Any] = {
 def result_settings(config: StageConfig) -> dict[str, Any]:
     """The settings that decide what comes out, as JSON values."""
     settings = config.model_dump(mode="json", exclude=HOW_NOT_WHAT)
+    if settings.get("tune") is None:  # keys are older than this setting
+        settings.pop("tune", None)
     if isinstance(config, TrainStage) and config.lessons is not None:  # a depth is drawn for each microbatch
         settings["batch"]["microbatch_sequences"] = config.batch.microbatch_sequences
     return settings

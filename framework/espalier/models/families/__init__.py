@@ -11,6 +11,7 @@ from espalier.models.families.layout import (
 )
 from espalier.models.families.reading import shape_of
 from espalier.models.families.resizing import misfit, resized
+from espalier.models.families.tuned import tuned_names
 
 __all__ = [
     "body_prefix",
@@ -23,4 +24,5 @@ __all__ = [
     "probes",
     "resized",
     "shape_of",
+    "tuned_names",
 ]

@@ -41,7 +41,7 @@ def match_names(found: Iterable[str], config: ConfigDict) -> Match:
     Published folders store a body with its prefix or without, name the two parts of a norm as TensorFlow did, carry
     buffers that are computed today, heads of other tasks, and a tied head beside the embedding it equals, or alone.
     """
-    expected, prefix, ties = set(layout(config)), body_prefix(config), _ties(config)
+    expected, prefix, ties = set(layout(config)), body_prefix(config), tied_names(config)
     modules = {name.rpartition(".")[0] for name in expected}
     sources: dict[str, str] = {}
     copies: dict[str, str] = {}
@@ -71,8 +71,8 @@ def has_masked_lm_head(found: Iterable[str]) -> bool:
     return any(name.startswith("cls.predictions.transform.") for name in found)
 
 
-def _ties(config: ConfigDict) -> dict[str, str]:
-    """Names that a tied head may be stored under -> the parameter that it is."""
+def tied_names(config: ConfigDict) -> dict[str, str]:
+    """Other names of tied parameters, of which some folders store them -> the name that `layout` has."""
     expected = set(layout(config))
     if not shape_of(config).tied or not architecture(config).endswith(_LANGUAGE_MODELS):
         return {}
