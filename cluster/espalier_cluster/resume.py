@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.bases import check_state
+from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import discard, load_manifest
 from espalier.checkpoint.places import state_storage

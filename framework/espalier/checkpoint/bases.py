@@ -13,7 +13,7 @@ def load_bases(storage: Storage, folder: str, manifest: Manifest) -> tuple[Manif
     """The manifests of a checkpoint's bases, in their order; of a whole state none. Looks at no other file.
 
     Raises:
-        DamagedCheckpoint: one is missing or is another state than the checkpoint was made on, or a parameter is in none.
+        DamagedCheckpoint: one is missing or another state than the checkpoint was made on, or a parameter is in none.
         RefusedInput: a newer espalier wrote one.
     """
     loaded = tuple(_load(storage, folder, base) for base in manifest.bases)

@@ -67,7 +67,7 @@ def open_engine(
     network.train()
     _freeze(network, reader, trained, rank=world.rank)
     if spec.activation_checkpointing:
-        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.checkpoint_activations()
     scales = rate_scales(model, spec.optimizer.layer_decay)
     engine: Engine
     if spec.zero_level == "none":

@@ -6,9 +6,12 @@ half of that term.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from espalier.models.architecture import architecture, is_masked_lm
 from espalier.models.families import has_post_norm, layout, shape_of
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart, num_rows_of_last_map
 
 
 def model_flops(
@@ -43,7 +46,7 @@ def head_flops(config: ConfigDict, *, tokens: float, read_share: float = 1.0) ->
     """
     shape, name = shape_of(config), architecture(config)
     transform = 2 * shape.hidden**2 if name in ("BertForMaskedLM", "BertForSequenceClassification") else 0
-    return tokens * (transform + read_share * 2 * _outputs(config) * shape.hidden)
+    return tokens * (transform + read_share * 2 * num_rows_of_last_map(config) * shape.hidden)
 
 
 def read_share(config: ConfigDict, masked_share: float) -> float:
@@ -64,34 +67,35 @@ def trained_flops(
     layers: float | None = None,
     read_share: float = 1.0,
     activation_checkpointing: bool = False,
+    trained: Collection[str] | None = None,
 ) -> float:
     """Forward and backward of a step; the backward is two products for each one. Other arguments as of the parts.
+
+    Where a part is trained, there is one for each matrix that is trained, and one for each whose input has something
+    trained before it.
 
     Args:
         activation_checkpointing: whether layers run forward once more, up to the last thing that their backward asks
             for: what a layer ends in without dropout or norm is not computed again.
+        trained: names of the parameters that are trained; None for all.
     """
-    body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
-    total = 3 * (body + head_flops(config, tokens=tokens, read_share=read_share))
-    if not activation_checkpointing:
-        return total
     shape = shape_of(config)
+    body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
+    forward = body + head_flops(config, tokens=tokens, read_share=read_share)
     run = shape.layers if layers is None else layers
+    if trained is None:
+        backward, share = 2 * forward, 1.0
+    else:
+        part = TrainedPart.of(config, trained)
+        parts = part.backward_flops(sequence_tokens=sequence_tokens, read_share=read_share)
+        backward, share = tokens * (run / shape.layers * parts[0] + parts[1]), part.layers / shape.layers
+    if not activation_checkpointing:
+        return forward + backward
     ends_plain = not has_post_norm(config) and not config.get("resid_pdrop", 0.1 if shape.family == "gpt2" else 0.0)
-    return total + body - ends_plain * tokens * run * 2 * shape.ffn * shape.hidden
+    again = body - ends_plain * tokens * run * 2 * shape.ffn * shape.hidden
+    return forward + backward + share * again
 
 
 def _pooler(config: ConfigDict) -> float:
     """Stock BERT applies its pooler to the first token of every row, whoever reads it."""
     return 2 * shape_of(config).hidden ** 2 if any(".pooler." in f".{name}" for name in layout(config)) else 0
-
-
-def _outputs(config: ConfigDict) -> int:
-    """Rows of the last map: words, classes, or none."""
-    name = architecture(config)
-    if name == "BertModel":
-        return 0
-    if not name.endswith("ForSequenceClassification"):
-        return shape_of(config).vocabulary
-    head = next(p for key, p in layout(config).items() if key in ("score.weight", "classifier.weight"))
-    return head.shape[0]

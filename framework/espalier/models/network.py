@@ -58,6 +58,12 @@ class Network(nn.Module):
         """Let the next passes run these of the layers, in this order; None for each once."""
         self._depth.run_layers(order)
 
+    def checkpoint_activations(self) -> None:
+        """Compute each layer again in the backward pass instead of keeping what it computed on the way."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Stock code has the embedding's output ask for a gradient, and backward would go all the way down to it.
+        self.model.disable_input_require_grads()
+
     @property
     def head(self) -> Head:
         """Turns what its `HeadPlace` makes of hidden states into logits.

@@ -21,10 +21,10 @@ from espalier.config.stages import (
     TrainStage,
 )
 from espalier.models.architecture import is_masked_lm
-from espalier.models.families import is_causal, shape_of
+from espalier.models.families import is_causal, layout, shape_of, tuned_names
 from espalier.models.shape import ConfigDict
 from espalier.models.tokenizer_difference import difference
-from espalier.planning.preview import StagePreview, has_moments
+from espalier.planning.preview import StagePreview, moments_of
 from espalier.planning.sources import Source
 from espalier.stages.plan import Plan
 
@@ -40,7 +40,7 @@ def plan_faults(job: Job, plan: Plan, previews: Sequence[StagePreview], sources:
         if isinstance(config, TrainedStage):
             path = f"stages.{config.name}"
             yield from _no_head(job, preview, path=path)
-            yield from _growth_faults(config, plan, preview)
+            yield from _growth_faults(config, plan, previews)
             if config.optimizer.offload and not job.workers.gpus_each:
                 yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
             if config.optimizer.offload and config.zero_level == "none":
@@ -62,13 +62,20 @@ def _no_head(job: Job, preview: StagePreview, *, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}", family, allowed)
 
 
-def _growth_faults(config: TrainedStage, plan: Plan, preview: StagePreview) -> Iterator[Fault]:
-    path = f"stages.{config.name}"
-    if config.optimizer_state == "keep" and not has_moments(plan, config.student):
-        wanted = f"fresh, as the model of stage {config.student} was not trained here and has no optimizer's moments"
-        yield Fault(f"{path}.optimizer_state", "keep", wanted)
+def _growth_faults(config: TrainedStage, plan: Plan, previews: Sequence[StagePreview]) -> Iterator[Fault]:
+    path, models = f"stages.{config.name}", {preview.stage.name: preview.config for preview in previews}
+    if config.optimizer_state == "keep":
+        trained = tuned_names(models[config.name], config.tune) or layout(models[config.name]).keys()
+        moments = moments_of(plan, config.student, models)
+        if not moments:
+            reason = "it was not trained here, or only in part before it grew"
+            wanted = f"fresh, as the model of stage {config.student} has no optimizer's moments: {reason}"
+            yield Fault(f"{path}.optimizer_state", "keep", wanted)
+        elif missing := sorted(trained - moments):
+            wanted = f"fresh, as stage {config.student} trained a part that {missing[0]} is not in"
+            yield Fault(f"{path}.optimizer_state", "keep", wanted)
     lessons = config.lessons if isinstance(config, TrainStage) else None
-    held = shape_of(preview.config).layers
+    held = shape_of(models[config.name]).layers
     if lessons is not None and lessons.depth < held:
         yield Fault(f"{path}.lessons.depth", lessons.depth, f"at least the {held} layers of the model")
 

@@ -19,9 +19,10 @@ from espalier.config.stages import (
     TrainedStage,
     TrainStage,
 )
-from espalier.models.families import num_outputs, num_parameters, resized, shape_of
+from espalier.models.families import layout, num_outputs, num_parameters, resized, shape_of, tuned_names
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.sources import Source
 from espalier.stages.plan import CODE_VERSION, Plan, Stage
@@ -44,6 +45,7 @@ class StagePreview:
         flops: teacher, importance passes and evaluation included; None where the text decides.
         memory: of one worker of a stage that trains.
         bytes_on_disk: what the stage leaves behind at most.
+        trained_parameters: of a stage that trains a part of the model; None elsewhere.
     """
 
     stage: Stage
@@ -56,6 +58,7 @@ class StagePreview:
     flops: float | None = None
     memory: WorkerMemory | None = None
     bytes_on_disk: int = 0
+    trained_parameters: int | None = None
 
     @property
     def parameters(self) -> int:
@@ -78,6 +81,7 @@ class StagePreview:
             "flops": self.flops,
             "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
             "bytes_on_disk": self.bytes_on_disk,
+            **({} if self.trained_parameters is None else {"trained_parameters": self.trained_parameters}),
         }
 
 
@@ -117,7 +121,8 @@ def _preview(
     base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
     match config:
         case GrowStage():
-            return _grown(config, base, with_moments=has_moments(asked.plan, stage.name))
+            moments = moments_of(asked.plan, config.student, {name: one.config for name, one in seen.items()})
+            return _grown(config, base, with_moments=moments == layout(model).keys())
         case PruneStage():
             return _pruned(asked.job, config, base)
         case DistillStage() | CorrectStage():
@@ -140,12 +145,22 @@ def _grown(config: GrowStage, base: StagePreview, *, with_moments: bool) -> Stag
     return replace(base, config=growth.config, bytes_on_disk=value * num_parameters(growth.config))
 
 
-def has_moments(plan: Plan, name: str) -> bool:
-    """Whether the model of a stage comes with an optimizer's moments: it was trained, or grown from one that was."""
+def moments_of(plan: Plan, name: str, models: Mapping[str, ConfigDict]) -> frozenset[str]:
+    """Names of the parameters that come with an optimizer's moments from a stage: what it trained, or what it was grown
+    from, if all of that was trained.
+
+    Args:
+        models: configurations that stages come to, those before it at least.
+    """
     config: StageConfig = plan[name].config
-    return isinstance(config, DistillStage | TrainStage | CorrectStage) or (
-        isinstance(config, GrowStage) and has_moments(plan, config.student)
-    )
+    every = frozenset(layout(models[name]))
+    if isinstance(config, DistillStage | TrainStage | CorrectStage):
+        trained = tuned_names(models[name], config.tune, path=f"stages.{name}.tune")
+        return every if trained is None else trained
+    if isinstance(config, GrowStage):
+        grown_from = moments_of(plan, config.student, models)
+        return every if grown_from == layout(models[config.student]).keys() else frozenset()
+    return frozenset()
 
 
 def _mean_depth(config: TrainedStage, model: ConfigDict) -> float:
@@ -168,6 +183,9 @@ def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
 
 def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher: ConfigDict | None) -> StagePreview:
     job, value_bytes, length = asked.job, asked.value_bytes, asked.job.data.sequence_tokens
+    trained = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
+    part = None if trained is None else TrainedPart.of(base.config, trained)
+    base = replace(base, trained_parameters=part.num_parameters if part else None)
     if config.budget.epochs is not None and asked.num_samples is None:
         return base  # only reading the text tells how many sequences it is
     steps = config.budget.num_steps(
@@ -182,6 +200,7 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
         layers=_mean_depth(config, base.config),
         read_share=share,
         activation_checkpointing=config.activation_checkpointing,
+        trained=trained,
     )
     training = Training(
         zero_level=config.zero_level,
@@ -194,7 +213,7 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
     )
     lessons = config.lessons if isinstance(config, TrainStage) else None
     shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
-    memory = student_memory(shape, base.parameters, training)
+    memory = student_memory(shape, base.parameters, training, part)
     if teacher is not None and isinstance(config, DistillStage | CorrectStage):
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
         memory = replace(
@@ -208,7 +227,7 @@ def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher
             ),
         )
     kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
-    on_disk = kept * MASTER_AND_MOMENTS_BYTES * base.parameters
+    on_disk = kept * MASTER_AND_MOMENTS_BYTES * (part.num_parameters if part else base.parameters)
     return replace(
         base,
         steps=steps,

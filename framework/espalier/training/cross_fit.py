@@ -118,6 +118,7 @@ def _judge(context: StageContext, prepared: Prepared, twin: Twin) -> tuple[Tenso
         optimizer=stage.optimizer,
         num_microbatches=stage.batch.sequences // stage.batch.microbatch_sequences,
         activation_checkpointing=stage.activation_checkpointing,
+        trained=prepared.trained,
     )
     width, objective = num_outputs(prepared.lineage.model), TokenObjective(prepared.terms)
     with closing(open_engine(spec, objective, prepared.student, steps_taken=0, world=alone)) as engine:

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from espalier.config.stages import TrainedStage
-from espalier.models.families import shape_of
+from espalier.models.families import shape_of, tuned_names
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.training.lessons import window_depths
@@ -73,6 +73,7 @@ class StepLedger:
             layers=layers,
             read_share=share,
             activation_checkpointing=self.stage.activation_checkpointing,
+            trained=tuned_names(self.model, self.stage.tune),
         )
         if self.teacher is not None:
             flops += model_flops(self.teacher, tokens=tokens, sequence_tokens=self.sequence_tokens, read_share=share)

@@ -142,6 +142,7 @@ def _models(
         optimizer=stage.optimizer,
         num_microbatches=stage.batch.sequences // (stage.batch.microbatch_sequences * world.size),
         activation_checkpointing=stage.activation_checkpointing,
+        trained=prepared.trained,
     )
     with ExitStack() as opened:
         source = course.source

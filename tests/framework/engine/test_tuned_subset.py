@@ -1,4 +1,4 @@
-"""Training a part of a model: every level on any number of ranks, gone on elsewhere, is the naive loop of plain torch."""
+"""Training a part of a model: every level on any ranks, gone on elsewhere, is the naive loop of plain torch."""
 
 from __future__ import annotations
 

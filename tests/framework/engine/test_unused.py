@@ -1,4 +1,4 @@
-"""Parameters that take part in no microbatch of a step: their gradient is zero, at every level, and not the last one."""
+"""Parameters that take part in no microbatch of a step: their gradient is zero at every level, not the last one."""
 
 from __future__ import annotations
 

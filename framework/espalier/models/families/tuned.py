@@ -39,4 +39,6 @@ def _faults(patterns: Sequence[str], fits: list[set[str]], names: list[str], pat
     for position, (pattern, found) in enumerate(zip(patterns, fits, strict=True)):
         if not found:
             near = difflib.get_close_matches(pattern, names, n=_SHOWN, cutoff=0.0)
-            yield Fault(f"{path}.only[{position}]", pattern, f"a pattern that fits a parameter, such as {', '.join(near)}")
+            yield Fault(
+                f"{path}.only[{position}]", pattern, f"a pattern that fits a parameter, such as {', '.join(near)}"
+            )
