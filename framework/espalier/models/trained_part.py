@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from espalier.models.architecture import architecture
 from espalier.models.families import layout, shape_of
 from espalier.models.forward_order import (
-    ATTENTION,
     FIRST_NORM,
     HEAD_LAYER,
     LAST_MAP,
     LAST_NORM,
     MIDDLE_NORM,
+    QUERY_KEY_VALUE,
     Place,
     places,
 )
@@ -59,6 +59,10 @@ class TrainedPart:
         """Layers that the model has."""
         return shape_of(self.config).layers
 
+    def num_layers_from(self, inside: int) -> int:
+        """Layers in which something at this place or before it is trained."""
+        return sum(self.lowest <= (layer, inside) for layer in range(self.num_layers))
+
     @property
     def trains_head(self) -> bool:
         """Whether the last map's matrix is trained, be it as the embedding."""
@@ -81,7 +85,7 @@ class TrainedPart:
                 products = (name in self.names) + (lowest < self.places[name])
                 within += products * 2 * parameter.num_elements
         attention = 2 * 2 * shape.heads * shape.head_dim * sequence_tokens
-        within += sum(2 * attention for layer in range(shape.layers) if lowest < (layer, ATTENTION))
+        within += self.num_layers_from(QUERY_KEY_VALUE) * 2 * attention
         for name, parameter in layout(self.config).items():
             if self.places[name] == (shape.layers, HEAD_LAYER) and len(parameter.shape) > 1:
                 rows = 1.0 if architecture(self.config) in _ONE_PASS else 1 / sequence_tokens

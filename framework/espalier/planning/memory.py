@@ -136,8 +136,9 @@ def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> flo
     """
     value, tokens, repeated = training.value_bytes, training.microbatch_tokens, shape.layers / part.num_layers
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    always = (2 * queries + 2 * keys + 3 * shape.ffn) * value + 2 * 4 * shape.hidden
-    kept = part.layers * always
+    kept = part.num_layers_from(FIRST_NORM) * 4 * shape.hidden + part.num_layers_from(MIDDLE_NORM) * 4 * shape.hidden
+    kept += part.num_layers_from(QUERY_KEY_VALUE) * (2 * queries + 2 * keys) * value
+    kept += part.num_layers_from(FFN_IN) * 3 * shape.ffn * value
     kept += part.num_layers_with(FFN_OUT) * shape.ffn * value
     kept += part.num_layers_with(ATTENTION_OUT) * queries * value
     kept += (part.num_layers_with(QUERY_KEY_VALUE) + part.num_layers_with(FFN_IN)) * shape.hidden * value
