@@ -12,9 +12,9 @@ import typer
 from espalier import __version__
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.load import read_job
-from espalier.config.schema import job_schema, resolved
-from espalier.recipes import stages_of
+from espalier.jobs.load import read_job
+from espalier.jobs.recipe import stages_of
+from espalier.jobs.schema import job_schema, resolved
 from espalier.stages.controller import ExitCode
 from espalier.stages.graph import graph_faults
 from espalier.stages.orders import FULL
@@ -152,7 +152,7 @@ def schema() -> None:
 
 
 def _topics_beginning(word: str) -> list[str]:
-    from espalier.config.settings import topics
+    from espalier.jobs.settings import topics
 
     return [name for name in topics() if name.startswith(word)]
 
@@ -179,7 +179,7 @@ def export(
     dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
 ) -> None:
     """Write the model of any finished stage as a plain Hugging Face folder."""
-    from espalier.training.export import export_stage
+    from espalier.kinds.export.work import export_stage
 
     export_stage(run_folder, stage, target, dtype=dtype)
     print_path(target)

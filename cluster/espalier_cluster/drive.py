@@ -16,7 +16,7 @@ from espalier.checkpoint.lock import RunLock
 from espalier.checkpoint.places import claim_states, require_usable, state_storage
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.control import Control
@@ -172,7 +172,7 @@ def _carry_out(
 def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threading.Event) -> Iterator[Runner]:
     job = prepared.job
     if how.in_process:
-        from espalier.training.in_process import InProcessRunner
+        from espalier.worker.in_process import InProcessRunner
 
         with contextlib.closing(InProcessRunner(Control(stop))) as runner:
             yield runner

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier_cluster.held_folders import make_folder, remove, sweep
 from espalier_cluster.joining import forget_token, require_protected, resolve
 from espalier_cluster.silence import environment, overridden

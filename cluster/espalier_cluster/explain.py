@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from espalier.config.faults import Fault, RefusedInput, nearest
-from espalier.config.settings import Setting, settings, summary, topics
+from espalier.jobs.settings import Setting, settings, summary, topics
 
 
 def explain_topics(console: Console) -> None:

@@ -11,7 +11,7 @@ from ray.types import ObjectRef
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier.stages.orders import StageOrder
 from espalier_cluster.desk import Chair, Desk
 from espalier_cluster.ending import end_processes

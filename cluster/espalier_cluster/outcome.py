@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from espalier.config.stages import StageConfig
+from espalier.jobs.stage import StageSettings
 from espalier.report.compare import compare_growth
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.stages.controller import ExitCode, Stop
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.epochs import list_path
 from espalier.tracking.ledger import account
 from espalier.tracking.marks import TIME, read_marks
 from espalier_cluster.show import show_grid, show_outcome, show_time
@@ -24,14 +25,14 @@ from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.terminal import say
 
 
-def show_end(console: Console, folder: RunFolder, stages: Sequence[StageConfig]) -> None:
+def show_end(console: Console, folder: RunFolder, stages: Sequence[StageSettings]) -> None:
     """Write the report and show what there is, each part by itself."""
     with attempted(console, "the report could not be written"):
         write_report(folder.path)
     with attempted(console, "the results cannot be shown"):
         show_outcome(console, list(folder.results([stage.name for stage in stages]).values()))
     for stage in stages:
-        if stage.kind == "correct":
+        if (folder.path / list_path(stage.name, "suspects")).exists():
             with attempted(console, f"the suspects of stage {stage.name} cannot be shown"):
                 show_suspects(console, folder.path, stage.name)
     with attempted(console, "the trainings cannot be compared"):

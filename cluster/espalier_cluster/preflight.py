@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import espalier
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 
 _OLDEST_RAY = (2, 54)  # before it, a web page could delete the jobs of a dashboard in the same browser
 _ANSWER_SECONDS = 60.0

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.types import ObjectRef
 
-from espalier.config.job import RetryConfig, WorkersConfig
+from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
@@ -39,7 +39,7 @@ class RayRunner:
         workers: WorkersConfig,
         run_folder: str,
         *,
-        work: str = "espalier.training.worker:serve",
+        work: str = "espalier.worker.run_stage:serve",
         verbose: bool = False,
         stop: threading.Event | None = None,
         retry: RetryConfig | None = None,

@@ -16,9 +16,10 @@ from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import keys_of, replaced, stage_folder
 from espalier.checkpoint.traces import strangers
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import Job
-from espalier.config.schema import resolved
-from espalier.config.stages import TrainedStage
+from espalier.jobs.job import Job
+from espalier.jobs.kind import KINDS
+from espalier.jobs.schema import resolved
+from espalier.jobs.trained_stage import TrainedStage
 from espalier.planning.again import done_again
 from espalier.planning.changes import changes_for, refused_changes
 from espalier.planning.prepare import PreparedJob
@@ -72,7 +73,7 @@ def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
     """
     faults: list[Fault] = []
     for stage in prepared.plan.stages:
-        if stage.config.kind == "export" and not _has_result(folder, stage.name, stage.key):
+        if KINDS[stage.config.kind].exports and not _has_result(folder, stage.name, stage.key):
             with _collected(faults):
                 require_replaceable(folder.export(stage.name))
     if faults:

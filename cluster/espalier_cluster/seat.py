@@ -74,7 +74,7 @@ def take_orders(config: SeatConfig) -> None:
             CONTROL.beat("starting")
             ray.get(desk.report.remote(group, rank, work(order, CONTROL)))
     except BaseException as error:
-        from espalier.training.failure import describe  # here, because the driver imports this module too
+        from espalier.worker.failure import describe  # here, because the driver imports this module too
 
         where = f"Worker {rank} on {socket.gethostname()}"
         raise RankFailed(rank, time.time(), describe(error, where=where, see=see(log))) from error

@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from espalier import __version__
-from espalier.config.job import Job, seed_name
-from espalier.config.schema import resolved
 from espalier.evaluation.paired import compare
-from espalier.recipes import stages_of
+from espalier.jobs.job import Job, seed_name
+from espalier.jobs.recipe import stages_of
+from espalier.jobs.schema import resolved
 from espalier.stages.controller import ExitCode
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.result import StageResult
@@ -84,13 +84,14 @@ def at_once(job: Job, how: HowToRun) -> int:
 def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
     """A row for each model of each evaluation that these runs have: mean, spread, and against the baseline.
 
-    The baseline is the first model of `against`. Results of other settings than a run now has count for nothing.
+    The baseline is the first model beside the one that is evaluated. Results of other settings than a run now has count
+    for nothing.
     """
     rows = []
     for stage in stages_of(children[0].job) if children else ():
         results = [_result(RunFolder.of(child.job), stage.name) for child in children]
         done = [result for result in results if result is not None]
-        if stage.kind != "evaluate" or not done:
+        if not done or "models" not in done[0].metrics:
             continue
         rows_of_models = [row for result in done for row in result.metrics["models"].values()]
         perplexity = "nll" if any(row.get("perplexity", 0.0) is None for row in rows_of_models) else "perplexity"
@@ -98,7 +99,7 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
         values = {
             name: [result.metrics["models"][name][watched] for result in done] for name in done[0].metrics["models"]
         }
-        baseline = stage.against[0] if stage.against else stage.model
+        baseline = list(values)[min(1, len(values) - 1)]
         for name, of_seeds in values.items():
             paired = compare(of_seeds, values[baseline])
             rows.append({"stage": stage.name, "metric": watched, "model": name, "values": of_seeds})

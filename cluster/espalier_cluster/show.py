@@ -79,8 +79,8 @@ def _stage_row(preview: StagePreview, done: Sequence[str]) -> tuple[str, ...]:
 
 
 def _parameters(preview: StagePreview) -> str:
-    trained = preview.trained_parameters
-    return f"{preview.parameters:,}" + ("" if trained is None else f"\n{trained:,} trained")
+    trained = f"\n{preview.trained.num_parameters:,} trained" if preview.trained else ""
+    return f"{preview.parameters:,}{trained}"
 
 
 def _shape(preview: StagePreview) -> str:

@@ -14,7 +14,7 @@ from ray.train.v2._internal.callbacks import DatasetsCallback  # these are not p
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier.stages.orders import StageFailed
 from espalier_cluster.failure import judge
 from espalier_cluster.process_group import ProcessGroupConfig

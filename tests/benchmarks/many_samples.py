@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espalier.config.stages import CorrectStage
 from espalier.data.examples import Examples
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
+from espalier.kinds.correct.correction import Correction
+from espalier.kinds.correct.kind import CorrectStage
 from espalier.tracking.samples import read_samples, write_samples
-from espalier.training.correction import Correction
 
 STAGE = {
     "name": "corrected",

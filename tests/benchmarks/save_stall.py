@@ -38,8 +38,8 @@ from espalier.engine.plain import PlainEngine
 from espalier.models.build import build_network
 from espalier.models.families import layout, num_parameters
 from espalier.objectives.terms import Term
+from espalier.saving.host_staging import HostCopies
 from espalier.storage.local import LocalStorage
-from espalier.training.copies import HostCopies
 from espalier.training.step import take_step
 
 SEQUENCES, LENGTH = 8, 1024

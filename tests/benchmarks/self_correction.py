@@ -29,17 +29,17 @@ from self_correction_methods import METHODS, needed_stages
 
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
-from espalier.config.job import Job
 from espalier.distributed.world import World
 from espalier.evaluation.answers import probabilities
 from espalier.evaluation.paired import compare
+from espalier.jobs.job import Job
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, final_epochs, table_path
 from espalier.tracking.samples import read_samples
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 
 METRIC = {"CoLA": "matthews"}
 _GROUPS = {"chosen": CHOSEN_ON, "once": LOOKED_AT_ONCE}

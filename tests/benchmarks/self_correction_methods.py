@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from espalier.config.recipes import SelfCorrection
+from espalier.recipes.self_correction import SelfCorrection
 
 Stage = dict[str, Any]
 _NO_WEIGHTS = {"rate": 0.0}

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from espalier.config.stages import EvaluateStage, ExportStage
 from espalier.data.packing import NO_LABEL
 from espalier.data.sequences import open_sequences
+from espalier.jobs.recipe import stages_of
+from espalier.kinds.evaluate.kind import EvaluateStage
+from espalier.kinds.export.kind import ExportStage
 from espalier.models.pretrained import PretrainedTokenizer
-from espalier.recipes import stages_of
 from espalier.stages.run_folder import RunFolder
 
 

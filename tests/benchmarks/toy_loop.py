@@ -15,8 +15,8 @@ import torch.distributed as dist
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from espalier.config.job import RetryConfig, WorkersConfig
-from espalier.config.stages import LoadStage
+from espalier.jobs.job import RetryConfig, WorkersConfig
+from espalier.kinds.load.kind import LoadStage
 from espalier.stages.control import Control
 from espalier.stages.controller import Progress, Surroundings, carry_out
 from espalier.stages.orders import StageOrder

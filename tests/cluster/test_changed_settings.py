@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder

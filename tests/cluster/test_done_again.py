@@ -13,13 +13,13 @@ from espalier.checkpoint.manifest import Manifest
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode
 from espalier.stages.orders import StageFailed
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
-from espalier.training import train
+from espalier.training.updates import Update, Updates
 from espalier_cluster.command import app
 from espalier_cluster.resume import remove_replaced, told_again
 from support.tiny import tiny_job, write_job
@@ -62,14 +62,14 @@ def model(job: Path, stage: str) -> Manifest:
 
 
 def stop_before(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = train._take
+    take = Updates.take
 
-    def stopped(work: object, number: int) -> None:
+    def stopped(updates: Updates, number: int) -> Update:
         if number + 1 == step:
             raise StageFailed("stopped", f"before step {step}")
-        take(work, number)
+        return take(updates, number)
 
-    monkeypatch.setattr(train, "_take", stopped)
+    monkeypatch.setattr(Updates, "take", stopped)
 
 
 def test_a_trained_stage_stays_until_it_is_trained_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_what_a_kill_right_after_the_result_has_left_is_removed_by_the_next_star
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter = "stages.heal.budget.steps=4"
-    monkeypatch.setattr("espalier.training.worker.forget_replaced", lambda context, result: None)
+    monkeypatch.setattr("espalier.worker.run_stage.forget_replaced", lambda context, result: None)
     assert espalier("run", job, "--in-process", shorter).exit_code == ExitCode.DONE
     assert "step-00000006" in steps(job)
     remove_replaced(prepare(read_job(job, [shorter])), folder_of(job))
@@ -111,7 +111,7 @@ def test_a_model_that_is_made_in_one_go_stays_until_the_new_one_is_whole(
         raise StageFailed("storage", "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("espalier.training.state.commit_save", full)
+        patch.setattr("espalier.saving.states.commit_save", full)
         assert espalier("run", job, "--in-process", "stages.slim.target.ffn=41").exit_code == ExitCode.RESUMABLE
     assert model(job, "slim") == before
     assert espalier("run", job, "--in-process", "stages.slim.target.ffn=41").exit_code == ExitCode.DONE
@@ -202,14 +202,14 @@ def test_a_stage_is_done_again_as_its_input_is(tmp_path: Path) -> None:
 
 
 def test_storage_that_is_removed_while_a_run_goes_on_is_told_truly(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = train._take
+    take = Updates.take
 
-    def gone(work: object, number: int) -> None:
+    def gone(updates: Updates, number: int) -> Update:
         if number == 2:
             folder_of(job).path.rename(job.parent / "elsewhere")
-        take(work, number)
+        return take(updates, number)
 
-    monkeypatch.setattr(train, "_take", gone)
+    monkeypatch.setattr(Updates, "take", gone)
     ran = espalier("run", job, "--in-process", FASTER)
     assert ran.exit_code == ExitCode.ERROR and not folder_of(job).path.exists()
     assert f"the run's folder {folder_of(job).path} is gone" in ran.output and "taken" not in ran.output

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from espalier.config.faults import RefusedInput
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier_cluster import joining
 from espalier_cluster.embedded import cluster, require_access
 from espalier_cluster.held_folders import sweep
@@ -28,7 +28,7 @@ def status(pid: int) -> str:
 
 HOLD = """
 import os, time
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier_cluster.embedded import FOLDER, cluster
 from espalier_cluster.silence import silenced
 with silenced(), cluster(WorkersConfig()):

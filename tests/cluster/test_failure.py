@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from espalier.stages.orders import StageFailed
-from espalier.training.failure import describe
+from espalier.worker.failure import describe
 from espalier_cluster.failure import RankFailed, judge
 
 BROKEN = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:11649"

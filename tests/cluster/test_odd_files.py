@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode
 from espalier.stages.ownership import claim

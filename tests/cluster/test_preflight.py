@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier.config.job import WorkersConfig
+from espalier.jobs.job import WorkersConfig
 from espalier_cluster.preflight import NodeReport, room_faults, storage_faults, version_faults
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from espalier.config.job import RetryConfig, WorkersConfig
+from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier_cluster.embedded import cluster
 from espalier_cluster.ray_runner import RayRunner

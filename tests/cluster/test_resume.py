@@ -9,12 +9,12 @@ import pytest
 
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
+from espalier.kinds.export.work import export_stage
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
-from espalier.training.export import export_stage
 from espalier_cluster.resume import arrived, go_back
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors
 from support.tiny import tiny_job, write_job

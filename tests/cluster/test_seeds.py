@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.stages.controller import ExitCode
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier_cluster.show import show_plan
 from support.tiny import tiny_job, write_text

@@ -13,7 +13,7 @@ from espalier.checkpoint.places import claim_states
 from espalier.checkpoint.steps import retain
 from espalier.checkpoint.write import begin
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder

@@ -10,8 +10,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from espalier.config.faults import RefusedInput
-from espalier.config.job import RetryConfig, WorkersConfig
-from espalier.config.load import read_job
+from espalier.jobs.job import RetryConfig, WorkersConfig
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.orders import StageFailed, StageOrder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from espalier.config.load import read_job
-from espalier.recipes import stages_of
+from espalier.jobs.load import read_job
+from espalier.jobs.recipe import stages_of
 from espalier.stages.plan import build_plan
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").rglob("*.yaml"))

@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
-from espalier.config.job import RetryConfig
 from espalier.distributed.world import World
+from espalier.jobs.job import RetryConfig
 from espalier.stages.control import Control
 from espalier.stages.controller import Progress, Run, decide
 from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Plan
 from espalier.stages.run_folder import RunFolder
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from faults.moments import BOUNDARY, Moment, Tripwire, watched
 
 RANKS = 2

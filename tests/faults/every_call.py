@@ -33,7 +33,7 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.storage.contract import UNFINISHED
 from espalier.storage.local import LocalStorage

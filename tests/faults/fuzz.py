@@ -30,7 +30,7 @@ from faults.preload import preload  # first: it sets what libraries read on impo
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from faults.fuzzing.ground import Subject, make_ground, subjects, unfinish
 from faults.fuzzing.mutations import SECRET, Mutation, mutations

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from espalier.config.load import read_job
 from espalier.config.training import ZeroLevel
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.plan import Plan
 from espalier.stages.run_folder import RunFolder

@@ -16,11 +16,12 @@ from unittest import mock
 from espalier.checkpoint.read import StateReader
 from espalier.engine.plain import PlainEngine
 from espalier.engine.zero import ZeroEngine
+from espalier.kinds.load import work as load
+from espalier.kinds.prune import work as prune
 from espalier.models.network import Network
+from espalier.saving.host_staging import HostCopies
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
-from espalier.training import load, prune
-from espalier.training.copies import HostCopies
 from espalier.training.records import StepRecorder
 
 MID_STAGE, BOUNDARY, SURGERY, SAVE = "mid-stage", "boundary", "mid-surgery", "mid-save"

@@ -21,7 +21,7 @@ _LAZY = (
     "deepspeed.runtime.zero.muon.muon_optimizer",  # compiles at its import, for which torch loads half of itself
     "deepspeed.runtime.zero.stage3",
     "deepspeed.runtime.zero.stage_1_and_2",
-    "espalier.training.worker",
+    "espalier.worker.run_stage",
     "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama",
 )

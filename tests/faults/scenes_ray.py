@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from espalier.config.job import RetryConfig, WorkersConfig
-from espalier.config.stages import LoadStage
+from espalier.jobs.job import RetryConfig, WorkersConfig
+from espalier.kinds.load.kind import LoadStage
 from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out
 from espalier.stages.orders import FailureCause, StageFailed
 from espalier.stages.plan import Stage, build_plan

@@ -8,7 +8,7 @@ from typing import Any
 from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from support.tiny import write_job
 from support.whole_run import plan_job, run_job
 

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from espalier.config.load import read_job
 from espalier.distributed.world import World
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.tracking import lines
-from espalier.training import train
+from espalier.training import updates
 from espalier.training.step import StepReport, sample_ids
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from support.tiny import tiny_job, write_job
 
 STAGE = "heal"
@@ -141,14 +141,14 @@ def _write_down(world: World, root: str, settings: dict[str, Any]) -> None:
 
 
 def _hooked_steps(scene: Scene, control: Control, rank: int) -> Any:
-    take_step = train.take_step
+    take_step = updates.take_step
 
     def hooked(engine: Any, teacher: Any, microbatches: Any, **settings: Any) -> StepReport:
         step = settings["random"][1] + 1
         scene.samples[step] = sample_ids(microbatches)
         return scene.on_step(step, rank, control, take_step(engine, teacher, microbatches, **settings))
 
-    return mock.patch.object(train, "take_step", hooked)
+    return mock.patch.object(updates, "take_step", hooked)
 
 
 def _hooked_writes(scene: Scene, rank: int) -> Any:

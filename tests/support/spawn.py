@@ -16,11 +16,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from espalier.distributed.world import World
+from espalier.jobs.kind import KINDS
 
 # Without GPUs ranks are forked from a process that has only imported these: each would take seconds for it. CUDA
 # cannot be used after a fork.
 _START = "spawn" if torch.cuda.is_available() else "forkserver"
-multiprocessing.set_forkserver_preload(["deepspeed", "espalier.training.worker"])
+multiprocessing.set_forkserver_preload(["deepspeed", *(kind.work.partition(":")[0] for kind in KINDS.values())])
 
 
 def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:

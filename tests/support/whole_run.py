@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from espalier.config.load import read_job
 from espalier.distributed.world import World
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 
 
 def run_job(world: World, job_file: str) -> dict[str, Any]:

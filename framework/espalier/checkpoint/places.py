@@ -9,7 +9,7 @@ from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import is_committed, load_manifest
 from espalier.checkpoint.traces import strangers
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.storage.contract import Storage
 from espalier.storage.local import LocalStorage
 from espalier.storage.records import MAX_BYTES, Versioned, parse_record

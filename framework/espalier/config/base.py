@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
@@ -48,6 +49,19 @@ class Words:
     """Mark of a field: what its type alone does not say of the values it takes."""
 
     text: str
+
+
+class Mark(Enum):
+    """Marks of a field that say how it counts in a stage's key."""
+
+    EXECUTION = "execution"
+    ADDED_LATER = "added later"
+
+
+EXECUTION = Mark.EXECUTION
+"""How work is carried out and not what comes out: a run goes on when it changes."""
+ADDED_LATER = Mark.ADDED_LATER
+"""Left out of the key at its default, so that runs from before there was such a setting go on."""
 
 
 def parse_count(value: Any) -> Any:

@@ -10,20 +10,19 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from espalier.config.base import NAME, parse_count
+from espalier.config.base import NAME, Name, parse_count
 from espalier.config.document import Document, Keys
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.fields import child, options, settings_of, variants, words
-from espalier.config.job import Job
 
 _OFF = ("none", "false", "no", "disabled")
 
 
-def faults_of(error: ValidationError, document: Document) -> list[Fault]:
-    """One fault for each thing that `Job` refused, with the line it stands on where the file has it."""
+def faults_of(error: ValidationError, document: Document, root: Any) -> list[Fault]:
+    """One fault for each thing that the model `root` refused, with the line it stands on where the file has it."""
     names = _own_names(document.values)
     lines = {_path(keys, names): line for keys, line in document.lines.items()}
-    faults = [fault for item in error.errors() for fault in _faults(item, names)]
+    faults = [fault for item in error.errors() for fault in _faults(item, names, root)]
     return [replace(fault, line=_line(fault.path, lines)) for fault in faults]
 
 
@@ -61,14 +60,14 @@ def _path(keys: Keys, names: dict[int, str]) -> str:
     return path
 
 
-def _faults(item: Any, names: dict[int, str]) -> Iterator[Fault]:
-    keys, annotation = _place(item["loc"])
+def _faults(item: Any, names: dict[int, str], root: Any) -> Iterator[Fault]:
+    keys, annotation = _place(item["loc"], root)
     path, value = _path(keys, names), item["input"]
     match item["type"]:
         case "missing":
             yield Fault(path, None, words(annotation))
         case "extra_forbidden":
-            known = settings_of(_place(item["loc"][:-1])[1])
+            known = settings_of(_place(item["loc"][:-1], root)[1])
             near = _setting_meant(str(keys[-1]), known)
             yield Fault(path, value, ", ".join(known), near, given="is no setting here")
         case "union_tag_invalid" | "union_tag_not_found":
@@ -80,11 +79,14 @@ def _faults(item: Any, names: dict[int, str]) -> Iterator[Fault]:
             yield Fault(path, value, words(annotation), near, given=_empty(value))
 
 
-def _place(location: tuple[str | int, ...]) -> tuple[Keys, Any]:
+def _place(location: tuple[str | int, ...], root: Any) -> tuple[Keys, Any]:
     """The keys and the type of a location, without the variants that pydantic writes between the keys."""
     keys: list[str | int] = []
-    annotation: Any = Job
+    annotation = root
     for key in location:
+        if key == "[key]":  # pydantic's word for a name that is none, after the name itself
+            annotation = Name
+            continue
         if chosen := variants(annotation).get(key):
             annotation = chosen
             continue

@@ -22,6 +22,8 @@ def child(annotation: Any, key: str | int) -> Any:
     if isinstance(key, int):
         inside = get_args(options(annotation)[0])
         return inside[0] if inside[-1] is Ellipsis else inside[key]
+    if get_origin(options(annotation)[0]) is dict:
+        return get_args(options(annotation)[0])[1]
     field = settings_of(annotation).get(key)
     return field.rebuild_annotation() if field else None
 
@@ -40,6 +42,13 @@ def options(annotation: Any) -> list[Any]:
     if get_origin(kind) not in (Union, types.UnionType):
         return [kind]
     return [_bare(option)[0] for option in get_args(kind) if option is not type(None)]
+
+
+def marks_of(annotation: Any) -> list[Any]:
+    """The marks of a type, and of each option where there are several."""
+    kind, marks = _bare(annotation)
+    inside = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
+    return [*marks, *(mark for option in inside for mark in marks_of(option))]
 
 
 def words(annotation: Any) -> str:
@@ -66,6 +75,8 @@ def _plain(kind: Any) -> str:
         inside = get_args(kind)
         size = "" if inside[-1] is Ellipsis else f" of {len(inside)}"
         return f"a list{size}, each {words(inside[0])}"
+    if get_origin(kind) is dict:
+        return "settings, each under a name"
     if settings := settings_of(kind):
         return f"settings: {', '.join(settings)}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

@@ -86,7 +86,10 @@ def _resume(text: str, info: ValidationInfo) -> str:
 
 _Path = Annotated[str, Field(min_length=1, max_length=1024)]
 
-InputFile = Annotated[_Path, AfterValidator(_resolved), Words("the path of a file; * ? ** stand for many")]
+IS_FILE = object()
+"""Mark of a setting that names a file; where it is a stage's, what the file holds is part of the stage's key."""
+
+InputFile = Annotated[_Path, AfterValidator(_resolved), IS_FILE, Words("the path of a file; * ? ** stand for many")]
 ModelSource = Annotated[_Path, AfterValidator(_model), Words("a hub name or a folder")]
 HubName = Annotated[_Path, AfterValidator(_hub_name), Words("a hub name like owner/name")]
 Folder = Annotated[_Path, AfterValidator(_folder), Words("an absolute folder")]

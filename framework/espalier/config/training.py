@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from espalier.config.base import Config, Count, Share, Temperature, Words, foreign, parse_tuple
+from espalier.config.base import EXECUTION, Config, Count, Share, Temperature, Words, foreign, parse_tuple
 from espalier.config.exact import as_written, multiple_rounded_up, product, rounded_part
 from espalier.config.faults import Fault, RefusedInput
 
@@ -88,7 +88,7 @@ class OptimizerConfig(Config):
     """The largest norm that the gradient of a step keeps."""
     layer_decay: Annotated[float, Field(ge=0.01, le=1.0)] = 1.0
     """Each layer's rate is that of the layer above times this; the head has the full one."""
-    offload: bool = False
+    offload: Annotated[bool, EXECUTION] = False
     """Keep the optimizer's state in the memory of the host."""
 
     @model_validator(mode="after")
@@ -104,7 +104,7 @@ class BatchConfig(Config):
     """Sequences in one step over all workers, and in one forward pass of one worker."""
 
     sequences: Count
-    microbatch_sequences: Count = 1
+    microbatch_sequences: Annotated[Count, EXECUTION] = 1
 
     @model_validator(mode="after")
     def _divides(self) -> BatchConfig:

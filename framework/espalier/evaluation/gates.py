@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espalier.config.stages import GateConfig
+from espalier.kinds.evaluate.kind import GateConfig
 
 
 def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:

@@ -78,7 +78,12 @@ def classifier_config(
 
 def keeps_head(config: ConfigDict, head: HeadChoice) -> bool:
     """Whether a published model is a classifier already, and is to stay the one it is."""
-    return architecture(config).endswith(_HEADS[0]) and head == "auto"
+    return is_classifier(config) and head == "auto"
+
+
+def is_classifier(config: ConfigDict) -> bool:
+    """Whether a model's head tells classes apart, or gives a number."""
+    return architecture(config).endswith(_HEADS[0])
 
 
 def _is_known(stock: str, config: ConfigDict) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping
 
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.planning.changes import changes_for
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.files import PlanEntry

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from espalier.config.faults import Fault
-from espalier.config.job import Job
-from espalier.recipes import stages_of
+from espalier.jobs.job import Job
+from espalier.jobs.recipe import stages_of
 from espalier.stages.changes import Change, stage_changes, value_changes
 from espalier.stages.plan import CODE_VERSION, Plan
 

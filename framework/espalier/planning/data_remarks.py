@@ -17,25 +17,29 @@ _MOST_CLASSES = 20
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
-def data_remarks(data: LabelledConfig, labelled: Labelled) -> tuple[str, ...]:
-    """A sentence each; warnings say so."""
-    return tuple(_remarks(data, labelled))
+def data_remarks(data: LabelledConfig, labelled: Labelled, *, path: str = "data") -> tuple[str, ...]:
+    """A sentence each; warnings say so.
+
+    Args:
+        path: where the data stands in the job file.
+    """
+    return tuple(_remarks(data, labelled, path))
 
 
-def skipped_remarks(data: DataConfig) -> Iterator[str]:
+def skipped_remarks(data: DataConfig, *, path: str = "data") -> Iterator[str]:
     """What `skip_blank` leaves out of each corpus of files, which are read to their end for it."""
-    for setting, corpus in (("data.train", data.train), ("data.valid", data.valid)):
+    for setting, corpus in ((f"{path}.train", data.train), (f"{path}.valid", data.valid)):
         if isinstance(corpus, CorpusConfig) and corpus.skip_blank and corpus.source != "hub":
             yield f"{setting}: {num_skipped(corpus, setting=setting):,} empty files and rows without text are left out"
 
 
-def _remarks(data: LabelledConfig, labelled: Labelled) -> Iterator[str]:
+def _remarks(data: LabelledConfig, labelled: Labelled, path: str) -> Iterator[str]:
     train, valid = labelled.train, labelled.valid
-    yield f"data: {len(train):,} training and {len(valid):,} validation samples"
+    yield f"{path}: {len(train):,} training and {len(valid):,} validation samples"
     if labelled.skipped or data.train.skip_blank:
         yield f"{labelled.skipped:,} rows without text are left out"
     if labelled.left_out:
-        yield f"{labelled.left_out:,} training samples are left out, as their texts stand in data.valid too"
+        yield f"{labelled.left_out:,} training samples are left out, as their texts stand in {path}.valid too"
     if data.task == "regression":
         numbers = np.concatenate([train.targets, valid.targets])
         yield f"labels: numbers from {numbers.min():g} to {numbers.max():g}, in the mean {numbers.mean():g}"
@@ -47,7 +51,7 @@ def _remarks(data: LabelledConfig, labelled: Labelled) -> Iterator[str]:
             yield (
                 f"warning: the classes {words} differ in blanks, case or the spelling of a number alone, and each is "
                 f"a class of its own; where one is meant, mend the column `{data.train.label}`, or list them as "
-                "data.labels"
+                f"{path}.labels"
             )
 
 

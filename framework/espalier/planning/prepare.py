@@ -13,21 +13,21 @@ from pathlib import Path
 
 from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
-from espalier.config.files import check_files
-from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
-from espalier.config.schema import resolved
-from espalier.config.stages import CorrectStage, StageConfig
 from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import digest_of, fingerprint
 from espalier.data.look import look
-from espalier.planning.checks import plan_faults
+from espalier.jobs.data_sets import DataSet, data_path, data_sets, faults_of_data_set
+from espalier.jobs.files import check_files
+from espalier.jobs.job import Job
+from espalier.jobs.recipe import stages_of
+from espalier.jobs.schema import resolved
+from espalier.jobs.stage import StageSettings, named_files
+from espalier.planning.checks import Checked, plan_faults
 from espalier.planning.data_remarks import data_remarks, skipped_remarks
-from espalier.planning.labelled_checks import labelled_faults
 from espalier.planning.preview import StagePreview, preview
-from espalier.planning.sources import Source, find_sources
+from espalier.planning.sources import Source, Use, find_sources
 from espalier.planning.text_checks import text_faults, text_remarks
-from espalier.recipes import stages_of
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.run_folder import RunFolder
 
@@ -65,48 +65,75 @@ def prepare(job: Job) -> PreparedJob:
     if faults := check_files(job):
         raise RefusedInput(faults)
     stages = stages_of(job)
-    build_plan(stages, context={})  # names and cycles first: looking at models may take a download
-    if isinstance(job.data, DataConfig):
-        look(job.data)
-    labelled = read_labelled(job.data, seed=job.seed) if isinstance(job.data, LabelledConfig) else None
-    remarks = tuple(skipped_remarks(job.data)) if labelled is None else data_remarks(job.data, labelled)
-    job = job if labelled is None else _with_classes(job, labelled)
-    special_tokens = job.data.special_tokens if isinstance(job.data, DataConfig) else "own"
-    outputs = None if labelled is None else labelled.names
-    sources = find_sources(stages, outputs=outputs, special_tokens=special_tokens)
-    context = {"seed": job.seed, "dtype": job.dtype, "data": fingerprint(job.data)}
+    graph = build_plan(stages, context={})  # names and cycles first: looking at models may take a download
+    labelled, remarks = _look_at_data(job)
+    job = _with_classes(job, labelled)
+    sources = find_sources(stages, _uses(job, graph, labelled))
+    context = {"seed": job.seed, "dtype": job.dtype}
+    prints = {name: _fingerprint(name, data) for name, data in data_sets(job).items()}
+    of_stages = {stage.name: prints[stage.data] for stage in stages}
     identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
-    plan = build_plan(stages, context=context, identities=identities)
-    num_samples = None if labelled is None else len(labelled.train)
-    previews = preview(job, plan, sources, value_bytes=value_bytes(job), num_samples=num_samples)
-    faults = [*plan_faults(job, plan, previews, sources), *labelled_faults(job, plan, labelled)]
-    faults += text_faults(job, previews, sources)
-    if faults:
+    plan = build_plan(stages, context=context, data=of_stages, identities=identities)
+    previews = preview(job, plan, sources, value_bytes=value_bytes(job), labelled=labelled)
+    checked = Checked(job, plan, {one.stage.name: one for one in previews}, sources, labelled)
+    if faults := [*plan_faults(checked), *text_faults(checked)]:
         raise RefusedInput(faults)
-    reads = _reads(plan, context, identities)
-    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(job, previews, sources)), reads)
+    reads = _reads(of_stages, identities)
+    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(checked)), reads)
 
 
-def _reads(plan: Plan, context: Mapping[str, object], identities: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _look_at_data(job: Job) -> tuple[dict[DataSet, Labelled], list[str]]:
+    """Read the labelled data and the beginning of each text: the samples, and what a person should know of them."""
+    labelled: dict[DataSet, Labelled] = {}
+    remarks: list[str] = []
+    for name, data in data_sets(job).items():
+        with faults_of_data_set(name):
+            if isinstance(data, LabelledConfig):
+                labelled[name] = read_labelled(data, seed=job.seed)
+                remarks += data_remarks(data, labelled[name], path=data_path(name))
+            else:
+                look(data)
+                remarks += skipped_remarks(data, path=data_path(name))
+    return labelled, remarks
+
+
+def _fingerprint(name: DataSet, data: DataConfig | LabelledConfig) -> str:
+    with faults_of_data_set(name):
+        return fingerprint(data)
+
+
+def _uses(job: Job, graph: Plan, labelled: Mapping[DataSet, Labelled]) -> dict[str, Use]:
+    """By stage that brings a model: the classes of its data, and what its line of models reads around documents."""
+    uses = {}
+    for stage in graph.stages:
+        line = [job.data_of(graph[name].config) for name in (stage.name, *graph.after(stage.name))]
+        special = next((data.special_tokens for data in line if isinstance(data, DataConfig)), "own")
+        own = labelled.get(stage.config.data)
+        uses[stage.name] = Use(None if own is None else own.names, special)
+    return uses
+
+
+def _reads(data: Mapping[str, str], identities: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What is told about a stage that is done again; short, as model configurations are long."""
-    of_all = {"data": str(context["data"])}
     files = {name: {"files": hashlib.sha256(text.encode()).hexdigest()[:16]} for name, text in identities.items()}
-    return {stage.name: of_all | files.get(stage.name, {}) for stage in plan.stages}
+    return {name: {"data": of_data} | files.get(name, {}) for name, of_data in data.items()}
 
 
-def _files_named(stages: Sequence[StageConfig]) -> dict[str, str]:
+def _files_named(stages: Sequence[StageSettings]) -> dict[str, str]:
     """By stage, what the files hold that its settings name; one that is not there is refused elsewhere."""
     held = {}
     for stage in stages:
-        if isinstance(stage, CorrectStage):
-            files = {"distrust.exclude": stage.distrust.exclude, "weights.initial": stage.weights.initial}
-            held[stage.name] = {name: digest_of(Path(file)) for name, file in files.items() if file and isfile(file)}
+        held[stage.name] = {name: digest_of(Path(file)) for name, file in named_files(stage).items() if isfile(file)}
     return {name: repr(digests) for name, digests in held.items() if digests}
 
 
-def _with_classes(job: Job, labelled: Labelled) -> Job:
+def _with_classes(job: Job, labelled: Mapping[DataSet, Labelled]) -> Job:
     """The job as it is written down: classes that it left to the data have their names."""
-    return job.model_copy(update={"data": job.data.model_copy(update={"labels": labelled.classes})})
+    known = {
+        name: data.model_copy(update={"labels": labelled[name].classes}) if name in labelled else data
+        for name, data in data_sets(job).items()
+    }
+    return job.model_copy(update={"data": known.pop(None), "data_sets": known})
 
 
 def value_bytes(job: Job) -> int:

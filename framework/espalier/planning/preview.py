@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from espalier.config.growth import GrowStage
-from espalier.config.job import Job
-from espalier.config.stages import (
-    CorrectStage,
-    CrossFitStage,
-    DistillStage,
-    EvaluateStage,
-    ExportStage,
-    PruneStage,
-    StageConfig,
-    TrainedStage,
-    TrainStage,
-)
-from espalier.models.families import layout, num_outputs, num_parameters, resized, shape_of, tuned_names
-from espalier.models.flops import model_flops, read_share, trained_flops
+from espalier.config.data import DataConfig
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Labelled
+from espalier.jobs.data_sets import DataSet
+from espalier.jobs.job import Job
+from espalier.jobs.kind import KINDS
+from espalier.jobs.stage import StageSettings
+from espalier.models.families import layout, num_parameters, shape_of
 from espalier.models.shape import ConfigDict
 from espalier.models.trained_part import TrainedPart
-from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
+from espalier.planning.memory import WorkerMemory
 from espalier.planning.sources import Source
 from espalier.stages.plan import CODE_VERSION, Plan, Stage
-from espalier.surgery.growth import planned_growth
-from espalier.surgery.lessons import mean_depth
-from espalier.surgery.search import find_shape
 
 MASTER_AND_MOMENTS_BYTES = 12
 """A training checkpoint holds three float32 values a parameter."""
@@ -45,7 +35,7 @@ class StagePreview:
         flops: teacher, importance passes and evaluation included; None where the text decides.
         memory: of one worker of a stage that trains.
         bytes_on_disk: what the stage leaves behind at most.
-        trained_parameters: of a stage that trains a part of the model; None elsewhere.
+        trained: what is trained, of a stage that trains a part of the model; None elsewhere.
     """
 
     stage: Stage
@@ -58,7 +48,7 @@ class StagePreview:
     flops: float | None = None
     memory: WorkerMemory | None = None
     bytes_on_disk: int = 0
-    trained_parameters: int | None = None
+    trained: TrainedPart | None = None
 
     @property
     def parameters(self) -> int:
@@ -81,196 +71,87 @@ class StagePreview:
             "flops": self.flops,
             "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
             "bytes_on_disk": self.bytes_on_disk,
-            **({} if self.trained_parameters is None else {"trained_parameters": self.trained_parameters}),
+            **({} if self.trained is None else {"trained_parameters": self.trained.num_parameters}),
         }
 
 
-def preview(
-    job: Job, plan: Plan, sources: Mapping[str, Source], *, value_bytes: int, num_samples: int | None = None
-) -> tuple[StagePreview, ...]:
-    """Every stage of the plan, in order.
-
-    Args:
-        value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
-        num_samples: of the training side; None where only reading the text tells.
-
-    Raises:
-        RefusedInput: a target that cannot be reached.
-    """
-    seen: dict[str, StagePreview] = {}
-    for stage in plan.stages:
-        seen[stage.name] = _preview(_Asked(job, plan, value_bytes, num_samples), stage, seen, sources)
-    return tuple(seen.values())
-
-
 @dataclass(frozen=True)
-class _Asked:
-    """What all stages of a job are previewed under."""
+class Asked:
+    """What the stages of a job are previewed under.
+
+    Attributes:
+        value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
+        sources: the models that the job begins with.
+        labelled: the samples of each data set that has labels.
+        seen: previews of the stages before.
+    """
 
     job: Job
     plan: Plan
     value_bytes: int
-    num_samples: int | None
+    sources: Mapping[str, Source]
+    labelled: Mapping[DataSet, Labelled]
+    seen: dict[str, StagePreview]
+
+    def data_of(self, config: StageSettings) -> DataConfig | LabelledConfig:
+        return self.job.data_of(config)
+
+    def samples_of(self, config: StageSettings) -> int | None:
+        """Training samples of a stage's data; None where only reading the text tells."""
+        samples = self.labelled.get(config.data)
+        return None if samples is None else len(samples.train)
+
+    def outputs_of(self, config: StageSettings) -> tuple[str, ...] | None:
+        """Names of the classes of a stage's data, none for a regression; None over text."""
+        samples = self.labelled.get(config.data)
+        return None if samples is None else samples.names
 
 
-def _preview(
-    asked: _Asked, stage: Stage, seen: Mapping[str, StagePreview], sources: Mapping[str, Source]
-) -> StagePreview:
-    config, parent = stage.config, asked.plan.parent(stage.name).name
-    model = sources[stage.name].config if stage.name in sources else seen[stage.inputs[0]].config
-    base = StagePreview(stage, parent, model, makes_model=True, bytes_on_disk=4 * num_parameters(model))
-    match config:
-        case GrowStage():
-            moments = moments_of(asked.plan, config.student, {name: one.config for name, one in seen.items()})
-            return _grown(config, base, with_moments=moments == layout(model).keys())
-        case PruneStage():
-            return _pruned(asked.job, config, base)
-        case DistillStage() | CorrectStage():
-            return _trained(asked, config, base, teacher=seen[config.teacher].config if config.teacher else None)
-        case TrainStage():
-            return _trained(asked, config, base, teacher=None)
-        case CrossFitStage():
-            return _cross_fitted(_trained(asked, config, base, teacher=None), config, asked.num_samples)
-        case EvaluateStage():
-            return _evaluated(asked.job, config, base, [seen[name].config for name in (config.model, *config.against)])
-        case ExportStage():
-            value = 2 if config.dtype == "bfloat16" else 4
-            return replace(base, makes_model=False, bytes_on_disk=value * base.parameters)
-    return base
-
-
-def _grown(config: GrowStage, base: StagePreview, *, with_moments: bool) -> StagePreview:
-    growth = planned_growth(config, base.config)
-    value = MASTER_AND_MOMENTS_BYTES if with_moments else 4
-    return replace(base, config=growth.config, bytes_on_disk=value * num_parameters(growth.config))
-
-
-def moments_of(plan: Plan, name: str, models: Mapping[str, ConfigDict]) -> frozenset[str]:
-    """Names of the parameters that come with an optimizer's moments from a stage: what it trained, or what it was grown
-    from, if all of that was trained.
+def preview(
+    job: Job,
+    plan: Plan,
+    sources: Mapping[str, Source],
+    *,
+    value_bytes: int,
+    labelled: Mapping[DataSet, Labelled] | None = None,
+) -> tuple[StagePreview, ...]:
+    """Every stage of the plan, in order.
 
     Args:
-        models: configurations that stages come to, those before it at least.
+        value_bytes, labelled: see `Asked`.
+
+    Raises:
+        RefusedInput: a target that cannot be reached.
     """
-    config: StageConfig = plan[name].config
-    every = frozenset(layout(models[name]))
-    if isinstance(config, DistillStage | TrainStage | CorrectStage):
-        trained = tuned_names(models[name], config.tune, path=f"stages.{name}.tune")
-        return every if trained is None else trained
-    if isinstance(config, GrowStage):
-        grown_from = moments_of(plan, config.student, models)
-        return every if grown_from == layout(models[config.student]).keys() else frozenset()
-    return frozenset()
+    asked = Asked(job, plan, value_bytes, sources, labelled or {}, {})
+    for stage in plan.stages:
+        asked.seen[stage.name] = _preview(asked, stage)
+    return tuple(asked.seen.values())
 
 
-def _mean_depth(config: TrainedStage, model: ConfigDict) -> float:
-    """Layers that a pass runs; with lessons what their draws come to in the mean."""
-    held = shape_of(model).layers
-    lessons = config.lessons if isinstance(config, TrainStage) else None
-    if lessons is None or lessons.depth < held:
-        return held
-    return mean_depth(lessons.sampler, held=held, depth=lessons.depth)
+def _preview(asked: Asked, stage: Stage) -> StagePreview:
+    """What its kind says; by itself a stage comes to the model that it goes on from, or that it brings."""
+    kind, parent = KINDS[stage.config.kind], asked.plan.parent(stage.name).name
+    model = asked.sources[stage.name].config if stage.name in asked.sources else asked.seen[stage.inputs[0]].config
+    kept = 4 * num_parameters(model) if kind.makes_model else 0
+    base = StagePreview(stage, parent, model, makes_model=kind.makes_model, bytes_on_disk=kept)
+    own = kind.call("preview")
+    return base if own is None else own(asked, base)
 
 
-def _pruned(job: Job, config: PruneStage, base: StagePreview) -> StagePreview:
-    shape = find_shape(base.config, config.target, config.search, path=f"stages.{config.name}.target")
-    child = resized(base.config, shape)
-    samples, length = config.calibration.samples, job.data.sequence_tokens
-    flops = 0.0 if config.scores else model_flops(base.config, tokens=samples * length, sequence_tokens=length)
-    made = replace(base, config=child, bytes_on_disk=4 * num_parameters(child), flops=flops)
-    return made if config.scores else replace(made, samples=samples, tokens=samples * length)
+def moments_of(plan: Plan, name: str, previews: Mapping[str, StagePreview]) -> frozenset[str]:
+    """Names of the parameters whose moments come with the model of a stage: of what it trained; or of all, where its
+    kind hands on those of its input and the input has all of them.
 
-
-def _trained(asked: _Asked, config: TrainedStage, base: StagePreview, *, teacher: ConfigDict | None) -> StagePreview:
-    job, value_bytes, length = asked.job, asked.value_bytes, asked.job.data.sequence_tokens
-    trained = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
-    part = None if trained is None else TrainedPart.of(base.config, trained)
-    base = replace(base, trained_parameters=part.num_parameters if part else None)
-    if config.budget.epochs is not None and asked.num_samples is None:
-        return base  # only reading the text tells how many sequences it is
-    steps = config.budget.num_steps(
-        sequences=config.batch.sequences, sequence_tokens=length, num_samples=asked.num_samples or 1
-    )
-    samples = steps * config.batch.sequences
-    share = read_share(base.config, config.masked_share)
-    flops = trained_flops(
-        base.config,
-        tokens=samples * length,
-        sequence_tokens=length,
-        layers=_mean_depth(config, base.config),
-        read_share=share,
-        activation_checkpointing=config.activation_checkpointing,
-        trained=trained,
-    )
-    training = Training(
-        zero_level=config.zero_level,
-        ranks=job.workers.count,
-        value_bytes=value_bytes,
-        microbatch_tokens=config.batch.microbatch_sequences * length,
-        on_gpu=job.workers.gpus_each > 0,
-        activation_checkpointing=config.activation_checkpointing,
-        offload=config.optimizer.offload,
-    )
-    lessons = config.lessons if isinstance(config, TrainStage) else None
-    shape = shape_of(base.config).cut(layers=lessons.depth if lessons else None)  # the deepest pass that may be drawn
-    memory = student_memory(shape, base.parameters, training, part)
-    if teacher is not None and isinstance(config, DistillStage | CorrectStage):
-        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
-        memory = replace(
-            memory,
-            teacher=teacher_memory(
-                shape_of(teacher),
-                num_parameters(teacher),
-                zero_level=config.teacher_zero_level,
-                ranks=job.workers.count,
-                value_bytes=value_bytes,
-            ),
-        )
-    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
-    on_disk = kept * MASTER_AND_MOMENTS_BYTES * (part.num_parameters if part else base.parameters)
-    return replace(
-        base,
-        steps=steps,
-        samples=samples,
-        tokens=samples * length,
-        flops=flops,
-        memory=memory,
-        bytes_on_disk=on_disk,
-    )
-
-
-def _cross_fitted(twin: StagePreview, config: CrossFitStage, num_samples: int | None) -> StagePreview:
-    """As many such trainings, each on all folds but one; what is kept are the answers."""
-    if twin.steps is None or num_samples is None:
-        return replace(twin, makes_model=False)
-    share = config.repeats * (config.folds - 1)
-    return replace(
-        twin,
-        makes_model=False,
-        steps=None,
-        samples=twin.samples * share,
-        tokens=twin.tokens * share,
-        flops=twin.flops * share,
-        bytes_on_disk=2 * 4 * num_samples * num_outputs(twin.config),
-    )
-
-
-def _evaluated(job: Job, config: EvaluateStage, base: StagePreview, models: list[ConfigDict]) -> StagePreview:
-    """`models` are the one evaluated, which may be unrolled, and those of `against`."""
-    plain = replace(base, makes_model=False, bytes_on_disk=0)
-    if config.sequences is None:
-        return plain
-    length = job.data.sequence_tokens
-    tokens = config.sequences * length
-    depths = [config.unrolled.depth if config.unrolled else None, *[None] * len(config.against)]
-    flops = sum(
-        model_flops(
-            model,
-            tokens=tokens,
-            sequence_tokens=length,
-            layers=depth,
-            read_share=read_share(model, config.masked_share),
-        )
-        for model, depth in zip(models, depths, strict=True)
-    )
-    return replace(plain, samples=config.sequences * len(models), tokens=tokens * len(models), flops=flops)
+    Args:
+        previews: by stage, of this one's inputs at least.
+    """
+    config, kind = plan[name].config, KINDS[plan[name].config.kind]
+    if kind.moments == "made":
+        trained = previews[name].trained
+        return frozenset(layout(previews[name].config)) if trained is None else trained.names
+    first = next(iter(config.inputs().values()), None)
+    if kind.moments != "input" or first is None:
+        return frozenset()
+    all_of_input = moments_of(plan, first, previews) == layout(previews[first].config).keys()
+    return frozenset(layout(previews[name].config)) if all_of_input else frozenset()

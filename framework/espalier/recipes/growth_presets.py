@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from espalier.config.growth import DepthOperator, DepthSampler, FromScratch
-from espalier.config.recipes import GrowthPreset
+
+GrowthPreset = Literal["late_stack", "apollo", "gradual_stack", "g_stack", "one_layer_to_full", "scratch"]
 
 
 @dataclass(frozen=True)

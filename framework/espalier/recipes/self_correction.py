@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from espalier.config.recipes import SelfCorrection
-from espalier.config.stages import (
-    CorrectStage,
-    CrossFitStage,
-    EvaluateStage,
-    ExportStage,
-    LoadStage,
-    StageConfig,
-    TrainStage,
+from pydantic import Field
+
+from espalier.config.base import Config
+from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig
+from espalier.config.paths import ModelSource
+from espalier.config.training import (
+    BatchConfig,
+    BudgetConfig,
+    CheckpointConfig,
+    GuardConfig,
+    OptimizerConfig,
+    ValidationConfig,
+    ZeroLevel,
 )
+from espalier.jobs.recipe import Recipe
+from espalier.jobs.stage import StageSettings
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.kinds.cross_fit.kind import CrossFitStage
+from espalier.kinds.evaluate.kind import EvaluateStage, GateConfig
+from espalier.kinds.export.kind import ExportStage
+from espalier.kinds.load.kind import LoadStage
+from espalier.kinds.train.kind import TrainStage
 
 
-def stages(dials: SelfCorrection) -> tuple[StageConfig, ...]:
+class SelfCorrection(Config):
+    """Dials of `self_correction`: fine-tuning beside itself corrected (DCS), on labelled data."""
+
+    name: Literal["self_correction"]
+    model: ModelSource
+    budget: BudgetConfig
+    batch: BatchConfig
+    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4, schedule="linear", warmup=0.1, final_lr_ratio=0.0)
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    twin_budget: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """The budget of each twin as a share of the student's: the longer it learns, the more wrong labels it believes."""
+    signal: SignalConfig = SignalConfig()
+    weights: WeightsConfig = WeightsConfig()
+    distrust: DistrustConfig = DistrustConfig()
+    baseline: bool = True
+    """Fine-tune plainly, too, to compare with."""
+    validation: ValidationConfig | None = None
+    zero_level: ZeroLevel = "none"
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    guard: GuardConfig = GuardConfig()
+    gate: GateConfig = GateConfig()
+    export_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+def stages(dials: SelfCorrection, sequence_tokens: int) -> tuple[StageSettings, ...]:
     """parent -> twins -> corrected -> scores (beside plainly tuned) -> exported."""
     shared: dict[str, Any] = {
         "student": "parent",
@@ -61,3 +98,6 @@ def stages(dials: SelfCorrection) -> tuple[StageConfig, ...]:
         ),
         ExportStage(name="exported", kind="export", model="corrected", dtype=dials.export_dtype),
     )
+
+
+RECIPE = Recipe("self_correction", SelfCorrection, stages)

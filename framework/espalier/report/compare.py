@@ -90,7 +90,7 @@ def _sentence(lines: Sequence[Line], baseline: Line) -> str:
 def compare_growth(run: RunRecord) -> Comparison | None:
     """The trainings of one run beside each other, where a model grew in one."""
     lines = lines_of(run)
-    has_grown = any(stage.kind == "grow" for stage in run.stages) and any(line.growths for line in lines)
+    has_grown = any(stage.declared.past == "grown" for stage in run.stages) and any(line.growths for line in lines)
     return compare(lines, baseline_of(lines)) if has_grown else None
 
 

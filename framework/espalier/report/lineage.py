@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from espalier.report.layout import Spot, laid_out
-from espalier.report.run import MODEL_KINDS, PlannedStage, RunRecord
+from espalier.report.run import PlannedStage, RunRecord
 from espalier.tracking.figures import count_text
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 52, 44, 20
@@ -33,16 +33,6 @@ _HEAD = Markup(
     '<path d="M0 0L8 4L0 8z" class="{}"/></marker>'
 )
 
-_VERBS = {
-    "grow": "grown",
-    "prune": "pruned",
-    "distill": "distilled",
-    "train": "trained",
-    "correct": "corrected",
-    "export": "exported",
-    "load": "loaded",
-}
-
 
 @dataclass(frozen=True)
 class _Box:
@@ -63,7 +53,7 @@ class _Box:
 
 def lineage_drawing(run: RunRecord) -> Markup:
     """Boxes from the loaded model to the exported one, arrows between them, each student's teacher."""
-    boxes = [_Box(spot) for spot in laid_out([stage for stage in run.stages if stage.kind in MODEL_KINDS])]
+    boxes = [_Box(spot) for spot in laid_out([stage for stage in run.stages if stage.has_model])]
     if not boxes:
         return Markup("")
     by_name = {box.stage.name: box for box in boxes}
@@ -131,7 +121,7 @@ def _drawn_box(box: _Box, run: RunRecord) -> Markup:
         right=_BOX_WIDTH - 14,
         name=_short(stage.name),
         hint=Markup("<title>{}</title>").format(stage.name) if _short(stage.name) != stage.name else "",
-        state=_VERBS[stage.kind] if run.states[stage.name] == "done" else run.states[stage.name],
+        state=stage.declared.past if run.states[stage.name] == "done" else run.states[stage.name],
         size=count_text(shape["parameters"]) if "parameters" in shape else "",
         percent=f"{100 * share:.0f} %" if share else "",
         inner=inner,

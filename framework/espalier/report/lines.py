@@ -10,7 +10,6 @@ from pathlib import Path
 from espalier.report.run import PlannedStage, RunRecord, read_run
 from espalier.tracking.record import StepRecord
 
-_TRAINED = ("train", "distill")
 _WINDOW_SHARE, _FEWEST = 0.02, 5  # of the steps, for the mean that a loss is read from
 
 
@@ -83,7 +82,7 @@ def read_lines(run_folders: Sequence[Path]) -> list[Line]:
 
 def lines_of(run: RunRecord, *, run_name: str = "") -> list[Line]:
     """One line for each stage that trained and that no other trained stage goes on from."""
-    trained = [stage for stage in run.stages if stage.kind in _TRAINED and run.steps[stage.name]]
+    trained = [stage for stage in run.stages if stage.declared.moments == "made" and run.steps[stage.name]]
     gone_on = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
     last = [stage for stage in trained if stage.name not in gone_on]
     labels = [run_name if run_name and len(last) == 1 else f"{run_name}:{stage.name}".lstrip(":") for stage in last]
@@ -95,7 +94,7 @@ def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
     growths: list[tuple[Point, str]] = []
     before = Point(0, 0, 0, 0)
     for stage in _lineage(run, last):
-        if stage.kind in ("grow", "prune"):
+        if stage.declared.reshapes:
             growths += [(points[-1], _size(stage))] if points else []
             before = _reshaped(run, stage, before)
         taken = list(_points(run, stage, before))
@@ -143,8 +142,8 @@ def _lineage(run: RunRecord, stage: PlannedStage) -> list[PlannedStage]:
 
 
 def _size(stage: PlannedStage) -> str:
-    if stage.kind == "prune":
-        return "pruned"
+    if stage.declared.past != "grown":
+        return stage.declared.past
     return f"{stage.shape['layers']} layers" if "layers" in stage.shape else stage.name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espalier.config.faults import RefusedInput
+from espalier.jobs.kind import StageKind, shown_kind
 from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
@@ -24,9 +25,6 @@ from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 
 State = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
-
-MODEL_KINDS = ("load", "grow", "prune", "distill", "train", "correct", "export")
-"""Kinds of stage that have a model to show in the lineage."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,16 @@ class PlannedStage:
     tokens: int | None = None
     steps: int | None = None
     flops: float | None = None
+
+    @property
+    def declared(self) -> StageKind:
+        """What its kind says of itself."""
+        return shown_kind(self.kind)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model of it to show in the lineage."""
+        return self.declared.makes_model or self.declared.exports
 
     @property
     def parent(self) -> str | None:
@@ -102,7 +110,7 @@ class RunRecord:
 
     def evaluations(self) -> list[StageResult]:
         """Those that are done, in the plan's order."""
-        return [r for r in self.results.values() if r.kind == "evaluate" and r.metrics.get("models")]
+        return [result for result in self.results.values() if result.metrics.get("models")]
 
     def evaluation(self) -> StageResult | None:
         """The last one that is done."""
@@ -159,7 +167,7 @@ def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
     stages: dict[str, PlannedStage] = {}
     for entry in plan:
         stage = PlannedStage.of(entry)
-        if stage.kind == "export" and not stage.shape and stage.parent in stages:
+        if shown_kind(stage.kind).exports and not stage.shape and stage.parent in stages:
             stage = replace(stage, shape=stages[stage.parent].shape)  # the same model, written another way
         stages[stage.name] = stage
     return tuple(stages.values())

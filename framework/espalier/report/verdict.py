@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from espalier.report.measured import Measured, Tile, measured
-from espalier.report.run import MODEL_KINDS, RunRecord
+from espalier.report.run import RunRecord
 from espalier.tracking.figures import count_text, duration_text, flops_text, number_text
 
 
@@ -42,7 +42,7 @@ def _status(run: RunRecord) -> tuple[str, str]:
 
 
 def _planned(run: RunRecord) -> Measured:
-    models = [stage for stage in run.stages if stage.kind in MODEL_KINDS and "parameters" in stage.shape]
+    models = [stage for stage in run.stages if stage.has_model and "parameters" in stage.shape]
     if not models:
         return Measured("Nothing to show yet", (), ())
     sizes = dict.fromkeys(count_text(stage.shape["parameters"]) for stage in (models[0], models[-1]))

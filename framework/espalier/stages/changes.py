@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from espalier.config.stages import StageConfig
-from espalier.stages.plan import result_settings
+from espalier.jobs.stage import StageSettings
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Change:
     alters_result: bool
 
 
-def stage_changes(old: StageConfig, new: StageConfig) -> Iterator[Change]:
+def stage_changes(old: StageSettings, new: StageSettings) -> Iterator[Change]:
     """The settings in which `new` differs, each by itself; lists count as one."""
-    what = {setting for config in (old, new) for setting, _ in _leaves(result_settings(config))}
+    what = {setting for config in (old, new) for setting, _ in _leaves(config.result_settings())}
     dumps = (config.model_dump(mode="json") for config in (old, new))
     for setting, before, after in value_changes(*dumps):
         yield Change(f"stages.{new.name}.{setting}", before, after, setting in what)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
 
-from espalier.config.job import RetryConfig
+from espalier.jobs.job import RetryConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.plan import Plan, Stage
 from espalier.stages.result import StageResult

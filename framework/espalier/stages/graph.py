@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from espalier.config.faults import Fault, nearest
-from espalier.config.stages import CorrectStage, PruneStage, StageConfig
+from espalier.jobs.kind import KINDS
+from espalier.jobs.stage import StageSettings, Yield, input_settings
 
-_MAKES_MODEL = ("load", "grow", "prune", "distill", "train", "correct")
 
-
-def graph_faults(configs: Sequence[StageConfig]) -> list[Fault]:
+def graph_faults(configs: Sequence[StageSettings]) -> list[Fault]:
     """Names used twice, unknown inputs, inputs that make no model, circles; all at once."""
     doubled = list(_duplicate_names(configs))
     circles = [] if doubled else _circles(configs)  # of two stages with one name nobody knows which is meant
     return [*doubled, *_unknown_inputs(configs), *circles]
 
 
-def _duplicate_names(configs: Sequence[StageConfig]) -> Iterator[Fault]:
+def _duplicate_names(configs: Sequence[StageSettings]) -> Iterator[Fault]:
     seen: set[str] = set()
     for position, config in enumerate(configs):
         if config.name in seen:
@@ -25,30 +24,26 @@ def _duplicate_names(configs: Sequence[StageConfig]) -> Iterator[Fault]:
         seen.add(config.name)
 
 
-def _unknown_inputs(configs: Sequence[StageConfig]) -> Iterator[Fault]:
+def _unknown_inputs(configs: Sequence[StageSettings]) -> Iterator[Fault]:
     names = {config.name for config in configs}
     for config in configs:
+        marks = input_settings(type(config))
         for setting, name in config.inputs().items():
-            path = f"stages.{config.name}.{setting}"
-            wanted = _wanted(config, setting)
-            others = (other for other in configs if other is not config and other.kind in wanted)
+            path, wanted = f"stages.{config.name}.{setting}", marks[setting.partition("[")[0]].yields
+            others = (other for other in configs if other is not config and _leaves_one_of(other, wanted))
             fitting = list(dict.fromkeys(other.name for other in others))
             if name not in names:
                 yield Fault(path, name, f"a stage of this job: {', '.join(fitting)}", nearest(name, fitting))
             elif name not in fitting:
-                yield Fault(path, name, f"another stage of kind {', '.join(wanted)}")
+                kinds = [kind.name for kind in KINDS.values() if set(kind.yields) & set(wanted)]
+                yield Fault(path, name, f"another stage of kind {', '.join(kinds)}")
 
 
-def _wanted(config: StageConfig, setting: str) -> tuple[str, ...]:
-    """Kinds of stage that a setting may name."""
-    if isinstance(config, PruneStage) and setting == "scores":
-        return ("prune",)
-    if isinstance(config, CorrectStage) and setting == "teacher":
-        return (*_MAKES_MODEL, "cross_fit")
-    return _MAKES_MODEL
+def _leaves_one_of(config: StageSettings, wanted: Sequence[Yield]) -> bool:
+    return bool(set(KINDS[config.kind].yields) & set(wanted))
 
 
-def _circles(configs: Sequence[StageConfig]) -> Iterator[Fault]:
+def _circles(configs: Sequence[StageSettings]) -> Iterator[Fault]:
     """One fault for each set of stages that wait for one another. A stage that waits for itself has a fault already."""
     takes = {config.name: set(config.inputs().values()) - {config.name} for config in configs}
     while waiting := _never_ready(takes):

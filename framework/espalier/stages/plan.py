@@ -6,10 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from espalier.config.faults import RefusedInput
-from espalier.config.stages import StageConfig, TrainStage
+from espalier.jobs.stage import StageSettings
 from espalier.stages.graph import graph_faults
 
 # Raise when a stage computes something else from the same settings: older results are not used again.
@@ -25,7 +24,7 @@ class Stage:
         key: hash of its settings, of the code version, of the data and of the keys of its inputs.
     """
 
-    config: StageConfig
+    config: StageSettings
     key: str
 
     @property
@@ -65,16 +64,18 @@ class Plan:
 
 
 def build_plan(
-    configs: Sequence[StageConfig],
+    configs: Sequence[StageSettings],
     *,
     context: Mapping[str, object],
+    data: Mapping[str, str] | None = None,
     identities: Mapping[str, str] | None = None,
 ) -> Plan:
     """Check the graph and give every stage its key.
 
     Args:
         configs: the stages as the job lists them.
-        context: JSON values that every stage depends on (seed, dtype, data).
+        context: JSON values that every stage depends on (seed, dtype).
+        data: by stage, the fingerprint of the data that it works on.
         identities: by stage, what changes when the files do that it reads: a model's, a list of samples.
 
     Raises:
@@ -86,43 +87,19 @@ def build_plan(
     for config in _in_order(configs):
         inputs = {setting: stages[name].key for setting, name in config.inputs().items()}
         inputs |= {"identity": identities[config.name]} if identities and config.name in identities else {}
-        stages[config.name] = Stage(config, _key(config, inputs, context))
+        of_data = {"data": data[config.name]} if data else {}
+        stages[config.name] = Stage(config, _key(config, inputs, {**context, **of_data}))
     return Plan(tuple(stages.values()))
 
 
-HOW_NOT_WHAT: dict[str, Any] = {
-    "checkpoint": True,
-    "guard": True,
-    "zero_level": True,
-    "teacher_zero_level": True,
-    "activation_checkpointing": True,
-    "microbatch_sequences": True,
-    "batch": {"microbatch_sequences"},
-    "optimizer": {"offload"},
-    "calibration": {"microbatch_sequences"},
-}
-"""Settings that change how a stage is carried out and not what comes out: a run goes on when they change."""
-
-
-def result_settings(config: StageConfig) -> dict[str, Any]:
-    """The settings that decide what comes out, as JSON values."""
-    settings = config.model_dump(mode="json", exclude=HOW_NOT_WHAT)
-    if settings.get("tune") is None:  # keys are older than this setting
-        settings.pop("tune", None)
-    if isinstance(config, TrainStage) and config.lessons is not None:  # a depth is drawn for each microbatch
-        settings["batch"]["microbatch_sequences"] = config.batch.microbatch_sequences
-    return settings
-
-
-def _key(config: StageConfig, inputs: dict[str, str], context: Mapping[str, object]) -> str:
-    settings = result_settings(config)
-    text = json.dumps([CODE_VERSION, settings, inputs, context], sort_keys=True)
+def _key(config: StageSettings, inputs: dict[str, str], context: Mapping[str, object]) -> str:
+    text = json.dumps([CODE_VERSION, config.result_settings(), inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _in_order(configs: Sequence[StageConfig]) -> list[StageConfig]:
+def _in_order(configs: Sequence[StageSettings]) -> list[StageSettings]:
     """Of a graph without faults."""
-    ordered: list[StageConfig] = []
+    ordered: list[StageSettings] = []
     waiting = list(configs)
     while waiting:
         done = {config.name for config in ordered}

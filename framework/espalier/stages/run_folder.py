@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.stages.files import Attempts, MetricsOfModel, PlanEntry, ResultFile, RunFile
 from espalier.stages.result import StageResult
 from espalier.storage.contract import is_unfinished

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.growth import DepthOperator, GrowStage, NewMoments
+from espalier.config.growth import DepthOperator, NewMoments
+from espalier.kinds.grow.kind import GrowStage
 from espalier.models.families import resized, shape_of
 from espalier.models.shape import AxisKind, ConfigDict, ModelShape
 from espalier.surgery.depth_maps import depth_map

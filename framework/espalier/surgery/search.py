@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from espalier.config.exact import as_written
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.stages import SearchConfig, TargetConfig
+from espalier.kinds.prune.kind import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
 from espalier.models.shape import ConfigDict, ModelShape
 

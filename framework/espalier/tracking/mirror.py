@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking import notable, payload
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs

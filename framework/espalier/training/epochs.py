@@ -1,29 +1,142 @@
-"""Where epochs end among steps."""
+"""What a stage does at the ends of its epochs: revise its samples, validate, remember the best, stop early."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from espalier.checkpoint.steps import step_folder
+from espalier.config.labelled import LabelledConfig
+from espalier.engine.contract import Engine
+from espalier.evaluation.answers import all_answers, probabilities
+from espalier.evaluation.metrics import is_better, measure
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.models.families import num_outputs
+from espalier.teachers.source import SignalSource
+from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord
+from espalier.training.epoch_counter import EpochCounter
+from espalier.training.prepared import Prepared
+from espalier.training.revision import SampleRevision
+from espalier.worker.context import StageContext
+
+_STATE = "course"  # the name under which checkpoints have held it from the start
 
 
-@dataclass(frozen=True)
-class Epochs:
-    """Every `num_samples` samples of the stream make an epoch; a step takes `sequences` of them.
+@dataclass
+class EpochEnds:
+    """The ends of a stage's epochs. A stage over plain text that revises nothing has none to look at.
 
-    A step may lie across the end of an epoch, which then counts as its end: no step is shorter than others, and
-    each sample comes exactly once in each epoch of the stream.
+    Attributes:
+        revision: of a stage that revises its samples.
+        best: epoch, step and value of the best model so far; empty without validation.
+        worse_epochs: epochs since then.
+        last_step: with which update the stage ends.
+        asked: samples that models answered outside of steps.
     """
 
-    num_samples: int
-    sequences: int
+    context: StageContext[TrainedStage]
+    prepared: Prepared
+    revision: SampleRevision | None
+    best: dict[str, Any]
+    worse_epochs: int
+    last_step: int
+    asked: int
+    _log: EpochLog | None = None
+    _epochs: EpochCounter = field(init=False)
 
-    def ended(self, step: int) -> int:
-        """Epochs that are over after `step` updates."""
-        return step * self.sequences // self.num_samples
+    def __post_init__(self) -> None:
+        self._epochs = EpochCounter(len(self.prepared.sequences), self.context.config.batch.sequences)
 
-    def ends_until(self, step: int) -> int:
-        """Updates among the first `step` with which epochs ended: one that takes more than all samples ends several."""
-        return min(step, self.ended(step))
+    @staticmethod
+    def open(context: StageContext[TrainedStage], prepared: Prepared, revision: SampleRevision | None) -> EpochEnds:
+        """Where the stage stands."""
+        state = prepared.state.get(_STATE, {})
+        ends = EpochEnds(
+            context,
+            prepared,
+            revision,
+            best=state.get("best", {}),
+            worse_epochs=state.get("worse_epochs", 0),
+            last_step=state.get("last_step", prepared.num_steps),
+            asked=state.get("asked", 0),
+        )
+        if context.world.is_rank_zero and ends._has_epochs:
+            ends._log = EpochLog(context.folder.path / EPOCHS)
+            ends._log.rewind(context.config.name, prepared.first_step)
+        return ends
 
-    def ends_at(self, step: int) -> bool:
-        """Whether an epoch ends with update number `step`, 1-based."""
-        return self.ended(step) > self.ended(step - 1)
+    @property
+    def best_folder(self) -> str | None:
+        """The checkpoint that the stage's result is, where it is not simply the last."""
+        validation = self.context.config.validation
+        if validation is None or validation.keep == "last" or not self.best:
+            return None
+        return step_folder(self.context.config.name, self.best["step"])
+
+    def state(self) -> dict[str, Any]:
+        """JSON values that resuming needs."""
+        if not self._has_epochs:
+            return {}
+        names = ("best", "worse_epochs", "last_step", "asked")
+        return {_STATE: {name: getattr(self, name) for name in names}}
+
+    def metrics(self) -> dict[str, Any]:
+        """What the stage's result says of its epochs."""
+        return {"best": self.best, "epochs": self._epochs.ended(self.last_step)} if self._has_epochs else {}
+
+    def after_step(self, step: int, engine: Engine, source: SignalSource | None) -> None:
+        """Do what is to be done where an epoch, or the stage, ends with update number `step`. Collective."""
+        whole = self._epochs.ends_at(step)
+        if not self._has_epochs or not (whole or step == self.last_step):
+            return
+        epoch = self._epochs.ended(step) + (not whole)
+        figures, samples = {}, None
+        if self.revision is not None and whole:
+            figures, samples = self.revision.revise(epoch, engine, source)
+            self.asked += self.revision.asked_each_epoch
+        metrics = self._validate(engine, step, epoch)
+        if self._log is not None:
+            self._log.append(
+                EpochRecord(
+                    stage=self.context.config.name,
+                    epoch=epoch,
+                    step=step,
+                    global_step=self.prepared.earlier_steps + step,
+                    attempt=self.context.attempt,
+                    time=time.time(),
+                    metrics=metrics,
+                    correction=figures,
+                    samples=samples,
+                )
+            )
+
+    @property
+    def _has_epochs(self) -> bool:
+        return self.context.labelled is not None or self.revision is not None
+
+    def _validate(self, engine: Engine, step: int, epoch: int) -> dict[str, float]:
+        validation, labelled = self.context.config.validation, self.context.labelled
+        if validation is None or labelled is None:
+            return {}
+        self.context.activity(f"epoch {epoch}: validating")
+        logits = all_answers(
+            engine.evaluate,
+            self.prepared.valid,
+            width=num_outputs(self.prepared.lineage.model),
+            microbatch_sequences=self.context.config.batch.microbatch_sequences,
+            world=self.context.world,
+        )
+        self.asked += len(labelled.valid)
+        metrics = measure(probabilities(logits), labelled.valid.targets)
+        data = self.context.data
+        assert isinstance(data, LabelledConfig)
+        watched = data.watched
+        if not self.best or is_better(watched, metrics[watched], self.best["value"]):
+            self.best, self.worse_epochs = {"epoch": epoch, "step": step, "value": metrics[watched]}, 0
+        else:
+            self.worse_epochs += 1
+        if validation.patience is not None and self.worse_epochs >= validation.patience and step < self.last_step:
+            self.last_step = step
+            self.context.announce(f"epoch {epoch} ends the stage: {watched} was best in epoch {self.best['epoch']}")
+        return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from espalier.config.training import GuardConfig, Remedy
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.saving.states import find_resume
 from espalier.stages.orders import StageFailed
 from espalier.storage.names import Count, Key
 from espalier.storage.records import SCHEMA, Versioned
-from espalier.training.context import StageContext
-from espalier.training.state import find_resume
 from espalier.training.step import StepReport
+from espalier.worker.context import StageContext
 
 _WINDOW, _FEWEST = 64, 8  # losses that a spike is measured against
 
@@ -82,7 +83,7 @@ class LeftOut:
     times: int = 0
 
     @staticmethod
-    def read(context: StageContext) -> LeftOut:
+    def read(context: StageContext[TrainedStage]) -> LeftOut:
         """What earlier attempts at this very stage decided."""
         remedy = "the steps that the guard left out; bring back a copy, or remove the file to take all steps"
         kept = context.folder.read(_LeftOutFile, _file(context), what="list of steps", remedy=remedy)
@@ -90,7 +91,7 @@ class LeftOut:
             return LeftOut()
         return LeftOut(frozenset(kept.steps), kept.times)
 
-    def after(self, bad: BadStep, context: StageContext, *, limit: int) -> LeftOut:
+    def after(self, bad: BadStep, context: StageContext[TrainedStage], *, limit: int) -> LeftOut:
         """What to leave out from now on; rank zero writes it down first. Collective.
 
         Raises:
@@ -114,5 +115,5 @@ class LeftOut:
         return after
 
 
-def _file(context: StageContext) -> str:
+def _file(context: StageContext[TrainedStage]) -> str:
     return f"stages/{context.config.name}/left_out.json"

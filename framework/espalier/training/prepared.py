@@ -8,24 +8,21 @@ from typing import Any
 
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.stages import CorrectStage, DistillStage
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.packing import Sequences
 from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
 from espalier.engine import schedule
+from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import layout, num_parameters, shape_of, tuned_names
 from espalier.models.flops import model_flops
-from espalier.models.shape import ConfigDict
-from espalier.objectives.terms import Term
+from espalier.saving.states import Lineage, find_resume
 from espalier.stages.result import Cost
-from espalier.training.context import StageContext
-from espalier.training.cost import stage_cost
-from espalier.training.ledger import StepLedger
-from espalier.training.lessons import layer_orders
+from espalier.training.depth_sampling import layer_orders
+from espalier.training.flop_counter import StepFlops
 from espalier.training.masking import Masking
-from espalier.training.state import Lineage, find_resume
-from espalier.training.terms import stage_terms
+from espalier.worker.context import StageContext
+from espalier.worker.cost import stage_cost
 
 
 @dataclass(frozen=True)
@@ -37,35 +34,39 @@ class Prepared:
         trained: names of the parameters that are trained; None for all.
         resumed: its own newest checkpoint; None at its beginning.
         lineage: of what the stage saves.
-        ledger: what each step costs.
+        flops: what each step costs.
         masking: of a masked language model.
         sequence_tokens: of a sequence; their mean where lengths differ.
         order_seed: the order of the data is a function of it and the position.
         earlier_steps: of the stages before this one, for the run's own axis.
     """
 
-    context: StageContext
+    context: StageContext[TrainedStage]
     student: StateReader
     trained: frozenset[str] | None
     resumed: StateReader | None
     num_steps: int
     lineage: Lineage
-    ledger: StepLedger
+    flops: StepFlops
     masking: Masking | None
     sequences: Sequences
     sequence_tokens: float
-    terms: tuple[Term, ...]
     order_seed: int
     earlier_steps: int
 
     @staticmethod
-    def of(context: StageContext) -> Prepared:
-        """Find out where to start. Collective."""
+    def of(context: StageContext[TrainedStage], *, teacher: str | None = None) -> Prepared:
+        """Find out where to start. Collective.
+
+        Args:
+            teacher: the stage whose model runs beside the student.
+        """
         stage, seed = context.config, context.job.seed
         student, resumed = context.model_of(stage.student), find_resume(context)
         model = student.manifest.origin.model
         trained = tuned_names(model, stage.tune, path=f"stages.{stage.name}.tune")
-        sequences, most = context.sequences("train"), context.job.data.sequence_tokens
+        of_teacher = context.model_of(teacher).manifest.origin.model if teacher else None
+        sequences, most = context.sequences("train"), context.data.sequence_tokens
         num_steps = stage.budget.num_steps(
             sequences=stage.batch.sequences, sequence_tokens=most, num_samples=len(sequences)
         )
@@ -80,11 +81,10 @@ class Prepared:
             resumed=resumed,
             num_steps=num_steps,
             lineage=Lineage.after(student, trained=trained),
-            ledger=StepLedger(stage, model, _teacher_model(context), seed, length, num_steps, steps_before),
+            flops=StepFlops(stage, model, of_teacher, seed, length, num_steps, steps_before),
             masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
             sequence_tokens=length,
-            terms=stage_terms(stage, context.job.data),
             order_seed=stream_seed(seed, "order"),
             earlier_steps=_earlier_steps(context),
         )
@@ -120,11 +120,6 @@ class Prepared:
         """That the steps took."""
         return self.state.get("seconds", 0.0)
 
-    @property
-    def has_running_teacher(self) -> bool:
-        """Whether a teacher runs beside the student; one whose answers are known does not."""
-        return self.ledger.teacher is not None
-
     @cached_property
     def valid(self) -> Sequences:
         """The validation side."""
@@ -132,15 +127,15 @@ class Prepared:
 
     def place(self, step: int) -> int:
         """Where a step stands in the streams of data, masks, depths and dropout. 0 is the stage's first step."""
-        return self.ledger.first_step + step
+        return self.flops.first_step + step
 
     def layer_orders(self, step: int, world: World) -> list[tuple[int, ...]]:
         """The layers that each microbatch of this worker runs in a step; empty without lessons."""
-        lessons = getattr(self.ledger.stage, "lessons", None)
+        lessons = self.flops.lessons
         if lessons is None:
             return []
         held = shape_of(self.lineage.model).layers
-        return layer_orders(lessons, self.ledger.depths(step), held=held, rank=world.rank, num_ranks=world.size)
+        return layer_orders(lessons, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
 
     def _kept_state(self) -> dict[str, Any]:
         """What the student's optimizer leaves to go on from; nothing for a fresh one."""
@@ -148,9 +143,7 @@ class Prepared:
         if stage.optimizer_state == "fresh":
             return {}
         if not student.has_moments(student.shapes if self.trained is None else self.trained):
-            allowed = (
-                f"fresh: the model of stage {stage.student} comes without an optimizer's moments of all that is trained"
-            )
+            allowed = f"fresh: the model of stage {stage.student} comes without moments of all that is trained"
             raise RefusedInput([Fault(f"stages.{stage.name}.optimizer_state", "keep", allowed)])
         return {"updates": student.manifest.state["updates"]}
 
@@ -171,7 +164,7 @@ class Prepared:
             asked: samples that models answered outside of steps.
         """
         samples, length = steps * self.context.config.batch.sequences, self.sequence_tokens
-        flops = replace(self.ledger, num_steps=steps).flops(steps)
+        flops = replace(self.flops, num_steps=steps).flops(steps)
         flops += model_flops(self.lineage.model, tokens=round(asked * length), sequence_tokens=length)
         counted = stage_cost(self.context, tokens=round(samples * length), samples=samples, flops=flops)
         return Cost(round(samples * length), samples, flops, seconds, counted.peak_bytes)
@@ -182,13 +175,7 @@ def mean_tokens(sequences: Sequences, most: int) -> float:
     return sequences.num_tokens / len(sequences) if isinstance(sequences, LabelledSequences) else most
 
 
-def _teacher_model(context: StageContext) -> ConfigDict | None:
-    stage = context.config
-    runs = isinstance(stage, DistillStage) or (isinstance(stage, CorrectStage) and context.labelled is None)
-    return context.model_of(stage.teacher).manifest.origin.model if runs and stage.teacher else None
-
-
-def _earlier_steps(context: StageContext) -> int:
+def _earlier_steps(context: StageContext[TrainedStage]) -> int:
     plan = context.folder.plan()
     names = [entry.name for entry in plan]
     return sum(entry.steps or 0 for entry in plan[: names.index(context.config.name)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from espalier.objectives.terms import names_of
+from espalier.jobs.trained_stage import TrainedStage
 from espalier.tracking.record import STEPS, StepLog, StepRecord
-from espalier.training.context import StageContext
-from espalier.training.cost import peak_bytes
 from espalier.training.prepared import Prepared
 from espalier.training.step import StepReport
+from espalier.worker.context import StageContext
+from espalier.worker.cost import peak_bytes
 
 
 class StepRecorder:
@@ -19,17 +20,20 @@ class StepRecorder:
         seconds: that the stage took, earlier attempts' surviving steps included.
     """
 
-    def __init__(self, context: StageContext, prepared: Prepared) -> None:
-        self._context, self._prepared = context, prepared
-        self._names = names_of(prepared.terms)
+    def __init__(self, context: StageContext[TrainedStage], prepared: Prepared, names: Sequence[str]) -> None:
+        self._context, self._prepared, self._names = context, prepared, names
         self._step_tokens = round(context.config.batch.sequences * prepared.sequence_tokens)
         self._log = StepLog(context.folder.path / STEPS) if context.world.is_rank_zero else None
         self._opened = self._since = time.time()
 
     @staticmethod
-    def open(context: StageContext, prepared: Prepared) -> StepRecorder:
-        """Start recording; steps that a resume takes again are forgotten first."""
-        recorder = StepRecorder(context, prepared)
+    def open(context: StageContext[TrainedStage], prepared: Prepared, names: Sequence[str]) -> StepRecorder:
+        """Start recording; steps that a resume takes again are forgotten first.
+
+        Args:
+            names: of the terms of the loss.
+        """
+        recorder = StepRecorder(context, prepared, names)
         if recorder._log:
             recorder._log.rewind(context.config.name, prepared.first_step)
         if prepared.first_step and context.world.is_rank_zero:
@@ -63,8 +67,8 @@ class StepRecorder:
             step_seconds=seconds,
             tokens_per_second=self._step_tokens / seconds,
             peak_bytes=peak_bytes(self._context.world),
-            flops=self._prepared.ledger.flops(step),
-            depth=_mean(self._prepared.ledger.depths(step - 1)),
+            flops=self._prepared.flops.flops(step),
+            depth=_mean(self._prepared.flops.depths(step - 1)),
         )
         self._log.append(record)
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier_cluster.drive import HowToRun, drive
 from faults.fuzzing.mutations import SECRET, Kind

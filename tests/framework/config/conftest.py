@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from framework.config.right_job import JOB
 
 Refuse = Callable[..., list[str]]

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espalier.config.growth import FromScratch
-from espalier.config.recipes import ProgressiveGrowth
-from espalier.config.stages import SearchConfig
 from espalier.config.training import BatchConfig, BudgetConfig, OptimizerConfig, SchedulePart
 from espalier.data.examples import Examples, _held_out
 from espalier.engine.schedule import learning_rate, steps_before
+from espalier.kinds.prune.kind import SearchConfig
 from espalier.models.shape import ModelShape
-from espalier.recipes.progressive_growth import stages
+from espalier.recipes.progressive_growth import ProgressiveGrowth, stages
 from espalier.surgery.search import _sizes
 
 

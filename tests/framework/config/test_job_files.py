@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from espalier.config.files import check_files, matching_files
-from espalier.config.load import read_job
+from espalier.config.files import matching_files
+from espalier.jobs.files import check_files
+from espalier.jobs.load import read_job
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from espalier.config.faults import RefusedInput
-from espalier.config.files import check_files
-from espalier.config.load import read_job
-from espalier.config.schema import resolved
+from espalier.jobs.files import check_files
+from espalier.jobs.load import read_job
+from espalier.jobs.schema import resolved
 from framework.config.right_job import JOB
 
 SCALARS = st.one_of(

@@ -10,8 +10,8 @@ import pytest
 
 from espalier.config.document import parse
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
 from espalier.config.overrides import apply_overrides
+from espalier.jobs.load import read_job
 
 
 @pytest.mark.parametrize("stage", ["stages.heal", "stages[2]"])

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from espalier.config.job import Job
-from espalier.config.load import read_job
-from espalier.config.schema import job_schema, resolved
+from espalier.jobs.job import Job
+from espalier.jobs.load import read_job
+from espalier.jobs.schema import job_schema, resolved
 
 
 def test_a_resolved_job_is_json_with_every_default_and_reads_back_equal(job_file: Path) -> None:
@@ -33,6 +33,6 @@ def test_the_schema_names_every_setting_and_what_it_means() -> None:
 
 def test_reading_a_job_loads_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "datasets", "deepspeed", "ray", "wandb", "numpy"}
-    ours = "espalier.config.load, espalier.config.files, espalier.config.schema"
+    ours = "espalier.jobs.load, espalier.config.files, espalier.jobs.schema"
     code = f"import sys, {ours}; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

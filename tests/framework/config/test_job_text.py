@@ -11,7 +11,7 @@ import pytest
 
 from espalier.config.document import MAX_BYTES, parse
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from espalier.config.correction import SignalConfig, WeightsConfig, check_correc
 from espalier.config.data import HeldOutConfig
 from espalier.config.faults import RefusedInput
 from espalier.config.labelled import LabelledConfig, TableConfig
-from espalier.config.load import read_job
-from espalier.config.stages import CorrectStage
+from espalier.jobs.load import read_job
+from espalier.kinds.correct.kind import CorrectStage
 
 JOB = """\
 name: tidy

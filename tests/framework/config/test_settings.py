@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from espalier.config.fields import settings_of
-from espalier.config.settings import Setting, settings, summary, topics
-from espalier.config.stages import DistillStage
+from espalier.jobs.settings import Setting, settings, summary, topics
+from espalier.kinds.distill.kind import DistillStage
 
 
 def by_path(topic: str) -> dict[str, Setting]:

@@ -13,8 +13,8 @@ import pytest
 
 from espalier.config.data import CorpusConfig
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
 from espalier.data import hub
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from support.labelled import labelled_job, write_labelled_job
 from support.tiny import write_job

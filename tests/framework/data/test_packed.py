@@ -138,7 +138,7 @@ def test_files_that_are_no_text_are_found_before_anything_starts(tmp_path: Path)
 
 
 def test_a_plan_refuses_them(tmp_path: Path) -> None:
-    from espalier.config.load import read_job
+    from espalier.jobs.load import read_job
     from espalier.planning.prepare import prepare
     from support.tiny import write_job
 

@@ -16,14 +16,14 @@ from labelled_tables import origin, read, refusal, write_csv
 
 from espalier.config.data import CorpusConfig, DataConfig
 from espalier.config.faults import RefusedInput
-from espalier.config.files import check_files
 from espalier.config.labelled import LabelledConfig
-from espalier.config.load import read_job
 from espalier.data.corpus import documents, num_skipped
 from espalier.data.cutting import cut_text
 from espalier.data.fingerprint import _corpus, fingerprint
 from espalier.data.look import look
 from espalier.data.split import split_documents
+from espalier.jobs.files import check_files
+from espalier.jobs.load import read_job
 from espalier.planning.data_remarks import data_remarks, skipped_remarks
 from support.tiny import write_job
 

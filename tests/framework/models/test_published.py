@@ -15,7 +15,7 @@ from torch import Tensor
 
 from espalier.config.faults import RefusedInput
 from espalier.models.published import Published, look_at, with_padding
-from espalier.training.stock_check import difference_from_stock
+from espalier.models.stock_check import difference_from_stock
 from support.architectures import CONFIGS, WINDOWED, build
 
 SETTING = "stages.parent.model"

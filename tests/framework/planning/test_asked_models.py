@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from support.labelled import BERT, labelled_job, write_labelled_job
 from support.tiny import byte_tokenizer, write_model

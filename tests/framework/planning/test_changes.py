@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from espalier.config.job import Job
+from espalier.jobs.job import Job
+from espalier.jobs.recipe import stages_of
 from espalier.planning.changes import changes_for, refused_changes
-from espalier.recipes import stages_of
 from espalier.stages.plan import build_plan
 
 RECIPE = {

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.models.flops import model_flops
 from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.plan import build_plan
-from espalier.training.ledger import StepLedger
+from espalier.training.flop_counter import StepFlops
 from support.growing import growing_stages, trained
 from support.tiny import tiny_job, write_job, write_model
 
@@ -62,7 +62,7 @@ def test_what_is_unrolled_or_masked_is_counted_as_the_ledger_does(tmp_path: Path
     score = {"name": "score", "kind": "evaluate", "model": "taught", "sequences": 6, "masked_share": 0.3}
     prepared_bert = prepare(read_job(write_job(tmp_path, stages=[bert, taught, score])))
     _, one, other = prepared_bert.previews
-    ledger = StepLedger(one.stage.config, one.config, one.config, seed=3, sequence_tokens=32, num_steps=4)
+    ledger = StepFlops(one.stage.config, one.config, one.config, seed=3, sequence_tokens=32, num_steps=4)
     assert one.flops == pytest.approx(ledger.flops(4))
     assert other.flops == model_flops(other.config, tokens=6 * 32, sequence_tokens=32, read_share=0.3)
 

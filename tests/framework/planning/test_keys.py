@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from espalier.config.labelled import LabelledConfig
-from espalier.config.load import read_job
 from espalier.data.examples import read_labelled
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.tracking.samples import SampleTable, write_samples
 from support.labelled import labelled_job, write_labelled_job

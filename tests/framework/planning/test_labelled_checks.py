@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from espalier.config.job import Job
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
-from espalier.planning.labelled_checks import labelled_faults
+from espalier.jobs.job import Job
+from espalier.models.classifier import classifier_config
+from espalier.planning.checked import Checked
+from espalier.planning.checks import plan_faults
+from espalier.planning.preview import StagePreview
+from espalier.planning.sources import Source
 from espalier.stages.plan import build_plan
 from espalier.tracking.samples import SampleTable, write_samples
+from support.architectures import CONFIGS
 
 TRAINED = {
     "student": "parent",
@@ -24,6 +29,7 @@ TRAINED = {
 }
 HEAL = {"name": "heal", "kind": "correct", "teacher": "parent", **TRAINED}
 TWINS = {"name": "twins", "kind": "cross_fit", "folds": 3, **TRAINED}
+MODEL = CONFIGS["bert_masked_lm"] | {"max_position_embeddings": 4096}
 TEXT = {"train": {"source": "text", "files": ["/text/*.txt"]}, "valid": {"fraction": 0.1}}
 
 
@@ -44,8 +50,12 @@ def job_of(data: dict[str, Any], *stages: dict[str, Any]) -> Job:
 
 def said(data: dict[str, Any], *stages: dict[str, Any]) -> list[str]:
     job = job_of(data, *stages)
-    labelled = read_labelled(job.data, seed=0) if isinstance(job.data, LabelledConfig) else None
-    faults = list(labelled_faults(job, build_plan(job.stages, context={}), labelled))
+    labelled = {None: read_labelled(job.data, seed=0)} if isinstance(job.data, LabelledConfig) else {}
+    plan = build_plan(job.stages, context={})
+    model = classifier_config(MODEL, names=labelled[None].names, setting="model") if labelled else MODEL
+    source = Source(model, None, "one")
+    models = {stage.name: StagePreview(stage, "parent", model, makes_model=True) for stage in plan.stages}
+    faults = list(plan_faults(Checked(job, plan, models, {"parent": source}, labelled)))
     for fault in faults:
         assert fault.path and fault.allowed
         assert fault.value is not None or fault.given is not None or "is missing" in str(fault)
@@ -83,8 +93,8 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
         {"function": "forward_kl"}, {"function": "squared_error"}, {"function": "squared_distance"},
     ]}  # fmt: skip
     assert said(data, prune, scores | {"gate": gate}, distill | TRAINED) == [
-        "`stages.slim.kind` is 'prune'; allowed: a job over text: importance is measured on text, so prune before the "
-        "job that fine-tunes.",
+        "`stages.slim.kind` is 'prune'; allowed: a stage over text, on which importance is measured: prune before "
+        "fine-tuning, or give text as its `data`.",
         "`stages.scores.gate.perplexity` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.gate.perplexity_ratio` is 'a range'; allowed: gate.metric, which bounds accuracy here.",
         "`stages.scores.prompts` is ['once']; allowed: leave it out; a classifier writes nothing.",

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
+from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from support.labelled import BERT, labelled_job, write_labelled_job
 from support.tiny import put_around, tiny_job, write_job, write_model

@@ -10,13 +10,12 @@ import pytest
 from rich.console import Console
 
 from espalier.config.faults import RefusedInput
-from espalier.config.load import read_job
-from espalier.config.stages import TrainStage
 from espalier.config.training import TuneConfig
+from espalier.jobs.load import read_job
+from espalier.kinds.train.kind import TrainStage
 from espalier.models.families import layout, tuned_names
 from espalier.planning.prepare import PreparedJob, prepare
-from espalier.stages.plan import result_settings
-from espalier.training.ledger import StepLedger
+from espalier.training.flop_counter import StepFlops
 from espalier_cluster.show import show_plan
 from support.architectures import CONFIGS
 from support.growing import trained
@@ -40,12 +39,12 @@ def test_costs_are_those_of_the_part(tmp_path: Path) -> None:
     plan = prepared(tmp_path)
     _, whole, part = plan.previews
     queries = sum(one.num_elements for name, one in layout(part.config).items() if ".q_proj." in name)
-    assert part.trained_parameters == queries and whole.trained_parameters is None
+    assert part.trained.num_parameters == queries and whole.trained is None
     assert part.bytes_on_disk / whole.bytes_on_disk == queries / whole.parameters
     assert part.memory.weights == whole.memory.weights
     assert part.memory.moments / whole.memory.moments == queries / whole.parameters
     assert part.memory.activations < whole.memory.activations and part.memory.loss_head < whole.memory.loss_head
-    ledger = StepLedger(part.stage.config, part.config, None, seed=3, sequence_tokens=32, num_steps=4)
+    ledger = StepFlops(part.stage.config, part.config, None, seed=3, sequence_tokens=32, num_steps=4)
     assert ledger.flops(4) == pytest.approx(part.flops) and part.flops < 0.8 * whole.flops
     assert part.to_json()["trained_parameters"] == queries and "trained_parameters" not in whole.to_json()
     console = Console(file=io.StringIO(), width=200)
@@ -56,7 +55,7 @@ def test_costs_are_those_of_the_part(tmp_path: Path) -> None:
 def test_backward_that_stops_early_costs_less(tmp_path: Path) -> None:
     part = prepared(tmp_path).previews[2]
     last = prepared(tmp_path, tune={"only": ["model.layers.2.*", "model.norm.*"]}).previews[2]
-    assert last.trained_parameters > part.trained_parameters
+    assert last.trained.num_parameters > part.trained.num_parameters
     assert last.flops < part.flops and last.memory.activations < part.memory.activations
 
 
@@ -90,8 +89,8 @@ def test_moments_of_a_part_are_those_of_less(tmp_path: Path) -> None:
 def test_a_setting_that_is_left_out_is_not_in_the_key(tmp_path: Path) -> None:
     whole, part = (one.stage.config for one in prepared(tmp_path).previews[1:])
     assert isinstance(whole, TrainStage) and isinstance(part, TrainStage)
-    assert "tune" not in result_settings(whole)
-    assert result_settings(part)["tune"] == QUERIES
+    assert "tune" not in whole.result_settings()
+    assert part.result_settings()["tune"] == QUERIES
 
 
 @pytest.mark.parametrize(

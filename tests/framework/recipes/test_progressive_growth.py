@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from espalier.config.faults import RefusedInput
-from espalier.config.growth import GrowStage
-from espalier.config.job import Job
-from espalier.config.load import read_job
-from espalier.config.schema import resolved
-from espalier.config.stages import TrainStage
 from espalier.engine.schedule import learning_rate
-from espalier.recipes import stages_of
+from espalier.jobs.job import Job
+from espalier.jobs.load import read_job
+from espalier.jobs.recipe import stages_of
+from espalier.jobs.schema import resolved
+from espalier.kinds.grow.kind import GrowStage
+from espalier.kinds.train.kind import TrainStage
 from espalier.recipes.growth_presets import g_stack_tokens
 from espalier.stages.plan import build_plan
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from espalier.config.job import Job
-from espalier.config.stages import DistillStage, PruneStage
-from espalier.recipes import stages_of
+from espalier.jobs.job import Job
+from espalier.jobs.recipe import stages_of
+from espalier.kinds.distill.kind import DistillStage
+from espalier.kinds.prune.kind import PruneStage
 from espalier.stages.plan import build_plan
 
 DIALS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from espalier.config.recipes import SelfCorrection
-from espalier.config.stages import CorrectStage, CrossFitStage
-from espalier.recipes.self_correction import stages
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.kinds.cross_fit.kind import CrossFitStage
+from espalier.recipes.self_correction import SelfCorrection, stages
 
 
 def made(**dials: Any) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def made(**dials: Any) -> dict[str, Any]:
         "batch": {"sequences": 4},
         "optimizer": {"lr": 1e-4},
     }
-    return {stage.name: stage for stage in stages(SelfCorrection.model_validate(needed | dials))}
+    return {stage.name: stage for stage in stages(SelfCorrection.model_validate(needed | dials), 128)}
 
 
 def test_the_student_is_corrected_by_twins_and_measured_beside_plain_fine_tuning() -> None:

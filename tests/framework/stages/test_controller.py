@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.config.job import RetryConfig
-from espalier.config.stages import EvaluateStage, ExportStage, LoadStage
+from espalier.jobs.job import RetryConfig
+from espalier.kinds.evaluate.kind import EvaluateStage
+from espalier.kinds.export.kind import ExportStage
+from espalier.kinds.load.kind import LoadStage
 from espalier.stages.control import Control, Pulse
 from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out, decide
 from espalier.stages.orders import StageFailed, StageOrder

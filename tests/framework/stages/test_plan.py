@@ -7,46 +7,44 @@ from typing import Any
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.config.stages import (
-    DistillStage,
-    EvaluateStage,
-    ExportStage,
-    LoadStage,
-    PruneStage,
-    StageConfig,
-)
+from espalier.jobs.stage import StageSettings
+from espalier.kinds.distill.kind import DistillStage
+from espalier.kinds.evaluate.kind import EvaluateStage
+from espalier.kinds.export.kind import ExportStage
+from espalier.kinds.load.kind import LoadStage
+from espalier.kinds.prune.kind import PruneStage
 from espalier.stages.plan import Plan, build_plan
 
 
-def load(name: str = "parent", **settings: Any) -> StageConfig:
+def load(name: str = "parent", **settings: Any) -> StageSettings:
     return LoadStage.model_validate({"name": name, "kind": "load", "model": "owner/model", **settings})
 
 
-def prune(name: str = "slim", **settings: Any) -> StageConfig:
+def prune(name: str = "slim", **settings: Any) -> StageSettings:
     dials = {"student": "parent", "target": {"ffn": 7}}
     return PruneStage.model_validate({"name": name, "kind": "prune", **dials, **settings})
 
 
-def distill(name: str = "heal", **settings: Any) -> StageConfig:
+def distill(name: str = "heal", **settings: Any) -> StageSettings:
     dials = {"budget": {"steps": 5}, "batch": {"sequences": 3}, "optimizer": {"lr": 1e-4}}
     return DistillStage.model_validate(
         {"name": name, "kind": "distill", "student": "slim", "teacher": "parent", **dials, **settings}
     )
 
 
-def evaluate(name: str = "score", **settings: Any) -> StageConfig:
+def evaluate(name: str = "score", **settings: Any) -> StageSettings:
     return EvaluateStage.model_validate({"name": name, "kind": "evaluate", "model": "heal", **settings})
 
 
-def export(name: str = "out", **settings: Any) -> StageConfig:
+def export(name: str = "out", **settings: Any) -> StageSettings:
     return ExportStage.model_validate({"name": name, "kind": "export", "model": "heal", **settings})
 
 
-def plan(*configs: StageConfig, seed: int = 17) -> Plan:
+def plan(*configs: StageSettings, seed: int = 17) -> Plan:
     return build_plan(configs, context={"seed": seed})
 
 
-def refusal(*configs: StageConfig) -> list[str]:
+def refusal(*configs: StageSettings) -> list[str]:
     with pytest.raises(RefusedInput) as refused:
         plan(*configs)
     return [str(fault) for fault in refused.value.faults]
@@ -55,11 +53,11 @@ def refusal(*configs: StageConfig) -> list[str]:
 CHAIN = (load(), prune(), distill(), evaluate(), export())
 
 
-def keys(*configs: StageConfig, seed: int = 17) -> dict[str, str]:
+def keys(*configs: StageSettings, seed: int = 17) -> dict[str, str]:
     return {stage.name: stage.key for stage in plan(*configs, seed=seed).stages}
 
 
-def changed(*configs: StageConfig, seed: int = 17) -> set[str]:
+def changed(*configs: StageSettings, seed: int = 17) -> set[str]:
     """The stages whose keys differ from those of CHAIN."""
     return {name for name, key in keys(*configs, seed=seed).items() if key != keys(*CHAIN)[name]}
 
@@ -86,7 +84,7 @@ def test_an_unknown_input_is_recognised() -> None:
         ((*CHAIN, evaluate("more", against=["parent", "out"])), "more.against[1]"),
     ],
 )
-def test_an_input_must_make_what_is_taken_from_it(wrong: tuple[StageConfig, ...], setting: str) -> None:
+def test_an_input_must_make_what_is_taken_from_it(wrong: tuple[StageSettings, ...], setting: str) -> None:
     said = refusal(*wrong)
     assert len(said) == 1
     assert f"`stages.{setting}` is" in said[0]

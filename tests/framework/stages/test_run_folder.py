@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import unfinished

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from espalier.config.faults import RefusedInput
-from espalier.config.growth import GrowStage, GrowTarget
+from espalier.kinds.grow.kind import GrowStage, GrowTarget
 from espalier.models.families import layout, shape_of
 from espalier.models.shape import ModelShape
 from espalier.models.virtual_depth import VirtualDepth

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.config.faults import RefusedInput
-from espalier.config.stages import SearchConfig, TargetConfig
+from espalier.kinds.prune.kind import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
 from espalier.surgery.search import find_shape, strain
 from support.architectures import CONFIGS

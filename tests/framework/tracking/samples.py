@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from espalier.config.job import Job
+from espalier.jobs.job import Job
 from espalier.tracking.record import StepRecord
 
 STEP = StepRecord(

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from espalier.config.job import Job
-from espalier.config.schema import resolved
+from espalier.jobs.job import Job
+from espalier.jobs.schema import resolved
+from espalier.kinds.export.card import model_card
+from espalier.kinds.export.markdown import as_code, as_text
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
-from espalier.training.card import model_card
-from espalier.training.markdown import as_code, as_text
 from support.models import LLAMA
 from support.tiny import tiny_job
 

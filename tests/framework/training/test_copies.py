@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.training import copies
-from espalier.training.copies import HostCopies
+from espalier.saving import host_staging as copies
+from espalier.saving.host_staging import HostCopies
 
 
 def fragments(*sizes: int, start: float = 0.0) -> list[Fragment]:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from espalier.config.correction import SignalConfig
-from espalier.config.stages import CorrectStage
 from espalier.data.batches import make_batch
 from espalier.data.examples import Examples
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits, probabilities
-from espalier.training.correction import Correction, Revision
+from espalier.kinds.correct.correction import Correction, Revision
+from espalier.kinds.correct.kind import CorrectStage
 from espalier.weighting import skill
 from espalier.weighting.belief import trust
 from espalier.weighting.noise import LabelNoise, label_noise

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from espalier.distributed.world import World
-from espalier.training.cost import forget_peak, peak_bytes
+from espalier.worker.cost import forget_peak, peak_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its high-water mark")

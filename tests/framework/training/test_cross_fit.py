@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from espalier.config.stages import CrossFitStage
 from espalier.data.examples import Examples
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.order import positions_to_indices
 from espalier.data.tokenizer import Encoded
 from espalier.distributed.streams import stream_seed
-from espalier.training.cross_fit import Twin, twins_of
+from espalier.kinds.cross_fit.fold_model import Fold, folds_of
+from espalier.kinds.cross_fit.kind import CrossFitStage
 
 FOLDS, SEED = 3, 5
 
 
-def twins(texts: list[str], targets: np.ndarray, *, repeats: int = 1, pairs: list[str] | None = None) -> list[Twin]:
+def twins(texts: list[str], targets: np.ndarray, *, repeats: int = 1, pairs: list[str] | None = None) -> list[Fold]:
     settings: dict[str, Any] = {"name": "twins", "kind": "cross_fit", "student": "parent", "budget": {"epochs": 1}}
     settings |= {"batch": {"sequences": 1}, "optimizer": {"lr": 0.1}, "folds": FOLDS, "repeats": repeats}
     names = tuple(map(str, range(len(texts))))
     examples = Examples(names, tuple(texts), pairs and tuple(pairs), targets, np.ones(len(texts)))
     samples = LabelledSequences(examples, [Encoded([1, 2], None)] * len(texts), "first")
     context = SimpleNamespace(config=CrossFitStage.model_validate(settings), job=SimpleNamespace(seed=SEED))
-    return twins_of(context, samples)
+    return folds_of(context, samples)
 
 
 @pytest.mark.parametrize("pairs", [False, True])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espalier.training.epochs import Epochs
+from espalier.training.epoch_counter import EpochCounter
 
 
 @settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 40))
 def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int, sequences: int, steps: int) -> None:
-    epochs = Epochs(num_samples, sequences)
+    epochs = EpochCounter(num_samples, sequences)
     stream = [position // num_samples for position in range(steps * sequences)]  # each sample's epoch, from 0
     for step in range(1, steps + 1):
         taken = stream[: step * sequences]
@@ -26,12 +26,12 @@ def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int,
 
 
 def test_a_step_across_the_end_is_the_end() -> None:
-    epochs = Epochs(num_samples=10, sequences=4)
+    epochs = EpochCounter(num_samples=10, sequences=4)
     assert [epochs.ends_at(step) for step in range(1, 7)] == [False, False, True, False, True, False]
     assert epochs.ended(0) == 0
 
 
 def test_a_step_of_several_epochs_ends_them_at_once() -> None:
-    epochs = Epochs(num_samples=3, sequences=7)
+    epochs = EpochCounter(num_samples=3, sequences=7)
     assert [epochs.ended(step) for step in (1, 2, 3)] == [2, 4, 7] and epochs.ends_at(1)
     assert [epochs.ends_until(step) for step in (0, 1, 2, 3)] == [0, 1, 2, 3]

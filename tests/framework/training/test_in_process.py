@@ -15,7 +15,7 @@ from support.tiny import tiny_job, write_job
 PROGRAM = """
 import torch.distributed as dist
 from espalier.stages.control import Control
-from espalier.training.in_process import InProcessRunner
+from espalier.worker.in_process import InProcessRunner
 
 first = InProcessRunner(Control())
 second = InProcessRunner(Control())

@@ -13,12 +13,13 @@ from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.distributed.world import World
 from espalier.evaluation.finite import NotFinite
+from espalier.jobs.kind import StageKind
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.storage.contract import NotAsWritten
-from espalier.training import worker
-from espalier.training.context import StageContext
-from espalier.training.failure import describe
+from espalier.worker import run_stage as worker
+from espalier.worker.context import StageContext
+from espalier.worker.failure import describe
 
 
 def failure(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after_steps: int = 0) -> StageFailed:
@@ -33,7 +34,7 @@ def failure(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after_steps: i
     config = SimpleNamespace(kind="load")
     context = SimpleNamespace(config=config, times=SimpleNamespace(mark=lambda *_: None))
     monkeypatch.setattr(StageContext, "open", staticmethod(lambda *_: context))
-    monkeypatch.setitem(worker._WORK, "load", work)
+    monkeypatch.setattr(StageKind, "call", lambda kind, part: work)
     with pytest.raises(type(error)) as raised:
         worker.run_stage(StageOrder("/run", "one", 1), World(0, 1, torch.device("meta")), control)
     return describe(raised.value, where="stage one")

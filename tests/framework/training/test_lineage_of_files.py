@@ -11,9 +11,9 @@ import pytest
 import transformers
 import yaml
 
+from espalier.kinds.export.work import export_stage
 from espalier.models.pretrained import PretrainedTokenizer
 from espalier.stages.run_folder import RunFolder
-from espalier.training.export import export_stage
 from support.tiny import tiny_job, write_model, write_text
 from support.whole_run import run_here
 

@@ -18,7 +18,7 @@ from espalier.report.page import write_report
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from espalier_cluster.show import show_outcome
 from support.spawn import run_ranks
 from support.tiny import write_job, write_model

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from espalier.config.stages import CorrectStage
 from espalier.data.examples import Examples, Labelled
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.data.tokenizer import Encoded
 from espalier.evaluation.answers import as_logits
+from espalier.kinds.correct.correction import Correction
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.kinds.correct.sample_files import SampleFiles
 from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord, list_path
 from espalier.tracking.notable import read_list
-from espalier.training.correction import Correction
-from espalier.training.sample_files import SampleFiles
 
 COUNT = 5
 STAGE = {"name": "heal", "kind": "correct", "student": "parent", "teacher": "twins", "budget": {"epochs": 9}}

@@ -13,12 +13,13 @@ import torch
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
 from espalier.distributed.world import World
+from espalier.saving import saver
+from espalier.saving import states as state
 from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Bytes
 from espalier.storage.local import LocalStorage
-from espalier.training import saver, state
 
 
 class FullAt(LocalStorage):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from espalier.data.batch import Batch
-from espalier.training.seen import Seen
+from espalier.kinds.correct.running_predictions import RunningPredictions
 
 
 @dataclass
@@ -31,8 +31,8 @@ def batch(*ids: int) -> Batch:
     return Batch(blank, blank, blank, None, torch.tensor(ids), torch.ones(len(ids)))
 
 
-def seen(*, worker: Worker | None = None, tables: dict[str, Tensor] | None = None) -> Seen:
-    return Seen(4, 2, worker or Worker(0), tables or {})
+def seen(*, worker: Worker | None = None, tables: dict[str, Tensor] | None = None) -> RunningPredictions:
+    return RunningPredictions(4, 2, worker or Worker(0), tables or {})
 
 
 def logits(*rows: float) -> Tensor:
@@ -73,7 +73,7 @@ def test_answers_of_all_workers_meet() -> None:
 def test_resuming_in_the_middle_of_an_epoch_changes_no_answer() -> None:
     """What a checkpoint holds is the sum over workers, and only rank zero takes it up again."""
 
-    def first_half(found: Seen) -> None:
+    def first_half(found: RunningPredictions) -> None:
         found.note(batch(0, 1, 2, 3), logits(1.0, 2.0, 3.0, 4.0))
         found.answers()
         found.note(batch(3, 0), logits(9.0, 8.0))

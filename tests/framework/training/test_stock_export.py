@@ -9,8 +9,8 @@ import pytest
 
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import RefusedInput
+from espalier.kinds.export import work as export
 from espalier.storage.local import LocalStorage
-from espalier.training import export
 from support.architectures import CONFIGS, WINDOWED
 from support.models import save_initial
 

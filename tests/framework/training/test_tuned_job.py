@@ -14,7 +14,7 @@ from espalier.distributed.world import World
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.storage.local import LocalStorage
-from espalier.training.worker import run_stage
+from espalier.worker.run_stage import run_stage
 from support.growing import run_whole_and_in_pieces, trained
 from support.spawn import run_ranks
 from support.tiny import write_job

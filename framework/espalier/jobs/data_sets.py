@@ -1,0 +1,38 @@
+"""The data of a job by name, and where in the job file each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from espalier.config.data import DataConfig
+from espalier.config.faults import RefusedInput
+from espalier.config.labelled import LabelledConfig
+from espalier.jobs.job import Job
+
+DataSet = str | None
+"""A name among `data_sets`; None is the job's `data`."""
+
+
+def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
+    """All data of a job."""
+    return {None: job.data, **job.data_sets}
+
+
+def data_path(name: DataSet) -> str:
+    """Where a data set stands in the job file."""
+    return "data" if name is None else f"data_sets.{name}"
+
+
+@contextmanager
+def faults_of_data_set(name: DataSet) -> Iterator[None]:
+    """Faults inside, told of `data`, name the data set that they are of."""
+    try:
+        yield
+    except RefusedInput as refused:
+        where = data_path(name)
+        raise RefusedInput(
+            replace(fault, path=where + fault.path.removeprefix("data")) if fault.path.startswith("data.") else fault
+            for fault in refused.faults
+        ) from refused.__cause__

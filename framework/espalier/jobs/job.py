@@ -1,0 +1,169 @@
+"""The whole job file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from espalier.config.base import LONGEST_NAME, Config, Count, Name, Words, parse_tuple
+from espalier.config.data import DataConfig
+from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.formats import AnyData
+from espalier.config.labelled import LabelledConfig
+from espalier.config.paths import Folder, Place, Resume
+from espalier.config.training import BatchConfig
+from espalier.jobs.kind import KINDS
+from espalier.jobs.recipe import RECIPES
+from espalier.jobs.stage import StageSettings
+from espalier.jobs.trained_stage import TrainedStage
+
+if TYPE_CHECKING:
+    AnyStage = StageSettings
+    AnyRecipe = Any
+else:
+    AnyStage = Annotated[reduce(or_, (kind.settings for kind in KINDS.values())), Field(discriminator="kind")]
+    AnyRecipe = Annotated[reduce(or_, (recipe.dials for recipe in RECIPES.values()), None), Field(discriminator="name")]
+
+
+class WorkersConfig(Config):
+    """Processes that train side by side."""
+
+    count: Count = 1
+    gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
+    cpus_each: Count = 1
+    """Also each worker's number of threads."""
+
+
+_WandbName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_. -]{1,128}$"),
+    Words("at most 128 letters, digits, spaces, dots, dashes or underscores"),
+]
+
+
+class WandbConfig(Config):
+    """The mirror in Weights & Biases. `auto`: online when a key is found, otherwise offline."""
+
+    project: _WandbName = "espalier"
+    entity: _WandbName | None = None
+    mode: Literal["auto", "online", "offline", "off"] = "auto"
+
+
+class TrackingConfig(Config):
+    """Where a run can be watched besides its own record on disk."""
+
+    wandb: WandbConfig = WandbConfig()
+
+
+_Seconds = Annotated[float, Field(ge=0.0, le=86400.0)]
+
+
+class RetryConfig(Config):
+    """What happens after a failure that may pass: a lost worker or node, a hang, an error seen for the first time."""
+
+    max_failures: Annotated[int, Field(ge=0, le=10**6)] = 3
+    """Of one stage, one after the other, without a step gained between them. Preemptions do not count."""
+    backoff_seconds: _Seconds = 1.0
+    """Before the first new try; doubled for each further one, up to a minute."""
+    grace_seconds: _Seconds = 30.0
+    """How long a run that is told to stop may take to reach the end of a step and save."""
+    hang_seconds: Annotated[float, Field(ge=1.0, le=86400.0)] = 10.0
+    """The shortest silence that is called a hang; ten times the usual is the other bound."""
+
+
+def seed_name(name: str, seed: int) -> str:
+    """What the run of one of a job's seeds is called."""
+    return f"{name}-seed-{seed}"
+
+
+class Job(Config):
+    """One job. `recipe` makes the stages from a few dials; `stages` lists them; exactly one is given."""
+
+    name: Name
+    storage: Folder
+    """Absolute; everything of the run lives under <storage>/<name>."""
+    checkpoints: Place | None = None
+    """Where the states are kept instead, under <checkpoints>/<name>: an absolute folder, or a URL as s3://bucket/runs."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Runs of this job under seed, seed + 1 and so on, side by side where a cluster has room, compared at the end."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    resume: Resume = "auto"
+    """auto, never, or the folder of a checkpoint."""
+    shared_with: Literal["nobody", "group", "everybody"] = "nobody"
+    """Who else may read the run's folder; said when it is made, and left as it is afterwards."""
+    workers: WorkersConfig = WorkersConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    retry: RetryConfig = RetryConfig()
+    data: AnyData
+    """What stages work on that name none of `data_sets`: text; or, with `task`, samples with labels."""
+    data_sets: dict[Name, AnyData] = Field(default_factory=dict)
+    """Other data, each under a name that a stage's `data` gives: to pretrain on text and fine-tune on labels."""
+    recipe: AnyRecipe = None
+    stages: Annotated[tuple[AnyStage, ...], BeforeValidator(parse_tuple)] = ()
+
+    @property
+    def folder_mode(self) -> int:
+        """Of the folders that this run makes for itself; what is in them lies behind it."""
+        return {"nobody": 0o700, "group": 0o750, "everybody": 0o755}[self.shared_with]
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> Job:
+        if self.recipe is None and not self.stages:
+            raise RefusedInput([Fault("stages", None, "either a list of stages or a recipe")])
+        if self.recipe is not None and self.stages:
+            names = ", ".join(stage.name for stage in self.stages)
+            raise RefusedInput([Fault("stages", names, "leave it out, as the recipe makes the stages")])
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_the_name(self) -> Job:
+        room = LONGEST_NAME - len(seed_name("", self.seed + self.seeds - 1))
+        if self.seeds > 1 and len(self.name) > room:
+            allowed = f"at most {room} characters, as the runs of its {self.seeds} seeds are called <name>-seed-<seed>"
+            raise RefusedInput([Fault("name", self.name, allowed)])
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share_batches(self) -> Job:
+        faults = []
+        for path, batch in self._batches():
+            at_once = batch.microbatch_sequences * self.workers.count
+            if batch.sequences % at_once:
+                allowed = f"a multiple of {at_once}, microbatch_sequences times workers.count"
+                faults.append(Fault(f"{path}.sequences", batch.sequences, allowed))
+        if faults:
+            raise RefusedInput(faults)
+        return self
+
+    def data_of(self, stage: StageSettings) -> DataConfig | LabelledConfig:
+        """What a stage works on."""
+        return self.data if stage.data is None else self.data_sets[stage.data]
+
+    @model_validator(mode="after")
+    def _data_sets_are_there(self) -> Job:
+        known = ", ".join(self.data_sets) or "this job has none"
+        faults = [
+            Fault(
+                f"stages.{stage.name}.data",
+                stage.data,
+                f"one of data_sets: {known}",
+                nearest(stage.data, self.data_sets),
+            )
+            for stage in self.stages
+            if stage.data is not None and stage.data not in self.data_sets
+        ]
+        if faults:
+            raise RefusedInput(faults)
+        return self
+
+    def _batches(self) -> Iterator[tuple[str, BatchConfig]]:
+        if self.recipe is not None:
+            yield "recipe.batch", self.recipe.batch
+        for stage in self.stages:
+            if isinstance(stage, TrainedStage):
+                yield f"stages.{stage.name}.batch", stage.batch

@@ -1,0 +1,58 @@
+"""Recipes: a few dials that become the stages of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from espalier.config.base import Config
+from espalier.config.explain import faults_below
+from espalier.config.faults import RefusedInput
+from espalier.config.plugins import Registry
+from espalier.jobs.stage import StageSettings
+
+if TYPE_CHECKING:
+    from espalier.jobs.job import Job
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe.
+
+    Attributes:
+        name: the word in the job file.
+        dials: its settings, with a literal `name`.
+        stages: (dials, sequence_tokens of the job's data) -> the stages.
+    """
+
+    name: str
+    dials: type[Config]
+    stages: Callable[[Any, int], tuple[StageSettings, ...]]
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "espalier.recipes",
+    Recipe,
+    {
+        name: f"espalier.recipes.{name}:RECIPE"
+        for name in ("prune_then_distill", "progressive_growth", "self_correction")
+    },
+)
+"""Every recipe that is installed."""
+
+
+def stages_of(job: Job) -> tuple[StageSettings, ...]:
+    """The stages of a job: those it lists, or those its recipe makes.
+
+    Raises:
+        RefusedInput: dials that make a stage which cannot be.
+    """
+    if job.recipe is None:
+        return job.stages
+    try:
+        return RECIPES[job.recipe.name].stages(job.recipe, job.data.sequence_tokens)
+    except ValidationError as error:
+        raise RefusedInput(faults_below("recipe", error)) from None

@@ -1,0 +1,97 @@
+"""What the models say of every setting of a part of the job, for a person who writes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from espalier.config.base import Config
+from espalier.config.data import DataConfig
+from espalier.config.fields import options, settings_of, words
+from espalier.config.labelled import LabelledConfig
+from espalier.jobs.job import Job
+from espalier.jobs.kind import KINDS
+from espalier.jobs.recipe import RECIPES
+
+_OF_THEIR_OWN = ("data", "data_sets", "recipe", "stages")
+"""Settings of the job that have topics of their own."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        path: from the part that it belongs to: `optimizer.lr`, `losses[].weight`.
+        default: as it is written in a job file; None where the setting has to be given.
+        allowed: the values it takes.
+        text: what it does; empty where the name says it.
+    """
+
+    path: str
+    default: str | None
+    allowed: str
+    text: str
+
+
+def topics() -> dict[str, type[Config]]:
+    """The parts of a job that can be asked about: its own settings, kinds of data, kinds of stage, recipes."""
+    kinds = {kind.name: kind.settings for kind in KINDS.values()}
+    recipes = {recipe.name: recipe.dials for recipe in RECIPES.values()}
+    return {"job": Job, "data": DataConfig, "labelled_data": LabelledConfig, **kinds, **recipes}
+
+
+def summary(part: type[Config]) -> str:
+    """What a part is, in a sentence or two."""
+    return _paragraph((part.__doc__ or "").strip().split("\n\n")[0])
+
+
+def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
+    """Every setting of a part, those inside others after them; `before` stands before each path."""
+    for name, field in part.model_fields.items():
+        annotation = field.rebuild_annotation()
+        if field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
+            continue  # the kind of a stage or the name of a recipe, which were asked about
+        parts = _parts(annotation)
+        is_topic = part is Job and name in _OF_THEIR_OWN
+        text = field.description or (summary(parts[0]) if len(parts) == 1 and not is_topic else "")
+        allowed = "settings" if parts else words(annotation)
+        yield Setting(f"{before}{name}", _default(field), allowed, _paragraph(text))
+        inside = f"{before}{name}{'[]' if _is_list(annotation) else ''}."
+        for one in parts if not is_topic else ():
+            yield from settings(one, before=inside)
+
+
+def _parts(annotation: Any) -> list[type[Config]]:
+    """The models that may stand at a place, or in the list there."""
+    found = [_item(option) for option in options(annotation)]
+    return [option for option in found if settings_of(option)]
+
+
+def _item(kind: Any) -> Any:
+    return options(get_args(kind)[0])[0] if get_origin(kind) is tuple else kind
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(options(annotation)[0]) is tuple
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.is_required():
+        return None
+    return json.dumps(_written(field.get_default(call_default_factory=True)), ensure_ascii=False)
+
+
+def _written(value: Any) -> Any:
+    """As one would write it: of settings inside only those that differ from their own defaults."""
+    if isinstance(value, Config):
+        return value.model_dump(mode="json", exclude_unset=True)
+    return [_written(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _paragraph(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,99 @@
+"""What the settings of every stage have in common, and the marks that say what a setting is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic.fields import FieldInfo
+
+from espalier.config.base import ADDED_LATER, EXECUTION, Config, Name
+from espalier.config.fields import marks_of, options, settings_of
+from espalier.config.paths import IS_FILE
+
+Yield = Literal["model", "answers", "scores"]
+"""What a stage leaves for others: a committed model, answers to the training samples, importance scores."""
+
+
+@dataclass(frozen=True)
+class TakesFrom:
+    """Mark of a setting that names one earlier stage, or a list of them.
+
+    Attributes:
+        yields: what such a stage has to leave; one of them is enough.
+    """
+
+    yields: tuple[Yield, ...] = ("model",)
+
+
+ModelInput = Annotated[Name, TakesFrom()]
+"""The name of a stage that makes a model."""
+
+
+class StageSettings(Config):
+    """The settings of a stage. A kind's own class adds a literal `kind`, its inputs and whatever it needs.
+
+    The first setting marked with `TakesFrom` is the model that the stage goes on from.
+    """
+
+    name: Name
+    kind: str
+    data: Annotated[Name | None, EXECUTION] = None
+    """Which of `data_sets` the stage works on; the job's `data` when left out."""
+
+    def inputs(self) -> dict[str, str]:
+        """Setting -> name of the stage it refers to; of a list each item by itself, as `against[0]`."""
+        found: dict[str, str] = {}
+        for setting in input_settings(type(self)):
+            value = getattr(self, setting)
+            if isinstance(value, tuple):
+                found |= {f"{setting}[{place}]": name for place, name in enumerate(value)}
+            elif value is not None:
+                found[setting] = value
+        return found
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that decide what comes out, as JSON values."""
+        settings = self.model_dump(mode="json", exclude=execution_settings(type(self)))
+        return {name: value for name, value in settings.items() if not self._is_later_default(name)}
+
+    def _is_later_default(self, name: str) -> bool:
+        field = type(self).model_fields[name]
+        return ADDED_LATER in field.metadata and getattr(self, name) == field.default
+
+
+def named_files(settings: Config, *, before: str = "") -> dict[str, str]:
+    """Setting -> file, of all files that settings name, sorted by setting."""
+    found: dict[str, str] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Config):
+            found |= named_files(value, before=f"{before}{name}.")
+        elif value is not None and IS_FILE in marks_of(field.rebuild_annotation()):
+            found[f"{before}{name}"] = value
+    return dict(sorted(found.items()))
+
+
+@cache
+def input_settings(settings: type[StageSettings]) -> dict[str, TakesFrom]:
+    """The settings of a kind that name earlier stages, with what such a stage has to leave."""
+    marks = {name: _marks(field) for name, field in settings.model_fields.items()}
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, TakesFrom)}
+
+
+@cache
+def execution_settings(settings: type[Config]) -> dict[str, Any]:
+    """The settings that say how work is carried out and not what comes out, for pydantic's `exclude`."""
+    found: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        if EXECUTION in field.metadata:
+            found[name] = True
+        elif settings_of(field.annotation):
+            inside = execution_settings(options(field.annotation)[0])
+            found |= {name: inside} if inside else {}
+    return found
+
+
+def _marks(field: FieldInfo) -> list[Any]:
+    return field.metadata

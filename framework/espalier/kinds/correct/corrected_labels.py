@@ -1,0 +1,139 @@
+"""Labelled samples that a `correct` stage revises: who is asked, what is remembered, what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from espalier.checkpoint.read import StateReader
+from espalier.data.batch import Batch
+from espalier.data.labelled_sequences import LabelledSequences, Reweighted
+from espalier.data.sample_weights import read_excluded, read_sample_weights
+from espalier.engine.contract import Engine
+from espalier.engine.frozen import FrozenModel
+from espalier.engine.precision import compute_dtype
+from espalier.evaluation.answers import all_answers, probabilities
+from espalier.kinds.correct.correction import Correction
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.kinds.correct.running_predictions import RunningPredictions
+from espalier.kinds.correct.sample_files import SampleFiles
+from espalier.models.families import num_outputs
+from espalier.teachers.answers import Answers
+from espalier.teachers.source import SignalSource
+from espalier.training.epoch_counter import EpochCounter
+from espalier.training.prepared import Prepared
+from espalier.weighting.update import bounded_weights
+from espalier.worker.context import StageContext
+
+
+class CorrectedLabels:
+    """See `espalier.training.revision.SampleRevision`."""
+
+    def __init__(
+        self,
+        context: StageContext[CorrectStage],
+        prepared: Prepared,
+        correction: Correction,
+        running: RunningPredictions | None,
+    ) -> None:
+        self._context, self._prepared, self._correction, self._running = context, prepared, correction, running
+        self._files = SampleFiles.of(context) if context.world.is_rank_zero else None
+        self.watch: Callable[[Batch, Tensor], None] | None = running.note if running else None
+        self.asked_each_epoch = 0 if running else len(prepared.sequences)
+
+    @staticmethod
+    def open(context: StageContext[CorrectStage], prepared: Prepared) -> CorrectedLabels:
+        """From the stage's checkpoint, or as it begins. Collective."""
+        stage, samples = context.config, prepared.sequences
+        assert isinstance(samples, LabelledSequences)
+        tables = prepared.resumed.tables() if prepared.resumed else {}
+        width = num_outputs(prepared.lineage.model)
+        free = stage.weights.predictions == "training"
+        running = RunningPredictions(len(samples), width, context.world, tables) if free else None
+        teacher = probabilities(_teacher_answers(context, samples)) if stage.teacher and not tables else None
+        correction = Correction(
+            stage,
+            samples,
+            num_revisions=EpochCounter(len(samples), stage.batch.sequences).ends_until(prepared.num_steps),
+            weights=_first_weights(stage, samples),
+            teacher=teacher,
+            is_held_out=stage.teacher is not None and _has_judged(context.model_of(stage.teacher)),
+            excluded=_excluded(stage, samples),
+        )
+        if tables:
+            correction.restore(tables)
+        elif stage.teacher:
+            context.announce(f"stage {stage.name}: {correction.decision.reason}")
+        return CorrectedLabels(context, prepared, correction, running)
+
+    @property
+    def sequences(self) -> Reweighted:
+        return self._correction.sequences
+
+    @property
+    def source(self) -> Answers:
+        return self._correction.source
+
+    def tables(self) -> dict[str, Tensor]:
+        return self._correction.tables() | (self._running.tables() if self._running else {})
+
+    def revise(self, epoch: int, engine: Engine, source: SignalSource | None) -> tuple[dict[str, float], str | None]:
+        revision = self._correction.revise(self._running.answers() if self._running else self._ask(epoch, engine))
+        path = self._files.write(epoch, revision.table, self._correction) if self._files else None
+        return revision.figures, path
+
+    def _ask(self, epoch: int, engine: Engine) -> Tensor:
+        self._context.activity(f"epoch {epoch}: asking the student")
+        return all_answers(
+            engine.evaluate,
+            self._prepared.sequences,
+            width=num_outputs(self._prepared.lineage.model),
+            microbatch_sequences=self._context.config.batch.microbatch_sequences,
+            world=self._context.world,
+            on_progress=lambda done: self._context.control.beat(f"answers of {self._context.config.name}"),
+        )
+
+
+def _teacher_answers(context: StageContext[CorrectStage], samples: LabelledSequences) -> Tensor:
+    """[N, C] of a stage that judged the samples already, or of a model that is asked now."""
+    stage, world = context.config, context.world
+    reader = context.model_of(stage.teacher)
+    if _has_judged(reader):
+        return reader.tensor("table", "answers")
+    dtype = compute_dtype(context.job.dtype, world.device)
+    context.activity(f"asking the teacher, {stage.teacher}")
+    with closing(FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)) as model:
+        return all_answers(
+            model.run,
+            samples,
+            width=num_outputs(reader.manifest.origin.model),
+            microbatch_sequences=stage.batch.microbatch_sequences,
+            world=world,
+            on_progress=lambda done: context.activity(
+                f"asking the teacher, {stage.teacher}: {done} of {len(samples)} samples"
+            ),
+        )
+
+
+def _has_judged(teacher: StateReader) -> bool:
+    """Whether it is a stage of cross-fitted twins, which has kept their answers."""
+    return "answers" in teacher.manifest.tables
+
+
+def _first_weights(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.float64]:
+    if stage.weights.initial is None:
+        return np.ones(len(samples))
+    setting, key = f"stages.{stage.name}.weights.initial", samples.examples.key
+    weights = read_sample_weights(stage.weights.initial, num_samples=len(samples), data=key, setting=setting)
+    return bounded_weights(weights, floor=stage.weights.floor, ceiling=stage.weights.ceiling)
+
+
+def _excluded(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.bool_]:
+    if stage.distrust.exclude is None:
+        return np.zeros(len(samples), dtype=bool)
+    setting = f"stages.{stage.name}.distrust.exclude"
+    return read_excluded(stage.distrust.exclude, samples.examples.names, setting=setting)

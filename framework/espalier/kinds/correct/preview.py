@@ -1,0 +1,17 @@
+"""What a stage `correct` costs: over text its teacher runs at every step, over labels its answers are known."""
+
+from __future__ import annotations
+
+from espalier.config.labelled import LabelledConfig
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.planning import training_preview
+from espalier.planning.preview import Asked, StagePreview
+
+
+def preview(asked: Asked, base: StagePreview) -> StagePreview:
+    """See `StageKind.preview`."""
+    config = base.stage.config
+    assert isinstance(config, CorrectStage)
+    if isinstance(asked.data_of(config), LabelledConfig):
+        return training_preview.trained(asked, base, config)
+    return training_preview.preview(asked, base)

@@ -1,0 +1,88 @@
+"""What a run leaves of its samples, epoch by epoch: for people, for W&B, for the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espalier.data.examples import Labelled
+from espalier.kinds.correct.correction import Correction
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.storage.local import LocalStorage
+from espalier.tracking.csv_cells import csv_cell
+from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
+from espalier.tracking.notable import table_refused
+from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
+from espalier.worker.context import StageContext
+
+SUSPECTS = 1000
+HEAVIEST = 50
+"""Rows of the lists, at most: of labels believed least, and of samples that count most."""
+
+
+class SampleFiles:
+    """Rank zero's files of one `correct` stage."""
+
+    def __init__(self, root: Path, stage: str, labelled: Labelled) -> None:
+        self._root, self._stage, self._labelled = root, stage, labelled
+        write_names(root / names_path(stage), labelled.train.names)
+
+    @staticmethod
+    def of(context: StageContext[CorrectStage]) -> SampleFiles:
+        assert context.labelled is not None
+        return SampleFiles(context.folder.path, context.config.name, context.labelled)
+
+    def write(self, epoch: int, table: SampleTable, correction: Correction) -> str:
+        """The epoch's rows, and the list of suspects as it stands; the file's path in the run's folder."""
+        path = table_path(self._stage, epoch)
+        write_samples(self._root / path, table, data=self._labelled.train.key)
+        doubt = correction.doubt
+        suspects = correction.suspects[:SUSPECTS]
+        heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]
+        for name, chosen in (("suspects", suspects), ("heaviest", heaviest)):
+            self._write_list(list_path(self._stage, name), epoch, table, doubt, chosen)
+        return str(path)
+
+    def _write_list(
+        self, place: Path, epoch: int, table: SampleTable, doubt: NDArray[np.float64], chosen: NDArray[np.int64]
+    ) -> None:
+        """Chosen samples with text, label, answers and the weights of all epochs."""
+        train = self._labelled.train
+        history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
+        made = io.StringIO()
+        writer = csv.writer(made)
+        writer.writerow(["name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair"])
+        for row, sample in enumerate(chosen):
+            writer.writerow(
+                [
+                    csv_cell(train.names[sample]),
+                    sample,
+                    f"{doubt[sample]:.4f}",
+                    self._word(train.targets[sample]),
+                    "" if table.teacher is None else self._word(table.teacher[sample]),
+                    self._word(table.student[sample]),
+                    f"{table.loss[sample]:.4f}",
+                    " ".join(f"{weights[row]:.3f}" for weights in history),
+                    csv_cell(train.texts[sample]),
+                    csv_cell(train.pairs[sample]) if train.pairs else "",
+                ]
+            )
+        path = self._root / place
+        LocalStorage(path.parent).replace(path.name, made.getvalue().encode())
+
+    def _earlier_weights(self, epoch: int) -> Iterator[NDArray[np.float32]]:
+        """Of the epochs before this one that the run has a file of: a step may have ended several at once."""
+        for record in final_epochs(self._root / EPOCHS, self._stage):
+            if record.epoch < epoch and record.samples and (path := self._root / record.samples).exists():
+                weights = read_samples(path).weight
+                if len(weights) != len(self._labelled.train):
+                    raise table_refused(path, f"it has {len(weights)} rows for {len(self._labelled.train)} samples")
+                yield weights
+
+    def _word(self, answer: np.generic) -> str:
+        return csv_cell(self._labelled.names[int(answer)]) if self._labelled.names else f"{float(answer):g}"

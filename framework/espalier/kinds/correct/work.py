@@ -1,0 +1,37 @@
+"""Stage `correct`: samples are weighed, and taught by a teacher and the student's own past."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from espalier.config.data import DataConfig
+from espalier.config.labelled import LabelledConfig
+from espalier.kinds.correct.corrected_labels import CorrectedLabels
+from espalier.kinds.correct.corrected_text import CorrectedText
+from espalier.kinds.correct.kind import CorrectStage
+from espalier.objectives.terms import Term
+from espalier.stages.result import StageResult
+from espalier.training.label_terms import is_regression, label_term
+from espalier.training.loop import train
+from espalier.training.supervised import Supervised
+from espalier.worker.context import StageContext
+
+
+def run(context: StageContext[CorrectStage]) -> StageResult:
+    """Learn from samples that are revised every epoch. Collective."""
+    terms = _terms(context.config, context.data)
+    if context.labelled is not None:  # the teacher's answers are known before the first step
+        return train(context, partial(Supervised.open, terms=terms, open_revision=CorrectedLabels.open))
+    open_method = partial(Supervised.open, terms=terms, open_revision=CorrectedText.open)
+    return train(context, open_method, teacher=context.config.teacher)
+
+
+def _terms(stage: CorrectStage, data: DataConfig | LabelledConfig) -> tuple[Term, ...]:
+    """The label's share and the signal's; one that is 0 is left out."""
+    share, regression = stage.signal.weight, is_regression(data)
+    signal = (
+        Term("squared_distance", weight=share)
+        if regression
+        else Term("forward_kl", weight=share, temperature=stage.signal.temperature)
+    )
+    return tuple(term for term in (label_term(data, weight=1.0 - share), signal) if term.weight > 0)

@@ -1,0 +1,84 @@
+"""Stage `cross_fit`: models that have each not seen one fold of the samples judge that fold."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from espalier.checkpoint.steps import step_folder
+from espalier.data.labelled_sequences import LabelledSequences, Part
+from espalier.engine.open import open_engine
+from espalier.evaluation.answers import all_answers, as_logits, probabilities
+from espalier.evaluation.metrics import measure
+from espalier.kinds.cross_fit.fold_model import Fold, FoldModel, folds_of
+from espalier.kinds.cross_fit.kind import CrossFitStage
+from espalier.models.families import num_outputs
+from espalier.saving.saver import Saver
+from espalier.stages.orders import StageFailed
+from espalier.stages.result import StageResult
+from espalier.training.loop import engine_spec
+from espalier.training.prepared import Prepared
+from espalier.training.updates import Updates
+from espalier.worker.context import StageContext
+
+
+def run(context: StageContext[CrossFitStage]) -> StageResult:
+    """Train the fold models, each by one worker, in rounds of as many as there are workers. Collective."""
+    stage, world, began = context.config, context.world, time.time()
+    prepared = Prepared.of(context)
+    samples, width = prepared.sequences, num_outputs(prepared.lineage.model)
+    assert isinstance(samples, LabelledSequences)
+    tables = prepared.resumed.tables() if prepared.resumed else {}
+    sums = tables.get("sums", torch.zeros(len(samples), width, dtype=torch.float64))
+    folds, done, steps = folds_of(context, samples), prepared.first_step, prepared.state.get("steps", 0)
+    seconds = prepared.seconds
+    saver = Saver(context, prepared.lineage, prepared.start.folder, tables=lambda: tables, with_model=False)
+    if world.is_rank_zero:
+        context.times.mark("working", stage.name, done)
+    with closing(saver):
+        while done < len(folds):
+            judged, taken = torch.zeros_like(sums), 0
+            if done + world.rank < len(folds):
+                own = folds[done + world.rank]
+                judged[own.judges], taken = _judge(context, prepared, own)
+            saver.heed_wishes(done)  # fold models that were under way begin anew
+            sums, steps = sums + world.sum(judged).cpu(), steps + int(world.sum(torch.tensor(taken)))
+            done = min(done + world.size, len(folds))
+            tables = {"sums": sums, "answers": as_logits((sums / stage.repeats).numpy())}
+            seconds = prepared.seconds + time.time() - began
+            saver.save(done, state={"steps": steps, "seconds": seconds})
+    measured = measure((sums / stage.repeats).numpy(), samples.examples.targets)
+    metrics = {"twins": len(folds), **{name: value for name, value in measured.items() if isinstance(value, float)}}
+    cost = prepared.cost(steps=steps, asked=len(samples) * stage.repeats, seconds=seconds)
+    return StageResult(stage.name, stage.kind, context.key, "done", step_folder(stage.name, done), metrics, cost)
+
+
+def _judge(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold) -> tuple[Tensor, int]:
+    """Train one model alone and ask it: [judged, C] float64 probabilities, and the steps it took."""
+    stage, alone = context.config, replace(context.world, rank=0, size=1)
+    model, width = FoldModel.of(context, prepared, fold), num_outputs(prepared.lineage.model)
+    spec = engine_spec(context, prepared, num_ranks=1)
+    with closing(open_engine(spec, model.objective, prepared.student, steps_taken=0, world=alone)) as engine:
+        updates = Updates(model, engine, None, stage.optimizer, model.last_step, model.random, alone)
+        for step in range(model.last_step):
+            context.activity(f"{model.name}: step {step + 1} of {model.last_step}")
+            if context.control.stop.is_set() or context.control.preempted.is_set():
+                return torch.zeros(len(fold.judges), width, dtype=torch.float64), step
+            report = updates.take(step).report
+            if not math.isfinite(report.loss + report.gradient_norm):
+                text = f"stage {stage.name}: {model.name} has a loss that is no number at step {step + 1}"
+                raise StageFailed("unstable", f"{text}; try a smaller stages.{stage.name}.optimizer.lr")
+            context.control.num_steps += 1
+        logits = all_answers(
+            engine.evaluate,
+            Part(prepared.sequences, fold.judges),
+            width=width,
+            microbatch_sequences=stage.batch.microbatch_sequences,
+            world=alone,
+        )
+    return torch.from_numpy(probabilities(logits)), model.last_step

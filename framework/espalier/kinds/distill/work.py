@@ -1,0 +1,18 @@
+"""Stage `distill`: a frozen teacher runs beside the student."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from espalier.kinds.distill.kind import DistillStage
+from espalier.objectives.terms import terms_of
+from espalier.stages.result import StageResult
+from espalier.training.loop import train
+from espalier.training.supervised import Supervised
+from espalier.worker.context import StageContext
+
+
+def run(context: StageContext[DistillStage]) -> StageResult:
+    """Follow the teacher. Collective."""
+    stage = context.config
+    return train(context, partial(Supervised.open, terms=terms_of(stage.losses)), teacher=stage.teacher)

@@ -1,0 +1,55 @@
+"""Prompts that a model cannot go on from, or has little room to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espalier.config.faults import Fault
+from espalier.config.labelled import LabelledConfig
+from espalier.config.sizes import SAMPLE_TOKENS
+from espalier.kinds.evaluate.kind import EvaluateStage
+from espalier.models.families import shape_of
+from espalier.planning.checked import Checked
+from espalier.planning.preview import StagePreview
+
+
+def prompt_faults(checked: Checked, config: EvaluateStage) -> Iterator[Fault]:
+    """Prompts without a token, or too long for a table of positions."""
+    tokenizer = checked.sources[checked.models[config.name].parent].tokenizer
+    for path, prompt in _prompts(checked, config):
+        length = len(tokenizer.encode_prompt(prompt)) if tokenizer else len(prompt)
+        if length == 0:
+            yield Fault(path, prompt, "a text of at least one token, as the model has no begin token to go on from")
+        for name, table in _tables(checked, config):
+            if tokenizer and length >= table:
+                wanted = f"at most {table - 1} tokens, as {name} has {table} positions, one of them for what it writes"
+                yield Fault(path, prompt, wanted, given=f"has {length} tokens")
+
+
+def remarks(checked: Checked, preview: StagePreview) -> Iterator[str]:
+    """Prompts that leave less room than a sample takes."""
+    config = preview.stage.config
+    assert isinstance(config, EvaluateStage)
+    if isinstance(checked.data_of(config), LabelledConfig):
+        return
+    tokenizer = checked.sources[preview.parent].tokenizer
+    for path, prompt in _prompts(checked, config):
+        for name, table in _tables(checked, config):
+            room = table - len(tokenizer.encode_prompt(prompt)) if tokenizer else SAMPLE_TOKENS
+            if room < SAMPLE_TOKENS:
+                yield f"{path} leaves {name} room to write {room} tokens, not {SAMPLE_TOKENS}"
+
+
+def _prompts(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, str]]:
+    """Setting and prompt of each."""
+    place = f"stages.{config.name}" if checked.job.recipe is None else "recipe"
+    for number, prompt in enumerate(config.prompts):
+        yield f"{place}.prompts[{number}]", prompt
+
+
+def _tables(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, int]]:
+    """Name and learned positions of each model that prompts are put to; those with rotary ones left out."""
+    names = set(config.inputs().values())
+    for name, preview in checked.models.items():
+        if name in names and (table := shape_of(preview.config).positions):
+            yield name, table

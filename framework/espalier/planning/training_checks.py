@@ -1,0 +1,50 @@
+"""What no stage that trains can do, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espalier.config.faults import Fault
+from espalier.config.labelled import LabelledConfig
+from espalier.jobs.job import Job
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.models.architecture import is_masked_lm
+from espalier.models.families import layout, shape_of
+from espalier.planning.checked import Checked
+from espalier.planning.preview import StagePreview, moments_of
+
+
+def training_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
+    """Faults of the settings that all such stages have."""
+    job, config = checked.job, preview.stage.config
+    assert isinstance(config, TrainedStage)
+    path = f"stages.{config.name}"
+    yield from headless(job, preview)
+    if config.optimizer_state == "keep":
+        yield from _missing_moments(checked, config, preview)
+    if config.optimizer.offload and not job.workers.gpus_each:
+        yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
+    if config.optimizer.offload and config.zero_level == "none":
+        yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
+    if config.validation is not None and not isinstance(job.data_of(config), LabelledConfig):
+        yield Fault(f"{path}.validation", "settings", "leave it out over text; use an evaluate stage")
+
+
+def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePreview) -> Iterator[Fault]:
+    moments = moments_of(checked.plan, config.student, checked.models)
+    trained = preview.trained.names if preview.trained else layout(preview.config).keys()
+    if not moments:
+        reason = "it was not trained here, or only in part before it grew"
+        wanted = f"fresh, as the model of stage {config.student} has no optimizer's moments: {reason}"
+        yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)
+    elif missing := sorted(trained - moments):
+        wanted = f"fresh, as stage {config.student} trained a part that {missing[0]} is not in"
+        yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)
+
+
+def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:
+    """The fault of a bare encoder over text: nothing says words in it."""
+    family, config = shape_of(preview.config).family, preview.stage.config
+    if family == "bert" and not isinstance(job.data_of(config), LabelledConfig) and not is_masked_lm(preview.config):
+        allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
+        yield Fault(f"stages.{config.name}", family, allowed)

@@ -1,0 +1,96 @@
+"""What a stage that trains will do and cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.models.families import num_parameters, shape_of, tuned_names
+from espalier.models.flops import model_flops, read_share, trained_flops
+from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
+from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
+from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePreview
+
+
+def preview(asked: Asked, base: StagePreview) -> StagePreview:
+    """Of a stage whose `teacher`, if it names one that makes a model, runs beside the student."""
+    config = base.stage.config
+    assert isinstance(config, TrainedStage)
+    teacher = getattr(config, "teacher", None)
+    return trained(asked, base, config, teacher=asked.seen[teacher].config if teacher else None)
+
+
+def trained(
+    asked: Asked,
+    base: StagePreview,
+    config: TrainedStage,
+    *,
+    teacher: ConfigDict | None = None,
+    depths: tuple[float, int] | None = None,
+) -> StagePreview:
+    """Steps, tokens, FLOPs, memory and disk of a training.
+
+    Args:
+        teacher: the configuration of a model that runs beside the student.
+        depths: layers of a pass in the mean, and at most; those of the model when left out.
+    """
+    names = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
+    base = replace(base, trained=None if names is None else TrainedPart.of(base.config, names))
+    length, num_samples = asked.data_of(config).sequence_tokens, asked.samples_of(config)
+    if config.budget.epochs is not None and num_samples is None:
+        return base  # only reading the text tells how many sequences it is
+    steps = config.budget.num_steps(
+        sequences=config.batch.sequences, sequence_tokens=length, num_samples=num_samples or 1
+    )
+    samples = steps * config.batch.sequences
+    share = read_share(base.config, config.masked_share)
+    flops = trained_flops(
+        base.config,
+        tokens=samples * length,
+        sequence_tokens=length,
+        layers=depths[0] if depths else shape_of(base.config).layers,
+        read_share=share,
+        activation_checkpointing=config.activation_checkpointing,
+        trained=names,
+    )
+    if teacher is not None:
+        flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
+    held = base.trained.num_parameters if base.trained else base.parameters
+    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
+    return replace(
+        base,
+        steps=steps,
+        samples=samples,
+        tokens=samples * length,
+        flops=flops,
+        memory=_memory(asked, base, config, teacher, most_layers=depths[1] if depths else None),
+        bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * held,
+    )
+
+
+def _memory(
+    asked: Asked, base: StagePreview, config: TrainedStage, teacher: ConfigDict | None, *, most_layers: int | None
+) -> WorkerMemory:
+    workers = asked.job.workers
+    training = Training(
+        zero_level=config.zero_level,
+        ranks=workers.count,
+        value_bytes=asked.value_bytes,
+        microbatch_tokens=config.batch.microbatch_sequences * asked.data_of(config).sequence_tokens,
+        on_gpu=workers.gpus_each > 0,
+        activation_checkpointing=config.activation_checkpointing,
+        offload=config.optimizer.offload,
+    )
+    shape = shape_of(base.config).cut(layers=most_layers)
+    memory = student_memory(shape, base.parameters, training, base.trained)
+    if teacher is None:
+        return memory
+    of_teacher = teacher_memory(
+        shape_of(teacher),
+        num_parameters(teacher),
+        zero_level=getattr(config, "teacher_zero_level", "none"),
+        ranks=workers.count,
+        value_bytes=asked.value_bytes,
+    )
+    return replace(memory, teacher=of_teacher)

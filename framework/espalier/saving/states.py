@@ -1,0 +1,195 @@
+"""Committing models and training states to the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.manifest import Base, Origin
+from espalier.checkpoint.manifest_file import discard, is_committed
+from espalier.checkpoint.read import StateReader
+from espalier.checkpoint.steps import is_of_other_key, latest, retain, stage_folder, step_folder
+from espalier.checkpoint.write import RankFiles, SupersededAttempt, begin, commit, write_fragments
+from espalier.config.training import ZeroLevel
+from espalier.distributed.world import World
+from espalier.models.families import layout
+from espalier.models.shape import ConfigDict
+from espalier.stages.orders import StageFailed
+from espalier.tracking import lines
+from espalier.tracking.epochs import EPOCHS
+from espalier.tracking.record import STEPS
+from espalier.worker.context import StageContext
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from.
+
+    Attributes:
+        bases: states that hold what is not saved with it, as it was not trained.
+    """
+
+    model: ConfigDict
+    tokenizer: str
+    parent: str | None
+    bases: tuple[Base, ...] = ()
+
+    @staticmethod
+    def after(
+        reader: StateReader, *, model: ConfigDict | None = None, trained: Collection[str] | None = None
+    ) -> Lineage:
+        """A model made from another; with a new configuration when surgery changed its shape.
+
+        Args:
+            trained: the parameters that are saved, where the others stay as they are; None for all.
+        """
+        origin = reader.manifest.origin
+        bases = () if trained is None else reader.bases_without(trained)
+        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases)
+
+
+def save_model(
+    context: StageContext[Any],
+    fragments: Iterable[Fragment],
+    lineage: Lineage,
+    *,
+    state: Mapping[str, Any] | None = None,
+) -> str:
+    """Commit a model that rank zero alone makes, tensor by tensor; its checkpoint's folder. Collective.
+
+    Args:
+        state: what goes with its optimizer's moments, where it has some.
+    """
+    world, folder = context.world, step_folder(context.config.name, 0)
+    if world.is_rank_zero:
+        begin(context.storage, folder, attempt=context.attempt)
+    world.barrier()
+    held = _alive(context, fragments) if world.is_rank_zero else ()
+    ranks = gather_files(
+        world, write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
+    )
+    if world.is_rank_zero:
+        commit_save(context, folder, lineage, step=0, zero_level="none", state=state or {}, ranks=ranks)
+    world.barrier()
+    return folder
+
+
+def gather_files(world: World, written: RankFiles) -> list[RankFiles]:
+    """What every rank has written, by rank. Collective."""
+    return [RankFiles.from_json(one) for one in world.gather(written.to_json())]
+
+
+def commit_save(
+    context: StageContext[Any],
+    folder: str,
+    lineage: Lineage,
+    *,
+    step: int,
+    zero_level: ZeroLevel,
+    state: Mapping[str, Any],
+    ranks: Sequence[RankFiles],
+    tables: Mapping[str, tuple[int, ...]] | None = None,
+    with_model: bool = True,
+) -> None:
+    """Rank zero: make what all workers have written a checkpoint.
+
+    Args:
+        state: JSON values that resuming needs; position and random streams are functions of the step.
+        tables: shapes of the tables among the fragments.
+        with_model: whether the model is among them; of a stage that makes none the tables are all.
+
+    Raises:
+        SupersededAttempt: the controller has given a later order, so this attempt was given up.
+    """
+    for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
+        lines.sync(context.folder.path / records)
+    newest = context.folder.attempts()
+    if newest > context.attempt:
+        raise SupersededAttempt(f"attempt {context.attempt} may not save `{folder}`: attempt {newest} was begun")
+    commit(
+        context.storage,
+        folder,
+        origin=_origin(context, lineage, step=step, zero_level=zero_level, world=context.world),
+        shapes={name: one.shape for name, one in layout(lineage.model).items()} if with_model else {},
+        state={"key": context.key, "run": context.folder.ids(), **state},
+        ranks=ranks,
+        tables=tables,
+        bases=lineage.bases if with_model else (),
+    )
+
+
+def find_resume(context: StageContext[Any]) -> StateReader | None:
+    """The newest checkpoint of this very stage to go on from; None to start it from its input. Collective.
+
+    Damaged ones are passed over and told of. What stands before the next saves is removed: saves that were never
+    committed, and damaged ones newer than the one gone on from. What a stage of the same name and other settings has
+    come to stays until this one has come to its end.
+    """
+    folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
+    return None if folder is None else StateReader.open(context.storage, folder, verify=False)
+
+
+def _newest(context: StageContext[Any]) -> str | None:
+    storage, stage = context.storage, stage_folder(context.config.name)
+    found = latest(storage, stage, key=context.key)
+    if found.damaged and not found.folder:
+        remedy = f"put one back, or remove {stage} to begin the stage again"
+        raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")
+    for damage in found.damaged:
+        context.announce(f"{damage}; going back to {found.folder}")
+    for name in storage.list(stage):
+        folder = f"{stage}/{name}"
+        if name.startswith("step-") and folder > str(found.folder or "") and (why := _why_removed(context, folder)):
+            context.announce(f"removing {folder}: {why}")
+            discard(storage, folder)
+    return found.folder
+
+
+def _why_removed(context: StageContext[Any], folder: str) -> str:
+    """Empty for a checkpoint that stays."""
+    if not is_committed(context.storage, folder):
+        return "its save was not finished"
+    return "" if is_of_other_key(context.storage, folder, context.key) else "it is damaged"
+
+
+def forget_older(context: StageContext[Any], *, keep_latest: int, keep: Collection[str] = ()) -> None:
+    """Keep the newest checkpoints of this stage, the folders `keep`, and what states of other stages stand on."""
+    if context.world.is_rank_zero:
+        stage, kept = stage_folder(context.config.name), {*keep, *context.needed_states}
+        retain(context.storage, stage, keep_latest=keep_latest, keep=kept, key=context.key)
+
+
+def _alive(context: StageContext[Any], fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """The same, each a sign of life: a large model takes its time."""
+    for fragment in fragments:
+        context.control.alive()
+        yield fragment
+
+
+def table_fragments(tables: Mapping[str, Tensor]) -> Iterator[Fragment]:
+    """Each table as one fragment; of rank zero, since all workers hold the same."""
+    return (Fragment("table", name, 0, table.reshape(-1)) for name, table in tables.items())
+
+
+def whole_fragments(tensors: Iterable[tuple[str, Any]]) -> Iterator[Fragment]:
+    """Each named tensor as one fragment of parameter values."""
+    return (Fragment("parameter", name, 0, tensor.reshape(-1)) for name, tensor in tensors)
+
+
+def _origin(context: StageContext[Any], lineage: Lineage, *, step: int, zero_level: ZeroLevel, world: World) -> Origin:
+    return Origin(
+        stage=context.config.name,
+        step=step,
+        attempt=context.attempt,
+        world_size=world.size,
+        zero_level=zero_level,
+        model=lineage.model,
+        tokenizer=lineage.tokenizer,
+        parent=lineage.parent,
+        created_unix_seconds=time.time(),
+    )

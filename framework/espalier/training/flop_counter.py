@@ -1,0 +1,86 @@
+"""What the steps of a stage cost, for its records and its result.
+
+The plan multiplies the same formulas by the mean depth that lessons are expected to draw; here it is the depths drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from espalier.config.growth import LessonsConfig
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.models.families import shape_of, tuned_names
+from espalier.models.flops import model_flops, read_share, trained_flops
+from espalier.models.shape import ConfigDict
+from espalier.training.depth_sampling import window_depths
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of a stage that trains, by step; nothing is counted while it runs, so a resume has nothing to restore.
+
+    Attributes:
+        model, teacher: configurations; no teacher: None.
+        seed: of the job.
+        first_step: of the stage, where it takes a part of a schedule that earlier stages began: draws go on.
+    """
+
+    stage: TrainedStage
+    model: ConfigDict
+    teacher: ConfigDict | None
+    seed: int
+    sequence_tokens: float
+    num_steps: int
+    first_step: int = 0
+
+    @property
+    def lessons(self) -> LessonsConfig | None:
+        """How depths are drawn, of a stage that draws them."""
+        return getattr(self.stage, "lessons", None)
+
+    def depths(self, step: int) -> tuple[int, ...]:
+        """Layers that each microbatch of a step ran, over all workers; empty without lessons. 0 is the first step."""
+        lessons = self.lessons
+        if lessons is None:
+            return ()
+        number = self.stage.batch.sequences // self.stage.batch.microbatch_sequences
+        return window_depths(
+            lessons,
+            held=shape_of(self.model).layers,
+            seed=self.seed,
+            step=self.first_step + step,
+            num_microbatches=number,
+        )
+
+    def flops(self, num_steps: int) -> float:
+        """Of the first steps: the student's forward and backward, the teacher's forward."""
+        return num_steps * self._step_flops(0.0) + self._layer_steps[num_steps] * self._per_layer
+
+    @cached_property
+    def _layer_steps(self) -> list[float]:
+        """Layers run in the first n steps, each step as one microbatch's mean depth."""
+        held = float(shape_of(self.model).layers)
+        drawn = (self.depths(step) for step in range(self.num_steps))
+        return [0.0, *accumulate(sum(depths) / len(depths) if depths else held for depths in drawn)]
+
+    @cached_property
+    def _per_layer(self) -> float:
+        return self._step_flops(1.0) - self._step_flops(0.0)
+
+    def _step_flops(self, layers: float) -> float:
+        tokens = round(self.stage.batch.sequences * self.sequence_tokens)
+        share = read_share(self.model, self.stage.masked_share)
+        flops = trained_flops(
+            self.model,
+            tokens=tokens,
+            sequence_tokens=self.sequence_tokens,
+            layers=layers,
+            read_share=share,
+            activation_checkpointing=self.stage.activation_checkpointing,
+            trained=tuned_names(self.model, self.stage.tune),
+        )
+        if self.teacher is not None:
+            flops += model_flops(self.teacher, tokens=tokens, sequence_tokens=self.sequence_tokens, read_share=share)
+        return flops

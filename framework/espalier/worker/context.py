@@ -1,0 +1,166 @@
+"""What a stage's work is given: its run, its settings, its world."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from espalier.checkpoint.bases import standing_on
+from espalier.checkpoint.manifest import DamagedCheckpoint
+from espalier.checkpoint.places import state_storage
+from espalier.checkpoint.read import StateReader
+from espalier.config.data import DataConfig
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Labelled, read_labelled
+from espalier.data.fingerprint import Split
+from espalier.data.labelled_sequences import LabelledSequences
+from espalier.data.packing import Sequences
+from espalier.data.sequences import keep_tokens, open_sequences
+from espalier.distributed.world import World
+from espalier.jobs.data_sets import faults_of_data_set
+from espalier.jobs.job import Job
+from espalier.jobs.recipe import stages_of
+from espalier.jobs.stage import StageSettings
+from espalier.models.families import is_causal
+from espalier.models.model_files import require_key
+from espalier.models.pretrained import PretrainedTokenizer
+from espalier.stages.control import Control
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.run_folder import RunFolder
+from espalier.storage.contract import Storage
+from espalier.tracking.events import EVENTS, EventLog
+from espalier.tracking.marks import TIME, TimeLog
+
+Settings = TypeVar("Settings", bound=StageSettings, covariant=True)
+
+
+@dataclass(frozen=True)
+class StageContext(Generic[Settings]):
+    """One stage's work on one worker.
+
+    Attributes:
+        key: the stage's key in the plan; its result carries it.
+        parent: name of the loaded model that this stage's line comes from.
+    """
+
+    folder: RunFolder
+    job: Job
+    config: Settings
+    key: str
+    parent: str
+    attempt: int
+    world: World
+    events: EventLog
+    times: TimeLog
+    control: Control = field(default_factory=Control)
+    started: float = field(default_factory=time.time)
+
+    @staticmethod
+    def open(order: StageOrder, world: World, control: Control) -> StageContext[StageSettings]:
+        """Read what the driver wrote: the job and the plan."""
+        run_folder, stage = Path(order.run_folder), order.stage
+        folder = RunFolder(run_folder)
+        job = folder.read_job()
+        config = next(config for config in stages_of(job) if config.name == stage)
+        entry = next(entry for entry in folder.plan() if entry.name == stage)
+        assert entry.parent is not None, entry
+        events, times = EventLog(run_folder / EVENTS), TimeLog(run_folder / TIME)
+        key, parent = entry.key, entry.parent
+        return StageContext(folder, job, config, key, parent, order.attempt, world, events, times, control)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where states are; one object, because it keeps what it has copied from afar."""
+        return state_storage(self.folder.path, self.job)
+
+    @cached_property
+    def needed_states(self) -> frozenset[str]:
+        """Folders that committed states stand on. While this stage runs none is added: later stages have not begun."""
+        return frozenset(standing_on(self.storage))
+
+    def model_of(self, stage: str) -> StateReader:
+        """The committed model of an earlier stage; rank zero holds it to its hashes.
+
+        Raises:
+            StageFailed: it is not as it was written. Storage may recover, so this is worth a second try.
+        """
+        result = self.folder.result(stage)
+        assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
+        try:
+            return StateReader.open(self.storage, result.checkpoint, verify=self.world.is_rank_zero)
+        except DamagedCheckpoint as damage:
+            remedy = f"put its files back, or remove `stages/{stage}` from the run's folder to have it made again"
+            raise StageFailed("error", f"stage {self.config.name}: {damage}; {remedy}") from damage
+
+    @property
+    def data(self) -> DataConfig | LabelledConfig:
+        """What the stage works on."""
+        return self.job.data_of(self.config)
+
+    @cached_property
+    def labelled(self) -> Labelled | None:
+        """The stage's samples, where its data has labels; every worker reads them."""
+        data = self.data
+        if not isinstance(data, LabelledConfig):
+            return None
+        with faults_of_data_set(self.config.data):
+            return read_labelled(data, seed=self.job.seed)
+
+    def tokenizer(self) -> PretrainedTokenizer:
+        """The tokenizer of this stage's line of models."""
+        result = self.folder.result(self.parent)
+        assert result is not None
+        key, data = result.metrics["tokenizer"], self.data
+        folder = self.folder.tokenizer(key)
+        require_key(folder, key)
+        if isinstance(data, LabelledConfig):
+            return PretrainedTokenizer(folder)
+        return PretrainedTokenizer(folder, special_tokens=data.special_tokens)
+
+    def sequences(self, split: Split) -> Sequences:
+        """The samples of a split, tokenised; rank zero makes a text's cache when there is none. Collective."""
+        tokenizer, data = self.tokenizer(), self.data
+        if isinstance(data, LabelledConfig):
+            return self._labelled_sequences(split, tokenizer, max_tokens=data.sequence_tokens)
+        with faults_of_data_set(self.config.data):
+            kept = self.world.from_rank_zero(self._keep_tokens(split, data, tokenizer))
+            return open_sequences(data, split, tokenizer=tokenizer, cache=self.folder.cache, kept=kept)
+
+    def _labelled_sequences(self, split: Split, tokenizer: PretrainedTokenizer, *, max_tokens: int) -> Sequences:
+        model = self.model_of(self._first_input).manifest.origin.model
+        read_at, pad_id = "last" if is_causal(model) else "first", model.get("pad_token_id")
+        examples = getattr(self.labelled, split)
+        return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at, pad_id=pad_id)
+
+    @property
+    def _first_input(self) -> str:
+        """The stage whose model this one goes on from."""
+        return next(iter(self.config.inputs().values()))
+
+    def _keep_tokens(self, split: Split, data: DataConfig, tokenizer: PretrainedTokenizer) -> str | None:
+        """Rank zero: tokens of a text, read from the cache or made for it."""
+        if not self.world.is_rank_zero:
+            return None
+        self.activity(f"reading the {split} text")
+        return keep_tokens(
+            data,
+            split,
+            tokenizer=tokenizer,
+            cache=self.folder.cache,
+            on_progress=lambda done: self.control.alive(),
+            on_distrust=self.announce,
+        )
+
+    def activity(self, text: str) -> None:
+        """Tell whoever watches what goes on; to a person rank zero speaks."""
+        self.control.beat(f"activity {self.config.name}: {text.rstrip('0123456789/ ')}")
+        if self.world.is_rank_zero:
+            self.events.add("activity", self.config.name, text)
+
+    def announce(self, text: str) -> None:
+        """Write down what a person should find afterwards; rank zero speaks."""
+        if self.world.is_rank_zero:
+            self.events.add("note", self.config.name, text)

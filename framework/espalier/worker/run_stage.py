@@ -1,0 +1,61 @@
+"""A worker's side of a run: carry out one order, as one rank of many."""
+
+from __future__ import annotations
+
+import torch
+
+from espalier.checkpoint.manifest_file import discard
+from espalier.checkpoint.steps import replaced, stage_folder
+from espalier.distributed.world import World
+from espalier.jobs.kind import KINDS
+from espalier.jobs.stage import StageSettings
+from espalier.jobs.trained_stage import TrainedStage
+from espalier.stages.control import Control
+from espalier.stages.orders import StageOrder
+from espalier.stages.result import StageResult
+from espalier.worker.context import StageContext
+from espalier.worker.cost import forget_peak
+from espalier.worker.failure import mark_lasting
+
+
+def serve(order: StageOrder, control: Control) -> StageResult:
+    """Carry out one order. Called on every worker of a process group that is already set up. Collective."""
+    return run_stage(order, World.from_process_group(), control)
+
+
+def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
+    """Carry out one order and commit its result."""
+    if world.device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
+    forget_peak(world)
+    context = StageContext.open(order, world, control)
+    control.beat("opening")
+    if world.is_rank_zero and not isinstance(context.config, TrainedStage):
+        context.times.mark("working", order.stage)
+    control.num_steps = 0
+    try:
+        result = KINDS[context.config.kind].call("work")(context)
+    except Exception as error:
+        if control.num_steps == 0:
+            mark_lasting(error)
+        raise
+    if world.is_rank_zero:
+        context.folder.write_result(result)
+        _forget_replaced(context, result)
+    world.barrier()
+    return result
+
+
+def _forget_replaced(context: StageContext[StageSettings], result: StageResult) -> None:
+    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed.
+
+    With it goes what earlier stages had come to and only that had stood on.
+    """
+    if result.checkpoint is None:
+        return
+    others = [entry.name for entry in context.folder.plan() if entry.name != result.stage]
+    for one in (result, *reversed(context.folder.results(others).values())):
+        if one.checkpoint is not None:
+            for folder in replaced(context.storage, stage_folder(one.stage), by=one.checkpoint):
+                discard(context.storage, folder)
