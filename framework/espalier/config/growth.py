@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from espalier.config.base import Config, Count
+from espalier.config.base import Config, Count, Words
+from espalier.config.families import ScratchFamilyNames, scratch_faults
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.paths import ModelSource
 
@@ -15,7 +16,6 @@ SharingMap = Literal["interpolate", "stack"]
 """Maps in which every layer of the shallow model stands about equally often, so that layers can be shared by them."""
 NewMoments = Literal["copied", "averaged", "zero"]
 DepthSampler = Literal["lvps", "uniform", "edge", "constant"]
-FamilyName = Literal["llama", "gpt2", "bert"]
 
 
 class LessonsConfig(Config):
@@ -45,14 +45,15 @@ class TrainTokenizer(Config):
 class FromScratch(Config):
     """A model of random weights, its shape, and where its tokenizer comes from: exactly one of the last two."""
 
-    family: FamilyName
+    family: Annotated[str, ScratchFamilyNames(), Words("the name of an installed model family, such as llama")]
+    """A family of models that can begin with random weights."""
     layers: Count
     hidden: Count
     heads: Count
     kv_heads: Count | None = None
-    """llama only; as many as heads when left out."""
+    """Key-value heads, in families whose query heads share them; as many as heads when left out."""
     ffn: Count | None = None
-    """Four times hidden when left out; of llama, whose MLP has a gate, 8/3 of it, a multiple of 64."""
+    """Four times hidden when left out; in families whose MLP has a gate 8/3 of it, a multiple of 64."""
     positions: Count = 1024
     tied: bool = True
     """Whether the head is the embedding."""
@@ -68,10 +69,7 @@ class FromScratch(Config):
             faults.append(Fault("tokenizer", self.tokenizer, "either tokenizer or train_tokenizer"))
         if self.hidden % self.heads:
             faults.append(Fault("hidden", self.hidden, f"a multiple of the {self.heads} heads"))
-        if self.kv_heads is not None and (self.family != "llama" or self.heads % self.kv_heads):
-            faults.append(Fault("kv_heads", self.kv_heads, f"a divisor of the {self.heads} heads, and only of a llama"))
-        if self.family == "llama" and self.dropout:
-            faults.append(Fault("dropout", self.dropout, "0 in a llama, which has none; or family gpt2 or bert"))
+        faults += scratch_faults(self)
         if faults:
             raise RefusedInput(faults)
         return self

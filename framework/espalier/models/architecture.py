@@ -1,22 +1,9 @@
-"""The stock class that a configuration is run by."""
+"""The stock class that a configuration is run by, and the head that it has."""
 
 from __future__ import annotations
 
+from espalier.models.families import family_of, stock_class
 from espalier.models.shape import ConfigDict
-
-_DEFAULT = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gpt2": "GPT2LMHeadModel",
-    "bert": "BertModel",
-}
-
-
-def is_masked_lm(config: ConfigDict) -> bool:
-    """Whether the model is trained to fill in hidden tokens."""
-    return architecture(config) == "BertForMaskedLM"
 
 
 def architecture(config: ConfigDict) -> str:
@@ -27,4 +14,19 @@ def architecture(config: ConfigDict) -> str:
 
 def default_architecture(config: ConfigDict) -> str:
     """The class of a configuration that names none."""
-    return _DEFAULT[config["model_type"]]
+    return next(iter(family_of(config).classes))
+
+
+def is_masked_lm(config: ConfigDict) -> bool:
+    """Whether the model is trained to fill in hidden tokens."""
+    return stock_class(config).head_kind == "masked_lm"
+
+
+def is_language_model(config: ConfigDict) -> bool:
+    """Whether the model's outputs are tokens: the next ones, or hidden ones."""
+    return stock_class(config).head_kind in ("causal_lm", "masked_lm")
+
+
+def is_classifier(config: ConfigDict) -> bool:
+    """Whether the model's outputs are classes, or the one value of a regression."""
+    return stock_class(config).head_kind == "classifier"

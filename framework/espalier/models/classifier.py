@@ -1,4 +1,4 @@
-"""From a published model to one with the head that a job's data asks for. Torch-free."""
+"""The configuration with the head that a job's data asks for, made from a published one. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from typing import Literal
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.models.architecture import architecture, default_architecture
+from espalier.models.families import family_of, layout, stock_class
 from espalier.models.shape import ConfigDict
 
-_HEADS = (
-    "ForSequenceClassification",
-    "ForCausalLM",
-    "ForMaskedLM",
-    "LMHeadModel",
-    "DoubleHeadsModel",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-    "ForPreTraining",
-    "ForNextSentencePrediction",
-    "ForMultipleChoice",
-    "Model",
-)
-_MASKED_LM = "BertForMaskedLM"
-_OF_THE_HEAD = ("classifier.", "score.", "bert.pooler.")
 HeadChoice = Literal["auto", "new"]
 
 
@@ -33,16 +19,16 @@ def language_model_config(config: ConfigDict, *, has_masked_lm_head: bool) -> Co
     Args:
         has_masked_lm_head: whether the folder holds a head that fills in masks; without one an encoder stays as it is.
     """
-    stock, default = architecture(config), default_architecture(config)
-    if not _is_known(stock, config):
+    family, stock, default = family_of(config), architecture(config), default_architecture(config)
+    if not _is_known(config):
         return config
-    if config["model_type"] != "bert":
+    if family.causal:
         return config | {"architectures": [default]}
     if stock == default and config.get("architectures"):
         return config
     if has_masked_lm_head:
-        return config | {"architectures": [_MASKED_LM]}
-    return config if stock.endswith(_HEADS[0]) else config | {"architectures": [default]}
+        return config | {"architectures": [family.class_for("masked_lm")]}
+    return config if stock == family.class_for("classifier") else config | {"architectures": [default]}
 
 
 def classifier_config(
@@ -57,20 +43,21 @@ def classifier_config(
         setting: of the model in the job file.
 
     Raises:
-        RefusedInput: a published classifier whose outputs are others than the data's.
+        RefusedInput: a published classifier whose outputs are others than the data's; a family that has none.
     """
-    stock = architecture(config)
-    if not _is_known(stock, config):
+    classifier = family_of(config).class_for("classifier")
+    if not _is_known(config):
         return config
+    if classifier is None:
+        raise RefusedInput([Fault(setting, config["model_type"], "a model of a family with a classifier")])
     trained = {"problem_type": "single_label_classification" if names else "regression"}
     if keeps_head(config, head):
         _require_same_outputs(config, names, setting=setting)
         return config | (_named(names) if names else {}) | trained
-    family = next(stock.removesuffix(suffix) for suffix in _HEADS if stock.endswith(suffix))
     outputs = list(names) or ["value"]
     kept = {key: value for key, value in config.items() if key not in ("num_labels", "problem_type")}
     return kept | {
-        "architectures": [family + _HEADS[0]],
+        "architectures": [classifier],
         **_named(outputs),
         **trained,
     }
@@ -83,15 +70,13 @@ def keeps_head(config: ConfigDict, head: HeadChoice) -> bool:
 
 def is_classifier(config: ConfigDict) -> bool:
     """Whether a model's head tells classes apart, or gives a number."""
-    return architecture(config).endswith(_HEADS[0])
+    return architecture(config) == family_of(config).class_for("classifier")
 
 
-def _is_known(stock: str, config: ConfigDict) -> bool:
+def _is_known(config: ConfigDict) -> bool:
     """Whether a class is one of the family's own; others are left for `shape_of` to refuse."""
-    family = next(
-        default_architecture(config).removesuffix(end) for end in _HEADS if default_architecture(config).endswith(end)
-    )
-    return stock.removeprefix(family) in _HEADS and stock != "BertLMHeadModel"
+    family = family_of(config)
+    return architecture(config) in (*family.classes, *family.other_classes)
 
 
 def _named(outputs: Sequence[str]) -> ConfigDict:
@@ -101,14 +86,17 @@ def _named(outputs: Sequence[str]) -> ConfigDict:
     }
 
 
-def fresh_parameters(found: Iterable[str], expected: Iterable[str], *, all_of_head: bool) -> set[str]:
+def fresh_parameters(found: Iterable[str], config: ConfigDict, *, all_of_head: bool) -> set[str]:
     """Parameters of the head that start at random: those that the published folder lacks.
 
     Args:
+        found: parameters that the folder has.
+        config: of the model with the head.
         all_of_head: the linear map at the end too, although the folder has one: it is of other outputs.
     """
-    head = {name for name in expected if name.startswith(_OF_THE_HEAD)}
-    last = {name for name in head if name.startswith(_OF_THE_HEAD[:2])}
+    stock = stock_class(config)
+    head = {name for name in layout(config) if name.startswith(stock.initialised)}
+    last = {name for name in head if name.startswith(f"{stock.head}.")}
     return (head - set(found)) | (last if all_of_head else set())
 
 

@@ -1,4 +1,4 @@
-"""A model's files as an export carries them: whatever reads the family of models reads them, too."""
+"""A model's tokenizer and settings as an export writes them: readable by transformers 4 and 5."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ half of that term.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
-from espalier.models.architecture import architecture, is_masked_lm
-from espalier.models.families import has_post_norm, layout, shape_of
+from espalier.models.architecture import is_masked_lm
+from espalier.models.families import family_of, layout, num_outputs, shape_of, stock_class
 from espalier.models.shape import ConfigDict
-from espalier.models.trained_part import TrainedPart, num_rows_of_last_map
+from espalier.models.trained_part import TrainedPart
 
 
 def model_flops(
@@ -31,10 +32,10 @@ def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: int, layer
         layers: that run, where that is not the number held; of drawn depths the mean or the sum over passes.
     """
     shape = shape_of(config)
-    attention = 2 * 2 * shape.heads * shape.head_dim * sequence_tokens
+    attention = 2 * 2 * (_read_width(config, "heads") / shape.layers) * sequence_tokens
     per_layer = 2 * num_matrix_parameters(config) / shape.layers + attention
     run = shape.layers if layers is None else layers
-    return tokens * (run * per_layer + _pooler(config) / sequence_tokens)
+    return tokens * (run * per_layer + family_of(config).row_flops(config, shape) / sequence_tokens)
 
 
 def head_flops(config: ConfigDict, *, tokens: float, read_share: float = 1.0) -> float:
@@ -44,9 +45,9 @@ def head_flops(config: ConfigDict, *, tokens: float, read_share: float = 1.0) ->
         read_share: share of the tokens that the last map reads; it skips tokens without a label, and masked language
             models have few with one.
     """
-    shape, name = shape_of(config), architecture(config)
-    transform = 2 * shape.hidden**2 if name in ("BertForMaskedLM", "BertForSequenceClassification") else 0
-    return tokens * (transform + read_share * 2 * num_rows_of_last_map(config) * shape.hidden)
+    shape = shape_of(config)
+    transform = stock_class(config).transform_flops(shape)
+    return tokens * (transform + read_share * 2 * _outputs(config) * shape.hidden)
 
 
 def read_share(config: ConfigDict, masked_share: float) -> float:
@@ -91,11 +92,27 @@ def trained_flops(
         backward, share = tokens * (run / shape.layers * parts[0] + parts[1]), part.layers / shape.layers
     if not activation_checkpointing:
         return forward + backward
-    ends_plain = not has_post_norm(config) and not config.get("resid_pdrop", 0.1 if shape.family == "gpt2" else 0.0)
-    again = body - ends_plain * tokens * run * 2 * shape.ffn * shape.hidden
+    spared = family_of(config).ends_in_projection(config)
+    again = body - spared * tokens * run * 2 * (_read_width(config, "ffn") / shape.layers) * shape.hidden
     return forward + backward + share * again
 
 
-def _pooler(config: ConfigDict) -> float:
-    """Stock BERT applies its pooler to the first token of every row, whoever reads it."""
-    return 2 * shape_of(config).hidden ** 2 if any(".pooler." in f".{name}" for name in layout(config)) else 0
+def _read_width(config: ConfigDict, kind: Literal["heads", "ffn"]) -> int:
+    """Entries that the output projections (`heads`) or the down projections (`ffn`) read, summed over the layers."""
+    return sum(
+        part.size
+        for parameter in layout(config).values()
+        for dimension in parameter.dimensions
+        for part in dimension
+        if part.kind == kind and part.is_read
+    )
+
+
+def _outputs(config: ConfigDict) -> int:
+    """Rows of the last map: words, classes, or none."""
+    match stock_class(config).head_kind:
+        case "none":
+            return 0
+        case "classifier":
+            return num_outputs(config)
+    return shape_of(config).vocabulary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espalier.models.families import has_post_norm, layout, probes, shape_of
+from espalier.models.families import family_of, layout, probes, shape_of
 from espalier.models.shape import ConfigDict, Parameter
 
 Place = tuple[int, int]
@@ -33,7 +33,7 @@ def places(config: ConfigDict) -> dict[str, Place]:
 
 def _norm_places(config: ConfigDict) -> dict[str, int]:
     """Of each layer's two norms, by module path."""
-    two = (MIDDLE_NORM, LAST_NORM) if has_post_norm(config) else (FIRST_NORM, MIDDLE_NORM)
+    two = (MIDDLE_NORM, LAST_NORM) if family_of(config).norms_after else (FIRST_NORM, MIDDLE_NORM)
     return {path: place for probe in probes(config) for path, place in zip(probe.norms, two, strict=True)}
 
 

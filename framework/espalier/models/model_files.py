@@ -1,4 +1,4 @@
-"""What belongs to a model beside its weights: tokenizer, chat template, generation settings."""
+"""The files of a model beside its weights: tokenizer, chat template, generation settings."""
 
 from __future__ import annotations
 

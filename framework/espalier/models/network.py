@@ -1,4 +1,4 @@
-"""A model whose head is called with hidden states and what to do with them."""
+"""A stock model under one forward: body, then a head that computes losses or logits from hidden states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
-from espalier.models.heads import head_place
+from espalier.models.families.registry import FAMILIES
 from espalier.models.virtual_depth import VirtualDepth
 
 T = TypeVar("T")
@@ -48,10 +48,10 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
         self._causal = causal
-        self._place = head_place(type(model).__name__)
-        if self._place is not None:
-            stock = model.get_submodule(self._place.path)
-            model.set_submodule(self._place.path, Head(stock.weight, stock.bias))
+        self._stock = FAMILIES[model.config.model_type].classes[type(model).__name__]
+        if self._stock.head is not None:
+            linear = model.get_submodule(self._stock.head)
+            model.set_submodule(self._stock.head, Head(linear.weight, linear.bias))
         self._depth = VirtualDepth(model)
 
     def run_layers(self, order: Sequence[int] | None) -> None:
@@ -66,14 +66,14 @@ class Network(nn.Module):
 
     @property
     def head(self) -> Head:
-        """Turns what its `HeadPlace` makes of hidden states into logits.
+        """The last linear map, from hidden states that have passed `before_head` of its `StockClass` to logits.
 
         Raises:
             ValueError: a bare body has none.
         """
-        if self._place is None:
+        if self._stock.head is None:
             raise ValueError(f"{type(self.model).__name__} has no head to train")
-        return self.model.get_submodule(self._place.path)
+        return self.model.get_submodule(self._stock.head)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -82,13 +82,11 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
         """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""
-        hidden = self.body(batch)
-        if self._place is not None:
-            hidden = self._place.before(self.model, hidden)
+        hidden = self._stock.before_head(self.model, self.body(batch))
         return hidden if use is None else self.head(hidden, use)
 
     def body(self, batch: Batch) -> Tensor:
-        """[B, T, D], what the layers make of a microbatch."""
+        """Hidden states [B, T, D] of a microbatch after the last layer and the final norm."""
         segments = {} if batch.segments is None else {"token_type_ids": batch.segments}
         return self.model.base_model(
             input_ids=batch.input_ids,

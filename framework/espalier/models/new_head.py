@@ -39,6 +39,6 @@ def new_head(config: ConfigDict, *, names: Sequence[str], padding_id: int | None
     if is_causal(made) and made.get("pad_token_id") is None:
         made = made | {"pad_token_id": padding_id}
     match = match_names(layout(config), made)
-    fresh = fresh_parameters(match.sources, layout(made), all_of_head=architecture(config) == architecture(made))
+    fresh = fresh_parameters(match.sources, made, all_of_head=architecture(config) == architecture(made))
     sources = {name: old for name, old in match.sources.items() if name not in fresh}
     return NewHead(made, sources, tuple(sorted(fresh)))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from espalier.models.families import shape_of
+from espalier.models.families import family_of, shape_of
 from espalier.models.shape import ConfigDict
-
-# What stock transformers takes where the config is silent.
-_DEFAULT = {"llama": 2048, "mistral": 131072, "qwen2": 32768, "qwen3": 32768}
 
 
 def known_positions(config: ConfigDict) -> int:
-    """Tokens of the longest text that the model was made for. Beyond it a table of positions ends, and rotary ones go
-    on without a word, which stock code allows and the model has never seen.
+    """Tokens of the longest text that the model was made for.
+
+    Beyond it a table of positions ends. Rotary positions go on: stock code allows it without a warning, and the model
+    has never seen them.
     """
     table = shape_of(config).positions
     if table:
         return table
-    trained = _size(config.get("max_position_embeddings")) or _DEFAULT.get(str(config["model_type"]), 2048)
+    trained = _size(config.get("max_position_embeddings")) or family_of(config).reading.default_positions
     scaling = config.get("rope_parameters") or config.get("rope_scaling")
     if not isinstance(scaling, dict) or (scaling.get("rope_type") or scaling.get("type") or "default") == "default":
         return trained

@@ -1,4 +1,4 @@
-"""Models and tokenizers as others published them: a folder in Hugging Face layout, or a name on the hub."""
+"""Find and open published models and tokenizers: a folder in Hugging Face layout, or a name on the hub."""
 
 from __future__ import annotations
 

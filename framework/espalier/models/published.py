@@ -1,4 +1,4 @@
-"""What a published model folder becomes in a job, known from its config.json and its files' headers. Torch-free."""
+"""Check a published model folder, and say which of its tensors a job reads, from headers alone. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.architecture import architecture
+from espalier.models.architecture import is_classifier
 from espalier.models.classifier import (
     HeadChoice,
     classifier_config,
@@ -15,8 +15,8 @@ from espalier.models.classifier import (
     keeps_head,
     language_model_config,
 )
-from espalier.models.families import is_causal, layout, shape_of
-from espalier.models.families.config_checks import require_sane
+from espalier.models.families import family_of, is_causal, layout, shape_of
+from espalier.models.families.config_checks import require_loadable
 from espalier.models.families.naming import Match, has_masked_lm_head, match_names
 from espalier.models.pretrained import read_config
 from espalier.models.shape import ConfigDict
@@ -27,7 +27,7 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Published:
-    """A model folder that was looked at.
+    """A model folder that was checked.
 
     Attributes:
         given: the folder's own config.json.
@@ -44,8 +44,8 @@ class Published:
     left_out: tuple[str, ...]
 
 
-def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, setting: str) -> Published:
-    """Read what a folder holds, and hold it to what its configuration asks for.
+def check_published(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, setting: str) -> Published:
+    """Compare the tensors of a folder with those that its configuration asks for.
 
     Args:
         outputs: names of the classes of the job's labelled data, none for a regression; None for text.
@@ -57,7 +57,7 @@ def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, se
     """
     given = read_config(folder, setting=setting)
     try:
-        require_sane(given)
+        require_loadable(given)
         stored = stored_tensors(folder, setting=setting)
         config = _for_task(given, stored, outputs=outputs, head=head, setting=setting)
         shape_of(config)
@@ -66,7 +66,7 @@ def look_at(folder: Path, *, outputs: Sequence[str] | None, head: HeadChoice, se
     match = match_names(stored, config)
     fresh: set[str] = set()
     if outputs is not None:
-        fresh = fresh_parameters(match.sources, layout(config), all_of_head=not keeps_head(given, head))
+        fresh = fresh_parameters(match.sources, config, all_of_head=not keeps_head(given, head))
     faults = [*_misfits(match, stored, config, fresh), *_unequal(folder, match, stored)]
     if faults:
         more = Fault("...", f"{len(faults) - _MANY} more", "tensors as its config.json asks")
@@ -84,7 +84,7 @@ def with_padding(published: Published, padding_id: int | None) -> Published:
         padding_id: what the model's tokenizer pads with.
     """
     config = published.config
-    reads_last = is_causal(config) and architecture(config).endswith("ForSequenceClassification")
+    reads_last = is_causal(config) and is_classifier(config)
     if not reads_last or config.get("pad_token_id") is not None:
         return published
     return replace(published, config=config | {"pad_token_id": padding_id})
@@ -94,7 +94,7 @@ def _for_task(
     given: ConfigDict, stored: Collection[str], *, outputs: Sequence[str] | None, head: HeadChoice, setting: str
 ) -> ConfigDict:
     if outputs is None:
-        return language_model_config(given, has_masked_lm_head=has_masked_lm_head(stored))
+        return language_model_config(given, has_masked_lm_head=has_masked_lm_head(stored, family_of(given)))
     return classifier_config(given, names=outputs, head=head, setting=setting)
 
 

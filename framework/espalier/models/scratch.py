@@ -1,4 +1,4 @@
-"""Models that begin with random weights: their configuration, and a tokenizer made from the text they will read."""
+"""Models from random weights: their configuration, and a tokenizer trained on the job's text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from espalier.config.growth import FromScratch
 from espalier.data.pieces import pieces
+from espalier.models.families.registry import FAMILIES
 from espalier.models.shape import ConfigDict
 
 SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
@@ -15,6 +16,8 @@ SPECIAL_TOKENS = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "mask_token": 
 
 def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None, pad_id: int | None) -> ConfigDict:
     """The `config.json` of a stock model of this shape."""
+    scratch = FAMILIES[settings.family].scratch
+    assert scratch is not None, "the settings have refused any other family"
     common: ConfigDict = {
         "vocab_size": vocabulary,
         "tie_word_embeddings": settings.tied,
@@ -22,7 +25,7 @@ def scratch_config(settings: FromScratch, *, vocabulary: int, eos_id: int | None
         "eos_token_id": eos_id,
         "pad_token_id": pad_id,
     }
-    return common | {"llama": _llama, "gpt2": _gpt2, "bert": _bert}[settings.family](settings)
+    return common | scratch.build(settings)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
@@ -47,42 +50,3 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
     # What is learnt are counts of words, and a long document has the same words in pieces.
     tokenizer.train_from_iterator((part for text in texts for part in pieces(text, words)), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS).save_pretrained(folder)
-
-
-def _llama(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        "num_hidden_layers": settings.layers,
-        "hidden_size": settings.hidden,
-        "intermediate_size": settings.ffn or -(-8 * settings.hidden // 192) * 64,
-        "num_attention_heads": settings.heads,
-        "num_key_value_heads": settings.kv_heads or settings.heads,
-        "max_position_embeddings": settings.positions,
-    }
-
-
-def _gpt2(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "n_layer": settings.layers,
-        "n_embd": settings.hidden,
-        "n_inner": settings.ffn or 4 * settings.hidden,
-        "n_head": settings.heads,
-        "n_positions": settings.positions,
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.dropout),
-    }
-
-
-def _bert(settings: FromScratch) -> ConfigDict:
-    return {
-        "model_type": "bert",
-        "architectures": ["BertForMaskedLM"],
-        "num_hidden_layers": settings.layers,
-        "hidden_size": settings.hidden,
-        "intermediate_size": settings.ffn or 4 * settings.hidden,
-        "num_attention_heads": settings.heads,
-        "max_position_embeddings": settings.positions,
-        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout),
-    }

@@ -1,4 +1,4 @@
-"""The words an architecture is described in: sizes, logical axes, parameters, places to measure at."""
+"""What an architecture is described with: sizes, logical axes, parameters, modules to measure at."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ModelShape:
 
     Attributes:
         family: the config's `model_type`.
-        ffn: neurons of one layer's MLP.
-        heads: query heads.
+        ffn: neurons of one layer's MLP; of the widest, in a family whose layers differ.
+        heads: query heads; of the widest layer.
         kv_heads: key-value heads; equal to `heads` in plain multi-head attention.
         head_dim: width of one head; need not be hidden / heads.
         positions: rows of the learned position table; 0 where there is none.
@@ -71,12 +71,14 @@ class Axis:
     Attributes:
         is_read: whether a sum over this axis follows (the input of a linear map; the norm before a head that is the
             embedding) rather than entries that are written to it. Growth divides the one among copies.
+        is_normed: whether a norm takes its statistics over this axis. Growth copies all its units equally often.
     """
 
     kind: AxisKind
     units: int
     width: int = 1
     is_read: bool = False
+    is_normed: bool = False
 
     @property
     def size(self) -> int:
@@ -118,3 +120,8 @@ class Probe:
     down: str
     output: str
     norms: tuple[str, str]
+
+    def inside(self, layer: str) -> Probe:
+        """A probe whose paths begin inside a layer, with the path of the layer put before them."""
+        first, second = (f"{layer}.{norm}" for norm in self.norms)
+        return Probe(layer, f"{layer}.{self.down}", f"{layer}.{self.output}", (first, second))

@@ -1,4 +1,4 @@
-"""What stock transformers answers: a model folder opened by `from_pretrained`, as whoever receives it will."""
+"""Logits of stock transformers for a model folder opened by `from_pretrained`, to compare ours with."""
 
 from __future__ import annotations
 

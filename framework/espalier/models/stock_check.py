@@ -14,9 +14,9 @@ from torch import Tensor
 from espalier.data.batches import make_batch
 from espalier.data.labelled_sequences import read_place
 from espalier.data.packing import Row
-from espalier.models.architecture import architecture
+from espalier.models.architecture import is_classifier
 from espalier.models.build import build_network
-from espalier.models.families import is_causal, num_parameters, shape_of
+from espalier.models.families import family_of, is_causal, num_parameters, shape_of, stock_class
 from espalier.models.shape import ConfigDict
 from espalier.models.stock import stock_answers
 
@@ -88,12 +88,12 @@ def _own_answers(
     for name, parameter in network.model.named_parameters():
         parameter.zero_() if name in fresh else parameter.copy_(read(name))
     batch = make_batch(probe, np.arange(len(probe)))
-    if body_only or architecture(config) == "BertModel":
+    if body_only or stock_class(config).head_kind == "none":
         found = network.body(batch)
     else:
         found = network(batch, lambda hidden, weight, bias: torch.nn.functional.linear(hidden, weight, bias))
     answers = [line[: len(row.input_ids)] for line, row in zip(found, probe.rows, strict=True)]
-    if body_only or not architecture(config).endswith("ForSequenceClassification"):
+    if body_only or not is_classifier(config):
         return answers
     pad, read_at = config.get("pad_token_id"), "last" if is_causal(config) else "first"
     places = [read_place(row.input_ids, read_at, pad) for row in probe.rows]
@@ -103,7 +103,7 @@ def _own_answers(
 def _probe(config: ConfigDict) -> _Probe:
     """The last row ends with the padding token, as tokenizers that append it make each text end."""
     shape, draw, rows = shape_of(config), np.random.default_rng(0), []
-    pairs = shape.family == "bert" and int(config.get("type_vocab_size", 2)) > 1
+    pairs = family_of(config).token_types(config) > 1
     pad = config.get("pad_token_id")
     for length in _LENGTHS:
         length = min(length, shape.positions or length)

@@ -1,4 +1,4 @@
-"""What a tokenizer does to text, so that two can be compared by that and not by the bytes of their files."""
+"""Compare two tokenizers by what they do to text, not by the bytes of their files."""
 
 from __future__ import annotations
 

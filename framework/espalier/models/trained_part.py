@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from espalier.models.architecture import architecture
-from espalier.models.families import layout, shape_of
+from espalier.models.families import layout, shape_of, stock_class
 from espalier.models.forward_order import (
+    ATTENTION,
+    ATTENTION_OUT,
     FIRST_NORM,
     HEAD_LAYER,
     LAST_MAP,
     LAST_NORM,
     MIDDLE_NORM,
-    QUERY_KEY_VALUE,
     Place,
     places,
 )
-from espalier.models.shape import ConfigDict
-
-_ONE_PASS = ("BertForMaskedLM", "BertForSequenceClassification")
+from espalier.models.shape import ConfigDict, Parameter
 
 
 @dataclass(frozen=True)
@@ -76,35 +74,37 @@ class TrainedPart:
         weights = (name for name in found if name.endswith(".weight") or self.places[name][1] in norms)
         return len({parameters[name].layer for name in weights})
 
-    def backward_flops(self, *, sequence_tokens: int, read_share: float) -> tuple[float, float]:
+    def backward_flops(self, *, sequence_tokens: float, read_share: float) -> tuple[float, float]:
         """A token's, in each layer once, and after the layers. Arguments as in `flops`."""
         shape, lowest = shape_of(self.config), self.lowest
+        # A bare encoder's last layer reads the first token of a row alone.
+        rows = 1.0 if stock_class(self.config).transform_flops(shape) else 1 / sequence_tokens
         within = after = 0.0
         for name, parameter in layout(self.config).items():
-            if parameter.layer is not None and len(parameter.shape) > 1:
-                products = (name in self.names) + (lowest < self.places[name])
+            if len(parameter.shape) < 2:
+                continue
+            products = (name in self.names) + (lowest < self.places[name])
+            if parameter.layer is not None:
+                attends = self.places[name][1] == ATTENTION_OUT and lowest < (parameter.layer, ATTENTION)
                 within += products * 2 * parameter.num_elements
-        attention = 2 * 2 * shape.heads * shape.head_dim * sequence_tokens
-        within += self.num_layers_from(QUERY_KEY_VALUE) * 2 * attention
-        for name, parameter in layout(self.config).items():
-            if self.places[name] == (shape.layers, HEAD_LAYER) and len(parameter.shape) > 1:
-                rows = 1.0 if architecture(self.config) in _ONE_PASS else 1 / sequence_tokens
-                products = (name in self.names) + (lowest < self.places[name])
+                within += attends * 2 * 4 * sequence_tokens * _read_width(parameter)
+            elif self.places[name] == (shape.layers, HEAD_LAYER):
                 after += products * rows * 2 * parameter.num_elements
-        products = self.trains_head + (lowest < (shape.layers, LAST_MAP))
-        return within, after + products * read_share * 2 * num_rows_of_last_map(self.config) * shape.hidden
+        if (head := _head_weight(self.config)) is not None:
+            products = (head in self.names) + (lowest < (shape.layers, LAST_MAP))
+            after += products * read_share * 2 * layout(self.config)[head].num_elements
+        return within, after
 
 
-def num_rows_of_last_map(config: ConfigDict) -> int:
-    """Words, classes, or none."""
-    head = _head_weight(config)
-    return 0 if head is None else layout(config)[head].shape[0]
+def _read_width(parameter: Parameter) -> int:
+    """Entries of its input."""
+    return sum(part.size for dimension in parameter.dimensions for part in dimension if part.is_read)
 
 
 def _head_weight(config: ConfigDict) -> str | None:
     """Name of the last map's matrix: the embedding where they are tied; None of a bare body."""
-    if architecture(config) == "BertModel":
+    stock = stock_class(config)
+    if stock.head is None:
         return None
-    ends = ("lm_head.weight", "score.weight", "classifier.weight", "predictions.decoder.weight")
-    own = [name for name in layout(config) if name.endswith(ends)]
-    return own[0] if own else next(iter(layout(config)))
+    own = f"{stock.head}.weight"
+    return own if own in layout(config) else stock.ties[own]

@@ -1,4 +1,4 @@
-"""A model whose layers run in any order, any number of times: growth's shared layers through the stock forward."""
+"""Run a model's layers in any order, any number of times, through the stock forward (layer sharing)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class VirtualDepth:
         self._layers.run_in(order)
         indices = range(self._held) if order is None else order
         self._config.num_hidden_layers = len(indices)
-        if self._layer_types:  # Qwen: which mask a place in the pass gets
+        if self._layer_types:  # stock code takes the mask of each place in the pass from it
             self._config.layer_types = [self._layer_types[index] for index in indices]
 
 

@@ -8,8 +8,8 @@ from espalier.config.faults import Fault
 from espalier.config.labelled import LabelledConfig
 from espalier.jobs.job import Job
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.architecture import is_masked_lm
-from espalier.models.families import layout, shape_of
+from espalier.models.architecture import is_language_model
+from espalier.models.families import layout
 from espalier.planning.checked import Checked
 from espalier.planning.preview import StagePreview, moments_of
 
@@ -44,7 +44,7 @@ def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePrevi
 
 def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:
     """The fault of a bare encoder over text: nothing says words in it."""
-    family, config = shape_of(preview.config).family, preview.stage.config
-    if family == "bert" and not isinstance(job.data_of(config), LabelledConfig) and not is_masked_lm(preview.config):
+    config = preview.stage.config
+    if not isinstance(job.data_of(config), LabelledConfig) and not is_language_model(preview.config):
         allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
-        yield Fault(f"stages.{config.name}", family, allowed)
+        yield Fault(f"stages.{config.name}", preview.config["model_type"], allowed)

@@ -1,4 +1,4 @@
-"""From scores and a shape to what is kept: the most important units of each axis."""
+"""Choose the most important units of each axis, by their scores."""
 
 from __future__ import annotations
 

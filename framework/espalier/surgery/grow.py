@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from espalier.models.families import has_post_norm, layout, probes, shape_of
+from espalier.models.families import family_of, layout, probes, shape_of
 from espalier.models.shape import Parameter, Probe
 from espalier.surgery.depth_maps import is_copy
 from espalier.surgery.growth import Growth
@@ -45,12 +45,12 @@ class Grower:
         old_name = name if place is None else _renumbered(name, place, source)
         tensor = self._widened(old_name, order, read, draw)
         if place is None:
-            return self._renewed(tensor, old_name, order)
+            return self._without_moments_of_new_units(tensor, old_name, order)
         if order and is_copy(self.growth.sources, place):
             tensor = self._moments_of_copy(tensor, name, order, read, draw)
         else:
-            tensor = self._renewed(tensor, old_name, order)
-        return self._silenced(tensor, name, order) if self.growth.operator == "identity" else tensor
+            tensor = self._without_moments_of_new_units(tensor, old_name, order)
+        return self._as_identity(tensor, name, order) if self.growth.operator == "identity" else tensor
 
     @cached_property
     def _parent_layout(self) -> dict[str, Parameter]:
@@ -64,8 +64,8 @@ class Grower:
         parameter = self._parent_layout[old_name]
         return widen(read(old_name), parameter, self.growth.split, order=order, noise=self.growth.noise, draw=draw)
 
-    def _renewed(self, moment: Tensor, old_name: str, order: Order) -> Tensor:
-        """Moments of units that are new, in a parameter that was there."""
+    def _without_moments_of_new_units(self, moment: Tensor, old_name: str, order: Order) -> Tensor:
+        """With `new_moments: zero`, the moments of split-off units are 0; those of the first copies stay."""
         if order == 0 or self.growth.new_moments != "zero" or not self.growth.split.units:
             return moment
         return moment * first_copies(self._parent_layout[old_name], self.growth.split)
@@ -87,12 +87,12 @@ class Grower:
         held = range(shape_of(self.growth.parent).layers)
         return sum(self._widened(_renumbered(name, place, layer), order, read, draw) for layer in held) / len(held)
 
-    def _silenced(self, tensor: Tensor, name: str, order: Order) -> Tensor:
-        """Identity insertion: copies add nothing to what passes by, because their output projections are zero.
+    def _as_identity(self, tensor: Tensor, name: str, order: Order) -> Tensor:
+        """Identity insertion: copies add nothing to the residual stream, because their output projections are zero.
 
-        Where that goes through norms (BERT) the first of equals gives its last norm away: it ends in a plain one
-        (weight 1, bias 0), copies have plain ones, and the last copy has the norm that was given away. A plain norm
-        changes nothing of what comes out of another.
+        Where the residual stream itself passes norms (`Family.residual_norm`), the source's last norm moves to its
+        last copy. The source and the copies before that one get plain norms (weight 1, bias 0), which change nothing
+        of what comes out of another norm.
         """
         place = self._child_layout[name].layer
         assert place is not None
@@ -100,7 +100,7 @@ class Grower:
         probe, copied = self._probes[place], is_copy(self.growth.sources, place)
         if copied and module in (probe.output, probe.down):
             return tensor if order == 2 else torch.zeros_like(tensor)
-        if not self._post_norm or module not in probe.norms:
+        if not self._residual_norm or module not in probe.norms:
             return tensor
         followed = self.growth.sources[place + 1 : place + 2] == self.growth.sources[place : place + 1]
         is_last_norm = module == probe.norms[1]
@@ -114,8 +114,8 @@ class Grower:
         return probes(self.growth.config)
 
     @cached_property
-    def _post_norm(self) -> bool:
-        return has_post_norm(self.growth.parent)
+    def _residual_norm(self) -> bool:
+        return family_of(self.growth.parent).residual_norm
 
 
 def _renumbered(name: str, place: int, source: int) -> str:

@@ -1,15 +1,15 @@
-"""From one model to a larger one: which layer and which unit each new one comes from. Torch-free."""
+"""A growth: which layer and which unit of the parent each one of the larger model comes from. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import DepthOperator, NewMoments
 from espalier.kinds.grow.kind import GrowStage
-from espalier.models.families import resized, shape_of
+from espalier.models.families import family_of, normed_axes, resized, shape_of
 from espalier.models.shape import AxisKind, ConfigDict, ModelShape
 from espalier.surgery.depth_maps import depth_map
 
@@ -26,13 +26,16 @@ class Split:
     units: dict[AxisKind, Places]
 
     @staticmethod
-    def between(parent: ModelShape, child: ModelShape) -> Split:
+    def between(parent: ModelShape, child: ModelShape, *, normed: Collection[AxisKind]) -> Split:
         """How the parent's units become the child's.
 
+        Args:
+            normed: axes over which norms take their statistics.
+
         Raises:
-            RefusedInput: an axis that shrinks, or a hidden size that is no multiple.
+            RefusedInput: an axis that shrinks, or one under a norm whose new size is no multiple.
         """
-        if faults := list(_width_faults(parent, child)):
+        if faults := list(_width_faults(parent, child, normed)):
             raise RefusedInput(faults)
         maps: dict[AxisKind, Places] = {
             "hidden": _repeated(parent.hidden, child.hidden),
@@ -71,7 +74,7 @@ class Growth:
 
     @cached_property
     def split(self) -> Split:
-        return Split.between(shape_of(self.parent), self.child)
+        return Split.between(shape_of(self.parent), self.child, normed=normed_axes(self.parent))
 
     @cached_property
     def config(self) -> ConfigDict:
@@ -103,14 +106,16 @@ def _repeated_heads(parent: ModelShape, child: ModelShape) -> Places:
     return tuple(group * old + place for group in range(groups) for place in _repeated(old, new))
 
 
-def _width_faults(parent: ModelShape, child: ModelShape) -> Iterator[Fault]:
-    for axis in ("hidden", "ffn", "heads"):
+def _width_faults(parent: ModelShape, child: ModelShape, normed: Collection[AxisKind]) -> Iterator[Fault]:
+    axes: tuple[AxisKind, ...] = ("hidden", "ffn", "heads")
+    for axis in axes:
         old, new = getattr(parent, axis), getattr(child, axis)
         if new < old:
             yield Fault(axis, new, f"at least the {old} that are there; a `prune` stage makes models smaller")
-    if child.hidden > parent.hidden and child.hidden % parent.hidden:
-        reason = "norms keep their statistics only when every channel is copied equally often"
-        yield Fault("hidden", child.hidden, f"a multiple of {parent.hidden}: {reason}")
+        elif new % old and axis in normed:
+            unit = {"hidden": "channel", "ffn": "neuron", "heads": "head"}[axis]
+            reason = f"norms keep their statistics only when every {unit} is copied equally often"
+            yield Fault(axis, new, f"a multiple of {old}: {reason}")
     if child.heads > parent.heads and child.heads % parent.head_groups:
         yield Fault("heads", child.heads, f"a multiple of the {parent.head_groups} KV heads")
 
@@ -144,4 +149,7 @@ def _check_sizes(growth: Growth) -> None:
         raise RefusedInput([Fault("layers", layers, f"more than the {held} layers that are there")])
     if not growth.split.units and layers == held:
         raise RefusedInput([Fault("layers", layers, f"sizes above those there: {held} layers")])
+    if family_of(growth.parent).table.layers_differ and growth.split.units:
+        allowed = "the same as before: this family's layers differ in width, so only depth can grow"
+        raise RefusedInput(Fault(axis, getattr(growth.child, axis), allowed) for axis in growth.split.units)
     assert growth.config

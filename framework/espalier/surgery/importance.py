@@ -16,11 +16,11 @@ from espalier.surgery.scores import Sums
 
 
 class Meter:
-    """Adds up importance while a model runs. Made by `measuring`.
+    """Accumulates importance sums while a model runs. Made by `measuring`.
 
     The hooks leave one small reduction per activation on the device and never wait for it; all the rest of
-    the arithmetic is done once per microbatch on what they left. What a GPU pays for is mostly the launches:
-    microbatches that keep it busy keep the cost down.
+    the arithmetic is done once per microbatch. On a GPU the cost is mostly that of kernel launches, so larger
+    microbatches are cheaper.
 
     Attributes:
         sums: local sums so far.
@@ -29,7 +29,7 @@ class Meter:
     def __init__(self, sums: Sums) -> None:
         self.sums = sums
         self._token_mask: Tensor | None = None
-        self._seen: dict[str, list[Tensor]] = {}
+        self._recorded: dict[str, list[Tensor]] = {}
 
     @contextmanager
     def microbatch(self, token_mask: Tensor | None) -> Iterator[None]:
@@ -39,27 +39,27 @@ class Meter:
             token_mask: [B, T] bool, True where a token counts; None when all do, which is faster on a GPU.
         """
         self._token_mask = token_mask
-        self._seen = {"ffn": [], "heads": [], "hidden": [], "norms": [], "moves": []}
+        self._recorded = {"ffn": [], "heads": [], "hidden": [], "norms": [], "moves": []}
         with torch.no_grad():
             yield
             self._add()
 
-    def watch(self, axis: str, activation: Tensor) -> None:
-        """Note the sum over counted tokens of |x|: [B, T, N] -> [B, N]."""
-        self._seen[axis].append(_absolute_sum(activation, self._token_mask))
+    def record(self, axis: str, activation: Tensor) -> None:
+        """Add the sum over counted tokens of |x|: [B, T, N] -> [B, N]."""
+        self._recorded[axis].append(_absolute_sum(activation, self._token_mask))
 
-    def watch_layer(self, before: Tensor, after: Tensor) -> None:
-        """Note the lengths of a layer's input, output and step, [B, T] each; cosines follow from these."""
-        if not self._seen["norms"]:  # every other layer's input is the output before it
-            self._seen["norms"].append(_length(before))
-        self._seen["norms"].append(_length(after))
-        self._seen["moves"].append(_length(after - before))
+    def record_layer(self, before: Tensor, after: Tensor) -> None:
+        """Add the lengths of a layer's input, output and step, [B, T] each; cosines follow from these."""
+        if not self._recorded["norms"]:  # every other layer's input is the output before it
+            self._recorded["norms"].append(_length(before))
+        self._recorded["norms"].append(_length(after))
+        self._recorded["moves"].append(_length(after - before))
 
     def _add(self) -> None:
-        mask, lengths = self._token_mask, torch.stack(self._seen["norms"])
-        num_layers = len(self._seen["moves"])
+        mask, lengths = self._token_mask, torch.stack(self._recorded["norms"])
+        num_layers = len(self._recorded["moves"])
         assert num_layers == len(self.sums.layers), "one forward pass, each layer once"
-        distances = _cosine_distances(lengths[:-1], lengths[1:], torch.stack(self._seen["moves"]))
+        distances = _cosine_distances(lengths[:-1], lengths[1:], torch.stack(self._recorded["moves"]))
         counts = torch.full(lengths.shape[1:2], lengths.shape[2], device=lengths.device)
         if mask is not None:
             distances, counts = distances.masked_fill(~mask, 0), mask.sum(dim=1)
@@ -67,7 +67,7 @@ class Meter:
         self.sums.num_tokens.add_(counts.sum())
         self.sums.num_samples.add_((counts > 0).sum())
         for axis in ("ffn", "heads", "hidden"):
-            means = torch.stack(self._seen[axis]) / counts.clamp(min=1)[:, None]
+            means = _stacked(self._recorded[axis]) / counts.clamp(min=1)[:, None]
             self.sums.tensors()[axis].add_(means.square_().sum(dim=1, dtype=torch.float64))
 
 
@@ -94,22 +94,30 @@ def measuring(model: nn.Module, probes: Sequence[Probe], shape: ModelShape) -> I
 
 
 def _hook(model: nn.Module, probe: Probe, meter: Meter) -> list[torch.utils.hooks.RemovableHandle]:
-    def watch_input(axis: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, inputs: meter.watch(axis, inputs[0])
+    def record_input(axis: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, inputs: meter.record(axis, inputs[0])
 
-    def watch_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        meter.watch("hidden", output)
+    def record_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        meter.record("hidden", output)
 
-    def watch_layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-        meter.watch_layer(inputs[0], output[0] if isinstance(output, tuple) else output)
+    def record_layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        meter.record_layer(inputs[0], output[0] if isinstance(output, tuple) else output)
 
     at = model.get_submodule
     return [
-        at(probe.down).register_forward_pre_hook(watch_input("ffn")),
-        at(probe.output).register_forward_pre_hook(watch_input("heads")),
-        *(at(norm).register_forward_hook(watch_output) for norm in probe.norms),
-        at(probe.layer).register_forward_hook(watch_layer),
+        at(probe.down).register_forward_pre_hook(record_input("ffn")),
+        at(probe.output).register_forward_pre_hook(record_input("heads")),
+        *(at(norm).register_forward_hook(record_output) for norm in probe.norms),
+        at(probe.layer).register_forward_hook(record_layer),
     ]
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """L tensors [B, N] -> [L, B, N]; units that a narrower layer does not have count nothing."""
+    widths = [one.shape[1] for one in rows]
+    if len(set(widths)) == 1:
+        return torch.stack(rows)
+    return torch.stack([nn.functional.pad(one, (0, max(widths) - one.shape[1])) for one in rows])
 
 
 def _absolute_sum(activation: Tensor, token_mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a pruning keeps, as plain indices, and the selection of it from a tensor."""
+"""The indices that a pruning keeps, and their selection from a tensor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Keep:
     Attributes:
         layers: kept layers.
         hidden: kept hidden channels, the same everywhere.
-        ffn: for each kept layer, its kept neurons; as many in every layer.
+        ffn: for each kept layer, its kept neurons; as many in every layer. Where layers differ in width, those that a
+            layer does not have are passed over.
         heads: for each kept layer, its kept query heads; as many in every layer and in every group of heads.
     """
 
@@ -89,5 +90,6 @@ def _kept_units(part: Axis, keep: Keep, place: int | None) -> Sequence[int]:
         return keep.hidden
     if part.kind in ("ffn", "heads"):
         assert place is not None, "FFN neurons and heads live in kept layers"
-        return keep.ffn[place] if part.kind == "ffn" else keep.heads[place]
+        kept = keep.ffn[place] if part.kind == "ffn" else keep.heads[place]
+        return [unit for unit in kept if unit < part.units]  # a layer may be narrower than the widest
     return range(part.units)

@@ -1,4 +1,4 @@
-"""Pruning as a stream of named transforms: width is a selection of indices, depth a renaming."""
+"""Pruning, tensor by tensor: width is a selection of indices, depth a renaming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importance scores: the sums that workers add up, and what they come to."""
+"""Importance scores, and the sums over calibration samples that they are computed from."""
 
 from __future__ import annotations
 

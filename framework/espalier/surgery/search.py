@@ -1,4 +1,4 @@
-"""From a target to a shape. Torch-free: `espalier plan` runs it too."""
+"""Search for the shape that a model is pruned to, given a target. Torch-free: `espalier plan` runs it too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AXES = ("layers", "hidden", "ffn", "heads")
 # An MLP tolerates more than attention or the residual stream, which every layer writes to.
 _WEIGHT = {"ffn": 1.0, "layers": 1.0, "hidden": 2.0, "heads": 2.0}
 
-# A shape this far below the target, or less, is close enough to be judged by its strain alone.
+# A shape this far below the target, or less, is close enough to be judged by its cut penalty alone.
 _CLOSE = 0.02
 
 
@@ -26,7 +26,7 @@ def find_shape(config: ConfigDict, target: TargetConfig, search: SearchConfig, *
     """The shape to prune a model to.
 
     Given axes are taken as they are. A number of parameters is searched for: of the shapes just below it the
-    one of least strain (see `strain`).
+    one of the smallest penalty (see `cut_penalty`).
 
     Args:
         config: of the parent.
@@ -44,21 +44,21 @@ def find_shape(config: ConfigDict, target: TargetConfig, search: SearchConfig, *
     if target.parameters > largest:
         wanted = f"at most the parent's {largest:,}: prune makes models smaller"
         raise RefusedInput([Fault(f"{path}.parameters", target.parameters, wanted)])
-    ladders = list(_ladders(parent, search))
-    fitting = [shape for ladder in ladders if (shape := ladder.largest(config, target.parameters))]
+    searches = list(_axis_searches(parent, search))
+    fitting = [shape for one in searches if (shape := one.largest(config, target.parameters))]
     if not fitting:
-        lowest = [ladder.first_loadable(config, reversed(ladder.sizes)) or parent for ladder in ladders]
+        lowest = [one.first_loadable(config, reversed(one.sizes)) or parent for one in searches]
         smallest = min(num_parameters(config, shape) for shape in lowest)
         raise RefusedInput([_out_of_reach(smallest, target, search, path)])
     counted = [(shape, num_parameters(config, shape)) for shape in fitting]
     close = [(shape, count) for shape, count in counted if count >= (1 - _CLOSE) * target.parameters]
     if not close:
         return max(counted, key=lambda pair: pair[1])[0]
-    return min(close, key=lambda pair: (strain(pair[0], parent, search), -pair[1]))[0]
+    return min(close, key=lambda pair: (cut_penalty(pair[0], parent, search), -pair[1]))[0]
 
 
-def strain(shape: ModelShape, parent: ModelShape, search: SearchConfig) -> float:
-    """How hard a cut is on the model: over the axes, the squared share of each one's limit that is used up.
+def cut_penalty(shape: ModelShape, parent: ModelShape, search: SearchConfig) -> float:
+    """Estimate of how much a cut harms the model: over the axes, the squared share of each one's limit that it uses.
 
     Squares spread a cut over the axes, since the least important part of each costs little; measuring against
     the limits, with depth's half as wide as width's by default, puts width before depth (arXiv 2407.14679,
@@ -90,7 +90,7 @@ def _given(config: ConfigDict, target: TargetConfig, parent: ModelShape, path: s
 
 
 @dataclass(frozen=True)
-class _Ladder:
+class _AxisSearch:
     """Shapes along one axis, from the largest down; made one by one, since there can be half a million."""
 
     base: ModelShape
@@ -101,7 +101,7 @@ class _Ladder:
         return self.base.cut(**{self.axis: size})
 
     def largest(self, config: ConfigDict, limit: int) -> ModelShape | None:
-        """The first shape with at most `limit` parameters; those after it only strain more."""
+        """The first shape with at most `limit` parameters; those after it only have a larger penalty."""
 
         def fits(size: int) -> bool:
             return num_parameters(config, self.shape(size)) <= limit
@@ -113,12 +113,12 @@ class _Ladder:
         return next((shape for shape in shapes if not misfit(config, shape)), None)
 
 
-def _ladders(parent: ModelShape, search: SearchConfig) -> Iterator[_Ladder]:
-    """One ladder along the finest axis for each choice on the others."""
+def _axis_searches(parent: ModelShape, search: SearchConfig) -> Iterator[_AxisSearch]:
+    """One search along the finest axis for each choice on the others."""
     sizes = {axis: _sizes(axis, parent, search) for axis in dict.fromkeys(search.axes)}
     *others, last = sorted(sizes, key=lambda axis: (len(sizes[axis]), axis))
     for choice in itertools.product(*(sizes[axis] for axis in others)):
-        yield _Ladder(parent.cut(**dict(zip(others, choice, strict=True))), last, sizes[last])
+        yield _AxisSearch(parent.cut(**dict(zip(others, choice, strict=True))), last, sizes[last])
 
 
 def _sizes(axis: str, parent: ModelShape, search: SearchConfig) -> list[int]:

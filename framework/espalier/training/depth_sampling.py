@@ -5,7 +5,7 @@ from __future__ import annotations
 from espalier.config.growth import LessonsConfig
 from espalier.distributed.streams import stream_seed
 from espalier.surgery.depth_maps import sharing_order
-from espalier.surgery.lessons import drawn_depth
+from espalier.surgery.depth_sampling import sample_depth
 
 
 def window_depths(lessons: LessonsConfig, *, held: int, seed: int, step: int, num_microbatches: int) -> tuple[int, ...]:
@@ -20,7 +20,7 @@ def window_depths(lessons: LessonsConfig, *, held: int, seed: int, step: int, nu
         step: 0 for the first update of the stage.
     """
     draws = (stream_seed(seed, "depth", step, number) / 2**63 for number in range(num_microbatches))
-    return tuple(sorted(drawn_depth(lessons.sampler, draw, held=held, depth=lessons.depth) for draw in draws))
+    return tuple(sorted(sample_depth(lessons.sampler, draw, held=held, depth=lessons.depth) for draw in draws))
 
 
 def layer_orders(

@@ -160,18 +160,19 @@ def test_two_outputs_are_what_a_config_means_that_says_nothing() -> None:
 
 
 def test_fresh_parameters_are_those_of_the_head_that_the_folder_lacks() -> None:
-    whole = set(layout(CONFIGS["bert_classifier"]))
+    config = CONFIGS["bert_classifier"]
+    whole = set(layout(config))
     head = {name for name in whole if name.startswith("classifier.")}
     pooler = {name for name in whole if name.startswith("bert.pooler.")}
     assert len(head) == len(pooler) == 2
-    assert fresh_parameters(whole, whole, all_of_head=False) == set()
-    assert fresh_parameters(whole, whole, all_of_head=True) == head, "the pooler is of no outputs"
-    assert fresh_parameters(whole - head - pooler, whole, all_of_head=True) == head | pooler
-    assert fresh_parameters(whole - pooler, whole, all_of_head=False) == pooler
+    assert fresh_parameters(whole, config, all_of_head=False) == set()
+    assert fresh_parameters(whole, config, all_of_head=True) == head, "the pooler is of no outputs"
+    assert fresh_parameters(whole - head - pooler, config, all_of_head=True) == head | pooler
+    assert fresh_parameters(whole - pooler, config, all_of_head=False) == pooler
     body = next(name for name in whole if "attention" in name)
-    assert fresh_parameters(whole - {body}, whole, all_of_head=False) == set(), "a missing body is no fresh head"
+    assert fresh_parameters(whole - {body}, config, all_of_head=False) == set(), "a missing body is no fresh head"
 
 
 def test_the_fresh_head_of_a_decoder() -> None:
-    whole = set(layout(CONFIGS["llama_classifier"]))
-    assert fresh_parameters(layout(CONFIGS["llama"]), whole, all_of_head=True) == {"score.weight"}
+    found = layout(CONFIGS["llama"])
+    assert fresh_parameters(found, CONFIGS["llama_classifier"], all_of_head=True) == {"score.weight"}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from espalier.config.faults import RefusedInput
-from espalier.models.published import Published, look_at, with_padding
+from espalier.models.published import Published, check_published, with_padding
 from espalier.models.stock_check import difference_from_stock
 from support.architectures import CONFIGS, WINDOWED, build
 
@@ -34,7 +34,7 @@ def folder_of(root: Path, config: dict[str, Any], change: Callable[[Tensors], Te
 
 
 def looked_at(folder: Path, outputs: tuple[str, ...] | None = None) -> Published:
-    return with_padding(look_at(folder, outputs=outputs, head="auto", setting=SETTING), 0)
+    return with_padding(check_published(folder, outputs=outputs, head="auto", setting=SETTING), 0)
 
 
 def apart(folder: Path, found: Published) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.surgery.depth_maps import depth_map, is_copy, sharing_order
-from espalier.surgery.lessons import depth_probabilities, drawn_depth, mean_depth
+from espalier.surgery.depth_sampling import depth_probabilities, mean_depth, sample_depth
 
 MAPS = {
     "interpolate": (0, 0, 1, 1, 2, 2),
@@ -71,7 +71,7 @@ def test_twenty_four_layers() -> None:
 @pytest.mark.parametrize("held", [1, 7, 12])
 def test_draws_have_these_probabilities(sampler: str, held: int) -> None:
     draw, number = random.Random(3), 20_000
-    counts = Counter(drawn_depth(sampler, draw.random(), held=held, depth=12) for _ in range(number))
+    counts = Counter(sample_depth(sampler, draw.random(), held=held, depth=12) for _ in range(number))
     expected = depth_probabilities(sampler, held=held, depth=12)
     assert set(counts) <= set(expected)
     for depth, share in expected.items():

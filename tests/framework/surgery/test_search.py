@@ -1,4 +1,4 @@
-"""A target becomes a shape: under it, near it, with the least strain, and stock code can have it."""
+"""A target becomes a shape: under it, near it, with the smallest cut penalty, and stock code can have it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from espalier.config.faults import RefusedInput
 from espalier.kinds.prune.kind import SearchConfig, TargetConfig
 from espalier.models.families import misfit, num_parameters, shape_of
-from espalier.surgery.search import find_shape, strain
+from espalier.surgery.search import cut_penalty, find_shape
 from support.architectures import CONFIGS
 
 SMOLLM2_135M = {
@@ -39,14 +39,14 @@ def test_a_searched_shape_is_just_under_the_target(millions):
 
 
 @pytest.mark.parametrize("axes", [("layers", "ffn"), ("ffn", "layers"), ("heads", "ffn"), ("layers", "heads")])
-def test_no_shape_near_the_target_strains_less(axes):
+def test_no_shape_near_the_target_has_a_smaller_penalty(axes):
     search, target = SearchConfig(axes=axes), 124_000_000
     found = find(target, search)
     sizes = {"layers": range(24, 31), "ffn": range(960, 1537, 64), "heads": (6, 9)}
     for sizes_of_one in itertools.product(*(sizes[axis] for axis in axes)):
         shape = PARENT.cut(**dict(zip(axes, sizes_of_one, strict=True)))
         if 0.98 * target <= num_parameters(SMOLLM2_135M, shape) <= target:
-            assert strain(found, PARENT, search) <= strain(shape, PARENT, search)
+            assert cut_penalty(found, PARENT, search) <= cut_penalty(shape, PARENT, search)
 
 
 def test_the_nearest_is_taken_where_the_grain_is_coarser():
@@ -81,14 +81,14 @@ def test_what_is_found_keeps_grain_limits_and_stock_rules(axes, share, name):
         assert size == whole or (axis in axes and 0.6 * whole - 1e-6 <= size < whole and size % grain == 0)
 
 
-def test_a_cut_twice_as_deep_strains_more_than_twice():
-    shallow, deep = (strain(PARENT.cut(ffn=ffn), PARENT, DEFAULT) for ffn in (1344, 1152))
+def test_a_cut_twice_as_deep_has_more_than_twice_the_penalty():
+    shallow, deep = (cut_penalty(PARENT.cut(ffn=ffn), PARENT, DEFAULT) for ffn in (1344, 1152))
     assert deep > 2 * shallow
 
 
 def test_the_parents_size_is_the_parent():
     assert find(num_parameters(SMOLLM2_135M)) == PARENT
-    assert strain(PARENT, PARENT, DEFAULT) == 0
+    assert cut_penalty(PARENT, PARENT, DEFAULT) == 0
 
 
 def test_given_axes_are_taken_as_they_are():

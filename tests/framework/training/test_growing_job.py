@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from espalier.checkpoint.read import StateReader
 from espalier.storage.local import LocalStorage
-from espalier.surgery.lessons import mean_depth
+from espalier.surgery.depth_sampling import mean_depth
 from support.growing import run_whole_and_in_pieces, write_growing_job
 from support.spawn import run_ranks
 from support.whole_run import recorded_steps, run_job

@@ -6,8 +6,7 @@ from espalier.checkpoint.read import StateReader
 from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import stages_of
 from espalier.kinds.export.markdown import as_code, as_text
-from espalier.models.architecture import architecture
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import num_parameters, shape_of, stock_class
 from espalier.models.shape import ConfigDict
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.figures import number_text
@@ -41,10 +40,12 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
 
 def _loader(config: ConfigDict) -> str:
     """The class of transformers that the model is loaded by."""
-    stock = architecture(config)
-    known = {"ForSequenceClassification": "AutoModelForSequenceClassification", "ForMaskedLM": "AutoModelForMaskedLM"}
-    known |= {"ForCausalLM": "AutoModelForCausalLM", "LMHeadModel": "AutoModelForCausalLM"}
-    return next((loader for ending, loader in known.items() if stock.endswith(ending)), "AutoModel")
+    return {
+        "none": "AutoModel",
+        "causal_lm": "AutoModelForCausalLM",
+        "masked_lm": "AutoModelForMaskedLM",
+        "classifier": "AutoModelForSequenceClassification",
+    }[stock_class(config).head_kind]
 
 
 def _made_by(folder: RunFolder) -> list[str]:

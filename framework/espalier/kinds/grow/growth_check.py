@@ -17,9 +17,8 @@ from espalier.data.batches import make_batch
 from espalier.engine.frozen import FrozenModel
 from espalier.evaluation.perplexity import token_nll
 from espalier.kinds.grow.kind import GrowStage
-from espalier.models.architecture import architecture
+from espalier.models.architecture import is_language_model
 from espalier.models.flops import model_flops
-from espalier.models.heads import head_place
 from espalier.stages.orders import StageFailed
 from espalier.surgery.growth import Growth
 from espalier.training.masking import Masking
@@ -43,7 +42,7 @@ def compare(
         StageFailed: that difference is above the tolerance, or a loss is no number.
     """
     stage = context.config
-    if not _has_words(growth):
+    if not is_language_model(growth.parent):
         return None
     batch = _text(context, growth)
     found = context.world.from_rank_zero(_measure(context, growth, student, folder, batch) if batch else None)
@@ -103,8 +102,3 @@ def _text(context: StageContext[GrowStage], growth: Growth) -> Batch | None:
     batch = make_batch(sequences, np.arange(min(len(sequences), context.config.seam.sequences)))
     masking = Masking.of(growth.parent, context.tokenizer(), share=0.15, seed=context.job.seed)
     return masking.apply(batch, 0) if masking else batch
-
-
-def _has_words(growth: Growth) -> bool:
-    name = architecture(growth.parent)
-    return head_place(name) is not None and not name.endswith("ForSequenceClassification")

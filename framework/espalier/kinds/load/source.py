@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.kinds.load.kind import LoadStage
+from espalier.models.architecture import is_masked_lm
 from espalier.models.families import shape_of
 from espalier.models.model_files import files_key, read_model_files
 from espalier.models.pretrained import find_model, open_tokenizer
-from espalier.models.published import look_at, with_padding
+from espalier.models.published import check_published, with_padding
 from espalier.models.scratch import scratch_config
 from espalier.models.stored_tensors import INDEX, weight_files
 from espalier.planning.sources import Source, Use
@@ -34,10 +35,11 @@ def _scratch(stage: LoadStage, use: Use) -> Source:
     folder = find_model(settings.tokenizer, setting=setting)
     files = read_model_files(folder, setting=setting)
     found = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=use.special_tokens)
-    if settings.family == "bert" and found.mask_id is None:
-        raise RefusedInput([Fault(setting, str(folder), "a tokenizer with a mask token, as a BERT fills in masks")])
     config = scratch_config(settings, vocabulary=found.vocabulary, eos_id=found.eos_id, pad_id=found.pad_id)
     shape_of(config)
+    if is_masked_lm(config) and found.mask_id is None:
+        allowed = f"a tokenizer with a mask token, as a {settings.family} fills in masks"
+        raise RefusedInput([Fault(setting, str(folder), allowed)])
     return Source(config, found, repr([config, files_key(files)]))
 
 
@@ -45,7 +47,7 @@ def _look(stage: LoadStage, use: Use) -> Source:
     setting = f"stages.{stage.name}.model"
     assert stage.model is not None
     folder = find_model(stage.model, setting=setting, revision=stage.revision)
-    published = look_at(folder, outputs=use.outputs, head=stage.head, setting=setting)
+    published = check_published(folder, outputs=use.outputs, head=stage.head, setting=setting)
     files = read_model_files(folder, setting=setting)
     tokenizer = open_tokenizer(files, folder=str(folder), setting=setting, special_tokens=use.special_tokens)
     published = with_padding(published, tokenizer.padding_id)

@@ -14,7 +14,7 @@ from espalier.models.families import num_parameters
 from espalier.models.initial import drawn
 from espalier.models.model_files import files_key, read_model_files, write_model_files
 from espalier.models.pretrained import PretrainedTokenizer, find_model
-from espalier.models.published import Published, look_at, with_padding
+from espalier.models.published import Published, check_published, with_padding
 from espalier.models.stock_check import difference_from_stock, fits_in_memory
 from espalier.saving.states import Lineage, save_model, whole_fragments
 from espalier.stages.result import StageResult
@@ -37,7 +37,7 @@ def run(context: StageContext[LoadStage]) -> StageResult:
         write_model_files(files, tokenizer)
     context.world.barrier()
     outputs = None if context.labelled is None else context.labelled.names
-    published = look_at(source, outputs=outputs, head=stage.head, setting=setting)
+    published = check_published(source, outputs=outputs, head=stage.head, setting=setting)
     published = with_padding(published, PretrainedTokenizer(tokenizer).padding_id)
     config, fresh = published.config, published.fresh
     stored = tensors_of(source, setting=setting)

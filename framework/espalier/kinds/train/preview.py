@@ -6,7 +6,7 @@ from espalier.kinds.train.kind import TrainStage
 from espalier.models.families import shape_of
 from espalier.planning.preview import Asked, StagePreview
 from espalier.planning.training_preview import trained
-from espalier.surgery.lessons import mean_depth
+from espalier.surgery.depth_sampling import mean_depth
 
 
 def preview(asked: Asked, base: StagePreview) -> StagePreview:

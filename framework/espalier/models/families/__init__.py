@@ -2,27 +2,29 @@
 
 from espalier.models.families.layout import (
     body_prefix,
-    has_post_norm,
     is_causal,
     layout,
+    normed_axes,
     num_outputs,
     num_parameters,
     probes,
 )
-from espalier.models.families.reading import shape_of
+from espalier.models.families.reading import family_of, shape_of, stock_class
 from espalier.models.families.resizing import misfit, resized
 from espalier.models.families.tuned import tuned_names
 
 __all__ = [
     "body_prefix",
-    "has_post_norm",
+    "family_of",
     "is_causal",
     "layout",
     "misfit",
+    "normed_axes",
     "num_outputs",
     "num_parameters",
     "probes",
     "resized",
     "shape_of",
+    "stock_class",
     "tuned_names",
 ]

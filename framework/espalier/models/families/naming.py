@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from espalier.models.architecture import architecture
+from espalier.models.families.family import Family
 from espalier.models.families.layout import body_prefix, layout
-from espalier.models.families.reading import shape_of
+from espalier.models.families.reading import family_of, shape_of, stock_class
 from espalier.models.shape import ConfigDict
-
-_BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", "position_ids")
-_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_PREFIXES = ("bert.", "model.", "transformer.")
-_HEADS = ("lm_head.", "score.", "classifier.", "qa_outputs.", "cls.", "v_head.", "multiple_choice_head.", "pooler.")
-_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
 @dataclass(frozen=True)
@@ -41,21 +34,23 @@ def match_names(found: Iterable[str], config: ConfigDict) -> Match:
     Published folders store a body with its prefix or without, name the two parts of a norm as TensorFlow did, carry
     buffers that are computed today, heads of other tasks, and a tied head beside the embedding it equals, or alone.
     """
-    expected, prefix, ties = set(layout(config)), body_prefix(config), tied_names(config)
+    family, expected, ties = family_of(config), set(layout(config)), tied_names(config)
+    body, has_prefix = family.table.body, bool(body_prefix(config))
     modules = {name.rpartition(".")[0] for name in expected}
     sources: dict[str, str] = {}
     copies: dict[str, str] = {}
     left_out, unknown = [], []
     for name in sorted(found):
-        current = _renamed(name)
-        parameter = next((one for one in _candidates(current, prefix) if one in expected), None)
+        current = _renamed(name, family)
+        candidates = (current, f"{body}.{current}" if has_prefix else current.removeprefix(f"{body}."))
+        parameter = next((one for one in candidates if one in expected), None)
         if parameter is not None and parameter not in sources:
             sources[parameter] = name
-        elif name.endswith(_BUFFERS):
+        elif name.endswith(family.stored.buffers):
             continue
         elif current in ties:
             copies[name] = ties[current]
-        elif parameter is None and _is_head(current) and current.rpartition(".")[0] not in modules:
+        elif parameter is None and _is_head(current, family) and current.rpartition(".")[0] not in modules:
             left_out.append(name)
         else:
             unknown.append(name)
@@ -66,38 +61,23 @@ def match_names(found: Iterable[str], config: ConfigDict) -> Match:
     return Match(sources, copies, tuple(left_out), tuple(unknown))
 
 
-def has_masked_lm_head(found: Iterable[str]) -> bool:
+def has_masked_lm_head(found: Iterable[str], family: Family) -> bool:
     """Whether the tensors of a folder hold the head that fills in masks."""
-    return any(name.startswith("cls.predictions.transform.") for name in found)
+    marks = [one.stored_as for one in family.classes.values() if one.head_kind == "masked_lm" and one.stored_as]
+    return any(name.startswith(tuple(marks)) for name in found)
 
 
 def tied_names(config: ConfigDict) -> dict[str, str]:
-    """Other names of tied parameters, of which some folders store them -> the name that `layout` has."""
-    expected = set(layout(config))
-    if not shape_of(config).tied or not architecture(config).endswith(_LANGUAGE_MODELS):
-        return {}
-    table = next(name for name in expected if name.endswith(_EMBEDDINGS))
-    ties = {
-        "lm_head.weight": table,
-        "cls.predictions.decoder.weight": table,
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }
-    return {name: parameter for name, parameter in ties.items() if parameter in expected}
+    """Other names of tied parameters, which folders may store them under -> the name that `layout` has."""
+    return dict(stock_class(config).ties) if shape_of(config).tied else {}
 
 
-def _renamed(name: str) -> str:
-    for old, new in _OLD_NAMES.items():
+def _renamed(name: str, family: Family) -> str:
+    for old, new in family.stored.renamed.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
     return name
 
 
-def _candidates(name: str, prefix: str) -> tuple[str, ...]:
-    """What a tensor's parameter may be called: as it is, with the body's prefix, without the one it has."""
-    stripped = [name.removeprefix(one) for one in _PREFIXES if not prefix and name.startswith(one)]
-    return (name, *([f"{prefix}.{name}"] if prefix else []), *stripped)
-
-
-def _is_head(name: str) -> bool:
-    bare = next((name.removeprefix(one) for one in _PREFIXES if name.startswith(one)), name)
-    return bare.startswith(_HEADS)
+def _is_head(name: str, family: Family) -> bool:
+    return name.removeprefix(f"{family.table.body}.").startswith(family.stored.heads)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.families.registry import FAMILIES, Family
+from espalier.models.families.family import ConfigReading, Family, StockClass
+from espalier.models.families.registry import FAMILIES
 from espalier.models.shape import ConfigDict, ModelShape
 
 
@@ -21,32 +22,44 @@ def shape_of(config: ConfigDict) -> ModelShape:
     faults = [*_unsupported(config, family), *_bad_sizes(config, family)]
     if faults:
         raise RefusedInput(faults)
-    sizes = {axis: config.get(key) for axis, key in family.SIZES.items()}
+    reading = family.reading
+    sizes = {axis: config.get(key) for axis, key in reading.sizes.items()}
     sizes["ffn"] = sizes["ffn"] or 4 * sizes["hidden"]
     shape = ModelShape(
         family=config["model_type"],
         **sizes,
-        kv_heads=family.kv_heads(config),
-        head_dim=family.head_dim(config) or sizes["hidden"] // sizes["heads"],
+        kv_heads=_kv_heads(config, reading),
+        head_dim=reading.head_dim(config) or sizes["hidden"] // sizes["heads"],
         vocabulary=config["vocab_size"],
-        positions=family.positions(config),
-        tied=bool(config.get("tie_word_embeddings", family.TIED_BY_DEFAULT)),
+        positions=reading.positions(config),
+        tied=bool(config.get("tie_word_embeddings", reading.tied_by_default)),
     )
     _check_divisions(config, family, shape)
     return shape
 
 
 def family_of(config: ConfigDict) -> Family:
-    """The table of a model's family.
+    """The declaration of a model's family.
 
     Raises:
-        RefusedInput: there is none.
+        RefusedInput: none is installed, or the one that is cannot be used.
     """
     given = config.get("model_type")
     if not isinstance(given, str) or given not in FAMILIES:  # no hint: `qwen3_moe` is no misspelt `qwen3`
-        allowed = f"one of {', '.join(FAMILIES)}; others need a table in models/families"
+        allowed = (
+            f"one of {', '.join(FAMILIES)}; others need a table in models/families, or one from an installed package"
+        )
+        if isinstance(given, str) and given in FAMILIES.broken:
+            allowed += f" ({FAMILIES.broken[given]})"
         raise RefusedInput([Fault(_at("model_type"), given, allowed)])
     return FAMILIES[given]
+
+
+def stock_class(config: ConfigDict) -> StockClass:
+    """The head that a model has. `shape_of` has refused any class that the family does not describe."""
+    family = family_of(config)
+    named = config.get("architectures")
+    return family.classes[named[0] if named else next(iter(family.classes))]
 
 
 def foreign_faults(config: ConfigDict) -> list[Fault]:
@@ -62,41 +75,45 @@ def foreign_faults(config: ConfigDict) -> list[Fault]:
 
 def _unsupported(config: ConfigDict, family: Family) -> list[Fault]:
     faults = foreign_faults(config)
-    architectures = config.get("architectures") or family.ARCHITECTURES
-    if architectures[0] not in family.ARCHITECTURES:
-        faults.append(Fault(_at("architectures"), architectures, f"one of {', '.join(family.ARCHITECTURES)}"))
-    faults += [Fault(_at(key), config[key], "false") for key in family.FORBIDDEN if config.get(key)]
+    architectures = config.get("architectures")
+    if architectures and architectures[0] not in family.classes:
+        faults.append(Fault(_at("architectures"), architectures, f"one of {', '.join(family.classes)}"))
+    faults += [Fault(_at(key), config[key], "false") for key in family.reading.forbidden if config.get(key)]
     return faults
 
 
 def _bad_sizes(config: ConfigDict, family: Family) -> list[Fault]:
-    optional = {"n_inner"}  # null: four times hidden
-    values = {key: config.get(key) for key in (*family.SIZES.values(), "vocab_size")}
+    reading = family.reading
+    values = {key: config.get(key) for key in (*reading.sizes.values(), "vocab_size")}
     faults = [
         Fault(_at(key), value, "a positive whole number")
         for key, value in values.items()
-        if not _is_size(value) and not (key in optional and value is None)
+        if not _is_size(value) and not (key in reading.optional_sizes and value is None)
     ]
     if not faults:
         derived = {
-            "num_key_value_heads": family.kv_heads(config),
-            "head_dim": family.head_dim(config) or 1,
-            "positions": family.positions(config) or 1,
+            "num_key_value_heads": _kv_heads(config, reading),
+            "head_dim": reading.head_dim(config) or 1,
+            "positions": reading.positions(config) or 1,
         }
         faults = [Fault(_at(k), v, "a positive whole number") for k, v in derived.items() if not _is_size(v)]
     return faults
 
 
 def _check_divisions(config: ConfigDict, family: Family, shape: ModelShape) -> None:
-    faults = []
+    faults, sizes = [], family.reading.sizes
     if shape.heads % shape.kv_heads:
         wanted = f"a multiple of the {shape.kv_heads} KV heads"
-        faults.append(Fault(_at(family.SIZES["heads"]), shape.heads, wanted))
-    if not family.head_dim(config) and shape.hidden % shape.heads:
+        faults.append(Fault(_at(sizes["heads"]), shape.heads, wanted))
+    if not family.reading.head_dim(config) and shape.hidden % shape.heads:
         wanted = f"a multiple of the {shape.heads} heads"
-        faults.append(Fault(_at(family.SIZES["hidden"]), shape.hidden, wanted))
+        faults.append(Fault(_at(sizes["hidden"]), shape.hidden, wanted))
     if faults:
         raise RefusedInput(faults)
+
+
+def _kv_heads(config: ConfigDict, reading: ConfigReading) -> object:
+    return config[reading.sizes["heads"]] if reading.kv_heads is None else reading.kv_heads(config)
 
 
 def _is_size(value: object) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.families.reading import shape_of
-from espalier.models.families.registry import FAMILIES
+from espalier.models.families.reading import family_of, shape_of
 from espalier.models.shape import ConfigDict, ModelShape
 
 
@@ -29,27 +28,11 @@ def resized(config: ConfigDict, shape: ModelShape, *, kept_layers: Sequence[int]
     parent = shape_of(config)
     assert parent.cut(layers=shape.layers, hidden=shape.hidden, ffn=shape.ffn, heads=shape.heads) == shape
     assert len(kept) == shape.layers, "as many kept layers as the shape has"
-    family = FAMILIES[shape.family]
-    sizes = {key: getattr(shape, axis) for axis, key in family.SIZES.items()}
-    return config | sizes | family.resize(config, shape) | _per_layer(config, parent.layers, kept)
+    family = family_of(config)
+    sizes = {key: getattr(shape, axis) for axis, key in family.reading.sizes.items()}
+    return config | sizes | family.resize(config, shape, kept)
 
 
 def misfit(config: ConfigDict, shape: ModelShape) -> Fault | None:
     """Why stock code of this family cannot have the shape, with the axis as path; None when it can."""
-    return FAMILIES[shape.family].misfit(config, shape)
-
-
-def _per_layer(config: ConfigDict, num_layers: int, kept: Sequence[int]) -> ConfigDict:
-    """Lists with one entry per layer, cut to the kept ones; a rule by layer number becomes such a list."""
-    lists = {"layer_types": config["layer_types"]} if config.get("layer_types") else _window_rule(config, num_layers)
-    changed: ConfigDict = {key: [values[index] for index in kept] for key, values in lists.items()}
-    if "max_window_layers" in config:
-        changed["max_window_layers"] = min(config["max_window_layers"], len(kept))
-    return changed
-
-
-def _window_rule(config: ConfigDict, num_layers: int) -> dict[str, list[str]]:
-    if not config.get("use_sliding_window") or config.get("sliding_window", 4096) is None:  # silent: stock's 4096
-        return {}
-    first = config.get("max_window_layers", 28)  # stock Qwen2 and Qwen3: from this layer on, a sliding window
-    return {"layer_types": ["sliding_attention" if i >= first else "full_attention" for i in range(num_layers)]}
+    return family_of(config).misfit(config, shape)

@@ -1,4 +1,4 @@
-"""Virtual depths: how many layers a pass runs when a model of few layers stands for a deeper one (Apollo).
+"""Depth sampling: how many layers a pass runs while a shallow model is trained to be grown (Apollo).
 
 Formulas of `apollo/apollo_utils.py` in the official code of arXiv 2401.09192, with the draw handed in. Torch-free.
 """
@@ -14,8 +14,8 @@ _MARGIN, _ROOM, _LEAST = 0.4, 0.6, 1e-6
 """Apollo's constants: how far the curve goes above L/N and how near to 0 it goes below 1; the least draw."""
 
 
-def drawn_depth(sampler: DepthSampler, draw: float, *, held: int, depth: int) -> int:
-    """The number of layers of one pass, from `held` to `depth`.
+def sample_depth(sampler: DepthSampler, draw: float, *, held: int, depth: int) -> int:
+    """Sample the number of layers of one pass, from `held` to `depth`.
 
     * `lvps` (low-value-prioritised): p(d) falls as 1 / d^2, with a lump at `held`.
     * `edge`: mass at both ends. `uniform`: every whole number alike. `constant`: always `depth`.
@@ -38,7 +38,7 @@ def drawn_depth(sampler: DepthSampler, draw: float, *, held: int, depth: int) ->
 def depth_probabilities(sampler: DepthSampler, *, held: int, depth: int) -> dict[int, float]:
     """How likely each depth from `held` to `depth` is; exact, by the inverse of the curve.
 
-    `drawn_depth` falls (or rises) with the draw, so each depth has one interval of draws.
+    `sample_depth` falls (or rises) with the draw, so each depth has one interval of draws.
     """
     if sampler in ("constant", "uniform"):
         depths = range(held if sampler == "uniform" else depth, depth + 1)

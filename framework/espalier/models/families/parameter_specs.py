@@ -1,4 +1,4 @@
-"""Pieces that architecture tables are made of: the parameters of one module, each with its logical axes."""
+"""What a family's table is written with: the parameters of a module, each with its logical axes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def linear(name: str, *, out: Axis, into: Axis, bias: bool) -> Table:
 
 
 def conv1d(name: str, *, into: Axis, out: Dimension) -> Table:
-    """GPT-2's `Conv1D`: a linear map whose weight lies transposed, [in, out]; `out` may be several parts."""
+    """Transformers' `Conv1D`: a linear map whose weight lies transposed, [in, out]; `out` may be several parts."""
     return {f"{name}.weight": ((_read(into),), out), f"{name}.bias": (out,)}
 
 
@@ -27,6 +27,7 @@ def embedding(name: str, rows: Axis, columns: Axis) -> Table:
 
 def norm(name: str, axis: Axis, *, bias: bool) -> Table:
     """RMSNorm (no bias) or LayerNorm over one axis."""
+    axis = replace(axis, is_normed=True)
     return {f"{name}.weight": ((axis,),)} | ({f"{name}.bias": ((axis,),)} if bias else {})
 
 
@@ -34,12 +35,6 @@ def last_norm(name: str, shape: ModelShape, *, bias: bool, into_embedding: bool)
     """The norm before the head; it counts as read where the head is the embedding, whose columns are written too."""
     axis = hidden_axis(shape)
     return norm(name, _read(axis) if into_embedding else axis, bias=bias)
-
-
-def reads_embedding(config: ConfigDict, shape: ModelShape, default: str) -> bool:
-    """Whether a decoder's head is its embedding: tied, and no classifier."""
-    architecture = (config.get("architectures") or (default,))[0]
-    return shape.tied and not architecture.endswith("ForSequenceClassification")
 
 
 def hidden_axis(shape: ModelShape) -> Axis:
@@ -63,16 +58,6 @@ def key_value_axis(shape: ModelShape) -> Axis:
 def labels_axis(config: ConfigDict) -> Axis:
     """Classes of a classifier, or the one value of a regression; two where the config is silent, as in stock code."""
     return Axis("labels", len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2)))
-
-
-def decoder_head(config: ConfigDict, shape: ModelShape, default: str) -> Table:
-    """A decoder's head: a classifier's `score`, or `lm_head` where that is not the embedding itself."""
-    architecture = (config.get("architectures") or (default,))[0]
-    if architecture.endswith("ForSequenceClassification"):
-        return linear("score", out=labels_axis(config), into=hidden_axis(shape), bias=False)
-    if shape.tied:
-        return {}
-    return linear("lm_head", out=vocabulary_axis(shape), into=hidden_axis(shape), bias=False)
 
 
 def _read(axis: Axis) -> Axis:
