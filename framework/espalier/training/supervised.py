@@ -15,7 +15,7 @@ from espalier.engine.objective import TokenObjective
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.objectives.terms import Term
 from espalier.teachers.source import SignalSource
-from espalier.training.epoch_counter import EpochEnds
+from espalier.training.epochs import EpochEnds
 from espalier.training.prepared import Prepared
 from espalier.training.revision import SampleRevision
 from espalier.worker.context import StageContext
