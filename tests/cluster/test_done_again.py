@@ -95,7 +95,7 @@ def test_what_a_kill_right_after_the_result_has_left_is_removed_by_the_next_star
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter = "stages.heal.budget.steps=4"
-    monkeypatch.setattr("espalier.worker.run_stage.forget_replaced", lambda context, result: None)
+    monkeypatch.setattr("espalier.worker.run_stage._forget_replaced", lambda context, result: None)
     assert espalier("run", job, "--in-process", shorter).exit_code == ExitCode.DONE
     assert "step-00000006" in steps(job)
     remove_replaced(prepare(read_job(job, [shorter])), folder_of(job))

@@ -36,7 +36,9 @@ def plan_faults(checked: Checked) -> Iterator[Fault]:
         if unfit := _unfit(checked, config):
             yield unfit
             continue
-        yield from head_faults(checked, preview)
+        if unfit_heads := list(head_faults(checked, preview)):
+            yield from unfit_heads
+            continue
         own = KINDS[config.kind].call("checks")
         of_kind = list(own(checked, preview)) if own else []
         if isinstance(config, TrainedStage):
