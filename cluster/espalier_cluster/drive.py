@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from espalier.checkpoint.places import claim_states, require_usable, state_stora
 from espalier.checkpoint.steps import newest_step, stage_folder
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
+from espalier.jobs.tracker import TRACKERS
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.stages.control import Control
@@ -27,14 +30,14 @@ from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
-from espalier.tracking.mirror import Mirror
+from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
 from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
 from espalier_cluster.outcome import attempted, say_end, show_end
 from espalier_cluster.resume import arrived, go_back, refuse_exports, remove_replaced, told_again
 from espalier_cluster.show import show_remarks
-from espalier_cluster.silence import environment, key_kept_back, silenced, wandb_folders
+from espalier_cluster.silence import environment, secrets_kept_back, silenced, wandb_folders
 from espalier_cluster.stopping import stop_wish
 from espalier_cluster.terminal import say
 
@@ -69,7 +72,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     with (
         RunLock(folder.path / "lock", job=job.name) as lock,
         silenced(verbose=how.verbose),
-        key_kept_back() as key,
+        secrets_kept_back(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
         environment(wandb_folders(folder.path)),
     ):
         run_id = claim(folder, versions=_versions())
@@ -87,8 +90,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         earlier = Progress(folder.results(names), folder.attempts())
         stop = decide(prepared.plan, earlier, job.retry)
         is_idle = isinstance(stop, Stop)
-        watched = _watched(prepared, folder, events, console, key)
-        with stop_wish(lambda text: say(console, text)) as stopping, watched as mirror:
+        watched = _watched(prepared, folder, events, console, secrets)
+        with stop_wish(lambda text: say(console, text)) as stopping, watched as advice:
             if not isinstance(stop, Stop):
                 lock.on_lost = lambda text: _stand_back(text, console, events, stopping)
                 with _timed(folder), _lasting(lock):
@@ -99,8 +102,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
             if stop.code is not ExitCode.RESUMABLE:
                 arrived(folder)
             show_end(console, folder, [stage.config for stage in prepared.plan.stages])
-            if mirror.advice:
-                say(console, mirror.advice, style="yellow")
+            for line in advice:
+                say(console, line, style="yellow")
     if is_idle and stop.code is ExitCode.DONE:
         say(console, "nothing to do: all stages are done")
     say_end(console, stop, folder)
@@ -209,20 +212,31 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(
-    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, key: str | None
-) -> Iterator[_Mirroring]:
-    """Follow the record in two threads: one tells the terminal, one W&B, so that neither waits for the other."""
-    done, mirroring = threading.Event(), _Mirroring(key)
+    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, secrets: Mapping[str, str]
+) -> Iterator[list[str]]:
+    """Follow the record in a thread for the terminal and one for each tracker, so that none waits for another.
+
+    Yields:
+        What the trackers have to say, there after the end.
+    """
+    done, advice = threading.Event(), list[str]()
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    mirror = threading.Thread(target=_mirror, args=(prepared, folder, events, console, done, mirroring), daemon=True)
-    show.start()
-    mirror.start()
+    mirrors = []
+    for kind, settings in asked_trackers(prepared.job):
+        own = {name: secrets[name] for name in kind.secrets if name in secrets}
+        opened = partial(Mirror.open, folder.path, prepared.job, events, kind=kind, settings=settings, secrets=own)
+        mirror = partial(_mirror, opened, folder, console, done, advice, title=kind.title)
+        mirrors.append(threading.Thread(target=mirror, daemon=True))
+    for thread in (show, *mirrors):
+        thread.start()
     try:
-        yield mirroring
+        yield advice
     finally:
         done.set()
         show.join()
-        mirror.join(_MIRROR_SECONDS)
+        deadline = time.monotonic() + _MIRROR_SECONDS
+        for thread in mirrors:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: threading.Event) -> None:
@@ -234,27 +248,21 @@ def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: thre
             _until(done, lambda: display.show(follower.poll()))
 
 
-@dataclass
-class _Mirroring:
-    """What the thread that tells W&B is given, and what it has to say at the end."""
-
-    key: str | None
-    advice: str = ""
-
-
 def _mirror(
-    prepared: PreparedJob,
+    opened: Callable[[], Mirror],
     folder: RunFolder,
-    events: EventLog,
     console: Console,
     done: threading.Event,
-    mirroring: _Mirroring,
+    advice: list[str],
+    *,
+    title: str,
 ) -> None:
     follower = Follower(folder.path)
-    mirror = Mirror.open(folder.path, prepared.job, events, key=mirroring.key)
-    with contextlib.closing(mirror), attempted(console, "the run goes on without being shown in W&B"):
+    mirror = opened()
+    with contextlib.closing(mirror), attempted(console, f"the run goes on without being shown in {title}"):
         _until(done, lambda: mirror.receive(follower.poll()))
-    mirroring.advice = mirror.advice()
+    if line := mirror.advice():
+        advice.append(line)
 
 
 def _until(done: threading.Event, look: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 _QUIET = {
@@ -21,7 +21,6 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-_KEY = "WANDB_API_KEY"
 _LOGGERS = ("DeepSpeed", "ray", "ray.train", "ray.data", "transformers", "datasets", "torch.distributed")
 
 
@@ -65,11 +64,12 @@ def overridden(values: Mapping[str, str | None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def key_kept_back() -> Iterator[str | None]:
-    """W&B's key, out of the environment meanwhile: what is started inside does not inherit it."""
-    key = os.environ.get(_KEY)
-    with overridden({_KEY: None}):
-        yield key or None
+def secrets_kept_back(names: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Variables that are set, out of the environment meanwhile: what is started inside does not inherit them."""
+    wanted = tuple(names)
+    found = {name: value for name in wanted if (value := os.environ.get(name))}
+    with overridden(dict.fromkeys(wanted)):
+        yield found
 
 
 def wandb_folders(run_folder: Path) -> dict[str, str]:

@@ -67,7 +67,7 @@ def make_inputs(device: str) -> Inputs:
 
 def chunked(inputs: Inputs) -> None:
     loss = head_objective(
-        inputs.hidden, inputs.weight, targets=inputs.targets(), terms=[Term("forward_kl")], scales=[1.0]
+        inputs.hidden, inputs.weight, targets=inputs.targets(), terms=[Term.of("forward_kl")], scales=[1.0]
     )
     loss.total.backward()
 

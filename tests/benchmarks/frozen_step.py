@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[str, ...] | None] = {
     "last 3 layers": ("*.27.*", "*.28.*", "*.29.*", "model.norm.*"),
 }
 OPTIMIZER = OptimizerConfig(lr=1e-4)
-OBJECTIVE = TokenObjective((Term("cross_entropy"),))
+OBJECTIVE = TokenObjective((Term.of("cross_entropy"),))
 FOLDER = "stages/parent/step-00000000"
 
 

@@ -222,7 +222,7 @@ def _usual(step: Callable[..., float]) -> float:
 
 
 def _training(config: dict[str, Any], world: World) -> tuple[Callable[[Callable[[], None]], float], PlainEngine]:
-    objective = TokenObjective((Term("cross_entropy"),))
+    objective = TokenObjective((Term.of("cross_entropy"),))
     dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     network = build_network(config, dtype=dtype, device=world.device)
     network.train()

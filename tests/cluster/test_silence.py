@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier_cluster.silence import key_kept_back, overridden, silenced, wandb_folders
+from espalier_cluster.silence import overridden, secrets_kept_back, silenced, wandb_folders
 
 
 def test_everything_is_as_before_afterwards() -> None:
@@ -34,13 +34,13 @@ def test_verbose_silences_nothing() -> None:
 
 def test_the_key_of_wandb_is_inherited_by_nothing_that_is_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    with key_kept_back() as key:
+    with secrets_kept_back(["WANDB_API_KEY"]) as found:
         printed = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
-        assert key == "k" * 40 and key not in printed
+        assert found == {"WANDB_API_KEY": "k" * 40} and "k" * 40 not in printed
     assert os.environ["WANDB_API_KEY"] == "k" * 40
     monkeypatch.delenv("WANDB_API_KEY")
-    with key_kept_back() as key:
-        assert key is None
+    with secrets_kept_back(["WANDB_API_KEY"]) as found:
+        assert found == {}
     assert "WANDB_API_KEY" not in os.environ
 
 

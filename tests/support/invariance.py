@@ -15,8 +15,10 @@ from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import NO_LABEL, Batch
 from espalier.distributed.world import World
 from espalier.engine.frozen import FrozenModel
+from espalier.engine.hidden_states import objective_of
 from espalier.engine.objective import LogProbabilityObjective, Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
+from espalier.objectives.hidden_states import projection_shapes, teacher_layers
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
@@ -44,7 +46,13 @@ ODD = {
 
 @dataclass(frozen=True)
 class Case:
-    """One way to take the same step. `microbatch` is in sequences; `pairs` asks for the loss of preference pairs."""
+    """One way to take the same step.
+
+    Attributes:
+        microbatch: in sequences.
+        pairs: the loss of preference pairs instead of one of tokens.
+        terms: what the loss is, if not the usual.
+    """
 
     zero_level: ZeroLevel
     microbatch: int
@@ -54,6 +62,7 @@ class Case:
     checkpointing: bool = False
     dtype: torch.dtype = torch.float32
     pairs: bool = False
+    terms: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,27 +114,34 @@ def figures_apart(one: Outcome, other: Outcome) -> float:
     return max(abs(one.loss - other.loss) / abs(other.loss), abs(one.norm - other.norm) / other.norm)
 
 
-def sequences_of(microbatch: int, world: World) -> list[Batch]:
-    """This rank's microbatches; lengths are uneven, so that equal shares of sequences are unequal shares of tokens."""
+def sequences_of(microbatch: int, world: World, *, padded: bool = False) -> list[Batch]:
+    """This rank's microbatches; lengths are uneven, so that equal shares of sequences are unequal shares of tokens.
+
+    Args:
+        padded: whether the batch says so of what stands behind a sequence.
+    """
     draw = torch.Generator().manual_seed(7)
     ids = torch.randint(0, LLAMA["vocab_size"], (NUM_SEQUENCES, LENGTH), generator=draw)
     labels = ids.roll(-1, dims=1)
     for row, length in enumerate((1, 12, 2, 9, 12, 3, 7, 5)):
         labels[row, length:] = NO_LABEL
     chunks = torch.arange(NUM_SEQUENCES).split(microbatch)[world.rank :: world.size]
-    return [_batch(ids[rows], labels[rows], rows) for rows in chunks]
+    return [_batch(ids[rows], labels[rows], rows, padded=padded) for rows in chunks]
 
 
-def _batch(ids: Tensor, labels: Tensor, rows: Tensor) -> Batch:
+def _batch(ids: Tensor, labels: Tensor, rows: Tensor, *, padded: bool) -> Batch:
     positions = torch.arange(LENGTH).expand(len(rows), -1)
-    return Batch(ids, labels, positions, None, rows, 0.5 + rows / NUM_SEQUENCES)
+    documents = torch.where(positions <= (labels != NO_LABEL).sum(1, keepdim=True), 0, -1) if padded else None
+    return Batch(ids, labels, positions, documents, rows, 0.5 + rows / NUM_SEQUENCES)
 
 
 def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float, list[Any]]:
     reader = StateReader.open(storage, "odd" if case.odd else "tied" if case.tied else "untied")
     objective = PAIRS if case.pairs else _tokens(case)
-    microbatches = sequences_of(case.microbatch, world)
-    spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing)
+    microbatches = sequences_of(case.microbatch, world, padded=bool(case.terms))
+    widths = {"student_width": reader.manifest.origin.model["hidden_size"], "teacher_width": TEACHER["hidden_size"]}
+    beside = projection_shapes(case.terms, **widths)
+    spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing, beside)
     teacher = _teacher(storage, case, world)
     with (
         closing(teacher) if teacher else nullcontext(),
@@ -141,7 +157,11 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
 
 
 def _tokens(case: Case) -> Objective:
-    terms = (Term("forward_kl"), Term("cross_entropy", weight=0.3)) if case.teacher else (Term("cross_entropy"),)
+    if case.terms:
+        return objective_of(case.terms)
+    terms = (
+        (Term.of("forward_kl"), Term.of("cross_entropy", weight=0.3)) if case.teacher else (Term.of("cross_entropy"),)
+    )
     return TokenObjective(terms)
 
 
@@ -169,4 +189,5 @@ def _teacher(storage: LocalStorage, case: Case, world: World) -> FrozenModel | N
     if case.teacher is None:
         return None
     reader = StateReader.open(storage, "teacher")
-    return FrozenModel(reader, zero_level=case.teacher, dtype=torch.float32, world=world)
+    layers = teacher_layers(case.terms)
+    return FrozenModel(reader, zero_level=case.teacher, dtype=torch.float32, world=world, layers=layers)

@@ -43,7 +43,7 @@ PATTERNS = {
 }
 # A large eps: what a key's bias gets is rounding alone, as softmax cancels it, and Adam would blow that up.
 OPTIMIZER = OptimizerConfig(lr=3e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1, clip=0.5)
-OBJECTIVE = TokenObjective((Term("cross_entropy"),))
+OBJECTIVE = TokenObjective((Term.of("cross_entropy"),))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _carry_out(world: World, storage: LocalStorage, part: Part) -> list[float]:
     reader, names = StateReader.open(storage, part.source), trained(part.model, part.patterns)
     first, end = part.steps
     microbatches = [microbatches_of(part.model, step, world) for step in range(first, end)]
-    spec = EngineSpec(part.zero_level, part.dtype, OPTIMIZER, len(microbatches[0]), part.checkpointing, names)
+    spec = EngineSpec(part.zero_level, part.dtype, OPTIMIZER, len(microbatches[0]), part.checkpointing, trained=names)
     with closing(open_engine(spec, OBJECTIVE, reader, steps_taken=first, world=world)) as engine:
         losses = []
         for step in range(first, end):

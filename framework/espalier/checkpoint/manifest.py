@@ -100,7 +100,9 @@ class Manifest(Record):
     Attributes:
         bases: where the values are that were not trained: of each parameter in the first of these that holds it
             itself. What a base stands on is listed here, too, so that nobody follows a chain.
-        shapes: of every parameter, by name, wherever its values are.
+        shapes: of every parameter of the model, by name, wherever its values are.
+        beside: shapes of parameters that the stage trained along and that are no part of the model, by name; their
+            values are here.
         tables: shapes of what a stage remembers of its samples, by name.
         tensors: per slot, per parameter or table. Without bases every parameter has its own value; moments may be
             absent.
@@ -112,6 +114,7 @@ class Manifest(Record):
     origin: Origin
     bases: tuple[Base, ...] = ()
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]]
+    beside: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(default_factory=dict)
     tables: dict[str, tuple[WholeNumber, ...]] = Field(default_factory=dict)
     tensors: dict[Slot, dict[str, TensorRecord]]
     files: dict[FileName, FileRecord]
@@ -120,6 +123,7 @@ class Manifest(Record):
     def faults(self) -> list[str]:
         """What does not fit together; nothing when listed files cover every tensor exactly once."""
         missing = [name for name in self.tables if name not in self.tensors.get("table", {})]
+        missing += [name for name in self.beside if name not in self.tensors.get("parameter", {})]
         if not self.bases:
             missing += self.names_below
         found = [f"`{name}` has a shape but no values" for name in missing]
@@ -136,7 +140,7 @@ class Manifest(Record):
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
         """Of a tensor of this slot; None when there is none of this name."""
-        return (self.tables if slot == "table" else self.shapes).get(name)
+        return (self.tables if slot == "table" else self.shapes | self.beside).get(name)
 
     def _record_faults(self, slot: Slot, name: str, record: TensorRecord) -> Iterator[str]:
         shape = self.shape(slot, name)

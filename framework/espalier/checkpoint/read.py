@@ -48,7 +48,7 @@ class StateReader:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of every parameter, by name."""
+        """Of every parameter of the model, by name; not of what a stage trained along."""
         return self.manifest.shapes
 
     @property

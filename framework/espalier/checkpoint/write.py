@@ -134,6 +134,7 @@ def commit(
     state: Mapping[str, Any],
     ranks: Sequence[RankFiles],
     tables: Mapping[str, tuple[int, ...]] | None = None,
+    beside: Mapping[str, tuple[int, ...]] | None = None,
     bases: Sequence[Base] = (),
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
@@ -143,6 +144,7 @@ def commit(
         state: JSON values that resuming needs; keys are strings.
         ranks: one of each rank, in any order.
         tables: shape of every table among the fragments, by name.
+        beside: shape of every parameter among them that is no part of the model, by name.
         bases: committed states that hold the parameters which are not among the fragments.
 
     Raises:
@@ -159,6 +161,7 @@ def commit(
         origin=origin,
         bases=tuple(bases),
         shapes=dict(shapes),
+        beside=dict(beside or {}),
         tables=dict(tables or {}),
         tensors=tensors,
         files=files,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -28,12 +29,34 @@ def child(annotation: Any, key: str | int) -> Any:
     return field.rebuild_annotation() if field else None
 
 
+@dataclass(frozen=True)
+class Tag:
+    """What tells a model from others at its place: `kind: distill`, `name: self_correction`, `function: jsd`."""
+
+    setting: str
+    value: str
+
+
+def tag_of(kind: Any) -> Tag | None:
+    """The tag of a model; None for one that has none, and for plain values."""
+    for setting in ("kind", "name", "function"):
+        field = settings_of(kind).get(setting)
+        if field is not None and get_origin(field.annotation) is Literal:
+            return Tag(setting, get_args(field.annotation)[0])
+    return None
+
+
 def variants(annotation: Any) -> dict[str, Any]:
     """The models that may stand at one place, each under its tag; empty where there is no choice."""
     kind, _ = _bare(annotation)
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
-    return {tag: option for option in options(kind) if (tag := _tag(option))}
+    return {_tag_or_class(option): option for option in options(kind) if settings_of(option)}
+
+
+def _tag_or_class(kind: Any) -> str:
+    tag = tag_of(kind)
+    return tag.value if tag else str(kind.__name__)
 
 
 def options(annotation: Any) -> list[Any]:
@@ -63,7 +86,8 @@ def words(annotation: Any) -> str:
 
 def _choice(kind: Any) -> str:
     if len(tagged := variants(kind)) > 2:
-        return f"settings with one kind of {', '.join(tagged)}"
+        tag = tag_of(next(iter(tagged.values())))
+        return f"settings with one {tag.setting if tag else 'kind'} of {', '.join(tagged)}"
     return " or ".join(words(option) for option in get_args(kind) if option is not type(None))
 
 
@@ -102,12 +126,3 @@ def _bare(annotation: Any) -> tuple[Any, list[Any]]:
         return annotation, []
     kind, *marks = get_args(annotation)
     return kind, [one for mark in marks for one in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
-
-
-def _tag(kind: Any) -> str:
-    """What tells a model from others at its place: its kind, a recipe's name, or the name of the class."""
-    settings = settings_of(kind)
-    for setting in ("kind", "name"):
-        if setting in settings and get_origin(settings[setting].annotation) is Literal:
-            return get_args(settings[setting].annotation)[0]
-    return kind.__name__ if settings else ""

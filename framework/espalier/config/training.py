@@ -1,4 +1,4 @@
-"""Settings of a stage that trains: losses, optimizer, batch, budget, saving."""
+"""Settings of a stage that trains: optimizer, batch, budget, saving. Its losses are in `losses.py`."""
 
 from __future__ import annotations
 
@@ -7,45 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from espalier.config.base import EXECUTION, Config, Count, Share, Temperature, Words, foreign, parse_tuple
+from espalier.config.base import EXECUTION, Config, Count, Share, Words, parse_tuple
 from espalier.config.exact import as_written, multiple_rounded_up, product, rounded_part
 from espalier.config.faults import Fault, RefusedInput
 
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
 """What ZeRO shards: nothing, optimizer state, gradients too, parameters too (DeepSpeed's 0 to 3)."""
-
-LossFunction = Literal[
-    "cross_entropy",
-    "forward_kl",
-    "reverse_kl",
-    "jsd",
-    "skewed_forward_kl",
-    "skewed_reverse_kl",
-    "squared_error",
-    "squared_distance",
-]
-"""The last two are of a regression: to the label, and to the teacher's value."""
-
-
-class LossConfig(Config):
-    """One term of the weighted sum."""
-
-    function: LossFunction
-    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
-    temperature: Temperature = 1.0
-    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    """jsd only."""
-    skew: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """The skewed divergences only."""
-
-    @model_validator(mode="after")
-    def _only_what_is_read(self) -> LossConfig:
-        faults = [] if self.function == "jsd" else foreign(self, "beta", owner="jsd")
-        if not self.function.startswith("skewed_"):
-            faults += foreign(self, "skew", owner="skewed_forward_kl and skewed_reverse_kl")
-        if faults:
-            raise RefusedInput(faults)
-        return self
 
 
 class SchedulePart(Config):

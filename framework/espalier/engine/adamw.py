@@ -18,8 +18,8 @@ MOMENTS: tuple[Slot, ...] = ("exp_avg", "exp_avg_sq")
 
 
 def trained_parameters(network: Network) -> dict[str, nn.Parameter]:
-    """Of a network whose other parameters are frozen; each by its one name."""
-    return {name: weight for name, weight in network.model.named_parameters() if weight.requires_grad}
+    """Of a network whose other parameters are frozen; by their names on disk."""
+    return {name: weight for name, weight in network.weights.items() if weight.requires_grad}
 
 
 def parameter_groups(

@@ -7,13 +7,24 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.read import StateReader
+from espalier.checkpoint.fragments import Fragment, Slot
 from espalier.data.batch import Batch
 from espalier.models.network import HeadUse
 from espalier.objectives.signal import Signal
 
 T = TypeVar("T")
+
+
+class Values(Protocol):
+    """Where an engine's values come from: a committed state, `StateReader`."""
+
+    def tensor(self, slot: Slot, name: str) -> Tensor:
+        """A whole tensor in its parameter's shape."""
+        ...
+
+    def read(self, slot: Slot, name: str, *, offset: int, length: int) -> Tensor:
+        """[length] values of the flattened tensor from `offset` on."""
+        ...
 
 
 class Engine(Protocol):
@@ -54,7 +65,7 @@ class Engine(Protocol):
         """
         ...
 
-    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+    def restore(self, reader: Values, *, steps_taken: int) -> None:
         """Take what is trained, and moments where the state has them, from any committed state of the same shapes.
 
         Args:

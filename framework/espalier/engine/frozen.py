@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from espalier.checkpoint.read import StateReader
 from espalier.data.batch import Batch
@@ -22,6 +22,7 @@ from espalier.engine.deepspeed_settings import (
 from espalier.engine.fill import fill
 from espalier.models.build import build_network
 from espalier.models.families import num_parameters
+from espalier.models.hidden_states import StatesUse
 from espalier.models.network import HeadUse, Network
 from espalier.objectives.signal import Signal
 
@@ -29,7 +30,11 @@ T = TypeVar("T")
 
 
 class FrozenModel:
-    """Every call is a forward without gradients; under `parameters` all workers must make equally many."""
+    """Every call is a forward without gradients; under `parameters` all workers must make equally many.
+
+    Attributes:
+        network: its weights are sharded at level parameters.
+    """
 
     def __init__(
         self,
@@ -38,9 +43,10 @@ class FrozenModel:
         zero_level: Literal["none", "parameters"],
         dtype: torch.dtype,
         world: World,
+        layers: tuple[int, ...] = (),
     ) -> None:
         model = reader.manifest.origin.model
-        self._sharded = zero_level == "parameters"
+        self._sharded, self._layers = zero_level == "parameters", layers
         config = deepspeed_config("parameters", dtype=dtype, device=world.device, num_parameters=num_parameters(model))
         if self._sharded:
             prepare_deepspeed()
@@ -52,17 +58,27 @@ class FrozenModel:
         self._engine: Any = _shard(network, config) if self._sharded else None
 
     @torch.no_grad()
-    def run(self, batch: Batch, use: HeadUse[T] | None = None) -> Any:
+    def run(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> Any:
         """The forward of `Network`: hidden states [B, T, D], or what `use` makes of them and of the head."""
         return (self._engine or self.network)(batch, use)
 
     @contextmanager
     def signal(self, batch: Batch) -> Iterator[Signal]:
-        """What this model says of a microbatch; the head's weight is whole on this worker inside the context."""
-        hidden = self.run(batch)
+        """What this model says of a microbatch; the head's weight is whole on this worker inside the context.
+
+        With the hidden states of the `layers` it was opened with, counted from 1.
+        """
+        hidden, *states = self.run(batch, self._states) if self._layers else (self.run(batch),)
         head = self.network.head
         with self._gathered([p for p in (head.weight, head.bias) if p is not None]):
-            yield Signal(hidden, head.weight.detach(), None if head.bias is None else head.bias.detach())
+            bias = None if head.bias is None else head.bias.detach()
+            yield Signal(hidden, head.weight.detach(), bias, dict(zip(self._layers, states, strict=True)))
+
+    @property
+    def _states(self) -> StatesUse[tuple[Tensor, ...]]:
+        """The input of the head, and the hidden states of the layers that are asked for."""
+        nothing = (None,) * len(self._layers)
+        return StatesUse(self._layers, nothing, lambda hidden, weight, bias, states: (hidden, *states))
 
     def close(self) -> None:
         """Free every byte. The model is of no use afterwards."""

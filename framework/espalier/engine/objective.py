@@ -1,4 +1,16 @@
-"""What a student is trained for, ready to be called inside the head's forward."""
+"""What a student is trained for, ready to be called inside the head's forward.
+
+A new loss has one of three shapes; a fourth is a class with the methods of `Objective`.
+
+- **Of each token alone** (`TokenObjective`): a function of the logits at a token, its label and the teacher's logits,
+  such as cross-entropy and the divergences of distillation. Logits exist a chunk at a time. Declare a `Loss`, see
+  `config/loss.py`; it then stands in a job file's `losses`.
+- **Of token log-probabilities** (`LogProbabilityObjective`): anything that couples tokens or sequences through
+  log q[label], as preference and policy losses do. A function of [B, T]; logits exist a chunk at a time, twice.
+- **Of hidden states** (`HiddenStateObjective` in `engine/hidden_states.py`): a function of the student's and the
+  teacher's hidden state at each token, after chosen layers. Declare a `Loss` that compares states; it stands in
+  `losses` beside losses of logits.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +22,12 @@ import torch
 from torch import Tensor
 
 from espalier.data.batch import Batch
+from espalier.models.hidden_states import StatesUse
 from espalier.models.network import HeadUse
+from espalier.objectives.chunk_pass import Targets
 from espalier.objectives.chunked import head_objective
 from espalier.objectives.log_probabilities import log_probability_objective
 from espalier.objectives.signal import Signal
-from espalier.objectives.sweep import Targets
 from espalier.objectives.terms import Term, names_of
 
 
@@ -36,10 +49,16 @@ class Objective(Protocol):
         """What each term counts in a microbatch: tokens, sequences, pairs. Local; added over the step and workers."""
         ...
 
-    def use(self, batch: Batch, signal: Signal | None, scales: Sequence[float]) -> HeadUse[tuple[Tensor, Tensor]]:
-        """What the head shall do with the hidden states of this microbatch: (total, sums) of a `HeadLoss`.
+    def use(
+        self, batch: Batch, signal: Signal | None, scales: Sequence[float]
+    ) -> HeadUse[tuple[Tensor, Tensor]] | StatesUse[tuple[Tensor, Tensor]]:
+        """What the head does with the hidden states of this microbatch: (total, sums) of a `HeadLoss`.
 
-        A plain tuple, because DeepSpeed's hooks look for tensors in tuples, lists and dicts only.
+        A plain tuple, because DeepSpeed's hooks look for tensors in tuples, lists and dicts only. All that touches a
+        weight happens inside: under zero_level parameters it exists only while its module's forward runs.
+
+        Args:
+            scales: of each term, its weight times ranks over its count in the step.
         """
         ...
 

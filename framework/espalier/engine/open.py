@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,9 +16,11 @@ from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspe
 from espalier.engine.fill import fill
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
+from espalier.engine.projections import WithProjections
 from espalier.engine.zero import ZeroEngine
 from espalier.models.build import build_network
 from espalier.models.families import layout
+from espalier.models.hidden_states import parameter_name
 from espalier.models.network import Network
 
 
@@ -28,6 +30,7 @@ class EngineSpec:
 
     Attributes:
         num_microbatches: microbatches of one worker in one step.
+        projections: name -> widths of the linear maps that the objective wants trained along.
         trained: names of the parameters that are trained; None for all. The others have no master, moment or gradient:
             each is its committed value, in `dtype`.
     """
@@ -37,6 +40,7 @@ class EngineSpec:
     optimizer: OptimizerConfig
     num_microbatches: int
     activation_checkpointing: bool = False
+    projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trained: frozenset[str] | None = None
 
 
@@ -55,7 +59,8 @@ def open_engine(
         spec.zero_level,
         dtype=spec.dtype,
         device=world.device,
-        num_parameters=sum(parameters[name].num_elements for name in trained),
+        num_parameters=sum(parameters[name].num_elements for name in trained)
+        + sum(rows * columns for rows, columns in spec.projections.values()),
         num_microbatches=spec.num_microbatches,
         clip=spec.optimizer.clip,
         offload=spec.optimizer.offload,
@@ -63,12 +68,15 @@ def open_engine(
     if spec.zero_level != "none":
         prepare_deepspeed()
     sharding = sharded_construction(config) if spec.zero_level == "parameters" else None
-    network = build_network(model, dtype=spec.dtype, device=world.device, sharding=sharding)
+    network = build_network(
+        model, dtype=spec.dtype, device=world.device, sharding=sharding, projections=spec.projections
+    )
     network.train()
     _freeze(network, reader, trained, rank=world.rank)
     if spec.activation_checkpointing:
         network.checkpoint_activations()
     scales = rate_scales(model, spec.optimizer.layer_decay)
+    scales |= {parameter_name(name): 1.0 for name in spec.projections}
     engine: Engine
     if spec.zero_level == "none":
         engine = PlainEngine(network, objective, optimizer=spec.optimizer, rate_scales=scales, world=world)
@@ -82,7 +90,8 @@ def open_engine(
             config=config,
             world=world,
         )
-    engine.restore(reader, steps_taken=steps_taken)
+    values = WithProjections(reader, spec.projections, goes_on=steps_taken > 0)
+    engine.restore(values, steps_taken=steps_taken)
     return engine
 
 

@@ -10,12 +10,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups, set_rate, trained_parameters
 from espalier.engine.closing import empty_module, free_memory
+from espalier.engine.contract import Values
 from espalier.engine.objective import Objective
 from espalier.models.network import HeadUse, Network, evaluating
 from espalier.objectives.signal import Signal
@@ -88,7 +88,7 @@ class PlainEngine:
                     yield Fragment(slot, name, start, values.reshape(-1)[start : start + length])
 
     @torch.no_grad()
-    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+    def restore(self, reader: Values, *, steps_taken: int) -> None:
         for name, master in self._masters.items():
             master.copy_(reader.tensor("parameter", name))
             if steps_taken:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 from espalier.engine.adamw import adamw, parameter_groups, set_rate, trained_parameters
 from espalier.engine.closing import close_deepspeed
+from espalier.engine.contract import Values
 from espalier.engine.deepspeed_settings import fetch_by_layer, forget_gradients
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
@@ -97,7 +97,7 @@ class ZeroEngine:
                 yield Fragment(slot, piece.name, piece.offset, view)
 
     @torch.no_grad()
-    def restore(self, reader: StateReader, *, steps_taken: int) -> None:
+    def restore(self, reader: Values, *, steps_taken: int) -> None:
         if steps_taken:
             self._layout.make_moments(steps_taken)
         for piece in self._layout.pieces():

@@ -94,6 +94,6 @@ def token_nll(model: FrozenModel, batch: Batch) -> Tensor:
     targets = token_targets(batch, None)
 
     def losses(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return token_losses(hidden.flatten(0, 1), weight, bias, targets=targets, term=Term("cross_entropy"))
+        return token_losses(hidden.flatten(0, 1), weight, bias, targets=targets, term=Term.of("cross_entropy"))
 
     return model.run(batch, losses)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.base import LONGEST_NAME, Config, Count, Name, Words, parse_tuple
+from espalier.config.base import LONGEST_NAME, Config, Count, Name, parse_tuple
 from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.formats import AnyData
@@ -19,12 +19,15 @@ from espalier.config.training import BatchConfig
 from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import RECIPES
 from espalier.jobs.stage import StageSettings
+from espalier.jobs.tracker import tracking_settings
 from espalier.jobs.trained_stage import TrainedStage
 
 if TYPE_CHECKING:
     AnyStage = StageSettings
     AnyRecipe = Any
+    TrackingConfig = Config
 else:
+    TrackingConfig = tracking_settings()
     AnyStage = Annotated[reduce(or_, (kind.settings for kind in KINDS.values())), Field(discriminator="kind")]
     AnyRecipe = Annotated[reduce(or_, (recipe.dials for recipe in RECIPES.values()), None), Field(discriminator="name")]
 
@@ -36,27 +39,6 @@ class WorkersConfig(Config):
     gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
     cpus_each: Count = 1
     """Also each worker's number of threads."""
-
-
-_WandbName = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9_. -]{1,128}$"),
-    Words("at most 128 letters, digits, spaces, dots, dashes or underscores"),
-]
-
-
-class WandbConfig(Config):
-    """The mirror in Weights & Biases. `auto`: online when a key is found, otherwise offline."""
-
-    project: _WandbName = "espalier"
-    entity: _WandbName | None = None
-    mode: Literal["auto", "online", "offline", "off"] = "auto"
-
-
-class TrackingConfig(Config):
-    """Where a run can be watched besides its own record on disk."""
-
-    wandb: WandbConfig = WandbConfig()
 
 
 _Seconds = Annotated[float, Field(ge=0.0, le=86400.0)]

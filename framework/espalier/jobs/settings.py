@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 
 from espalier.config.base import Config
 from espalier.config.data import DataConfig
-from espalier.config.fields import options, settings_of, words
+from espalier.config.fields import options, settings_of, tag_of, words
 from espalier.config.labelled import LabelledConfig
+from espalier.config.losses import LOSSES
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import RECIPES
@@ -39,10 +40,11 @@ class Setting:
 
 
 def topics() -> dict[str, type[Config]]:
-    """The parts of a job that can be asked about: its own settings, kinds of data, kinds of stage, recipes."""
+    """The parts of a job that can be asked about: its own settings, kinds of data, kinds of stage, recipes, losses."""
     kinds = {kind.name: kind.settings for kind in KINDS.values()}
     recipes = {recipe.name: recipe.dials for recipe in RECIPES.values()}
-    return {"job": Job, "data": DataConfig, "labelled_data": LabelledConfig, **kinds, **recipes}
+    losses = {loss.name: loss.settings for loss in LOSSES.values()}
+    return {"job": Job, "data": DataConfig, "labelled_data": LabelledConfig, **kinds, **recipes, **losses}
 
 
 def summary(part: type[Config]) -> str:
@@ -61,19 +63,29 @@ def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
         text = field.description or (summary(parts[0]) if len(parts) == 1 and not is_topic else "")
         allowed = "settings" if parts else words(annotation)
         yield Setting(f"{before}{name}", _default(field), allowed, _paragraph(text))
-        inside = f"{before}{name}{'[]' if _is_list(annotation) else ''}."
-        for one in parts if not is_topic else ():
-            yield from settings(one, before=inside)
+        if not is_topic:
+            yield from _inside(parts, before=f"{before}{name}{'[]' if _is_list(annotation) else ''}.")
+
+
+def _inside(parts: list[type[Config]], *, before: str) -> Iterator[Setting]:
+    """The settings of the models that may stand at a place, each path once; first which of them stands there."""
+    if len(tags := [tag for part in parts if (tag := tag_of(part))]) > 1:
+        yield Setting(f"{before}{tags[0].setting}", None, f"one of {', '.join(tag.value for tag in tags)}", "")
+    found: dict[str, Setting] = {}
+    for part in parts:
+        for setting in settings(part, before=before):
+            found.setdefault(setting.path, setting)
+    yield from found.values()
 
 
 def _parts(annotation: Any) -> list[type[Config]]:
     """The models that may stand at a place, or in the list there."""
-    found = [_item(option) for option in options(annotation)]
+    found = [one for option in options(annotation) for one in _items(option)]
     return [option for option in found if settings_of(option)]
 
 
-def _item(kind: Any) -> Any:
-    return options(get_args(kind)[0])[0] if get_origin(kind) is tuple else kind
+def _items(kind: Any) -> list[Any]:
+    return options(get_args(kind)[0]) if get_origin(kind) is tuple else [kind]
 
 
 def _is_list(annotation: Any) -> bool:

@@ -29,4 +29,4 @@ def is_language_model(config: ConfigDict) -> bool:
 
 def is_classifier(config: ConfigDict) -> bool:
     """Whether the model's outputs are classes, or the one value of a regression."""
-    return stock_class(config).head_kind == "classifier"
+    return architecture(config) == family_of(config).class_for("classifier")

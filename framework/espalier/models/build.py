@@ -12,6 +12,7 @@ from transformers.initialization import no_init_weights
 
 from espalier.models.architecture import architecture
 from espalier.models.families import is_causal
+from espalier.models.hidden_states import Projections, make_projections
 from espalier.models.network import Network
 from espalier.models.shape import ConfigDict
 
@@ -22,19 +23,22 @@ def build_network(
     dtype: torch.dtype,
     device: torch.device,
     sharding: AbstractContextManager[Any] | None = None,
+    projections: Projections | None = None,
 ) -> Network:
     """A model of this shape whose parameters hold nothing yet; buffers are right.
 
     Args:
         config: a Hugging Face configuration, as in config.json.
         sharding: an engine's context under which parameters are sharded as they are made.
+        projections: linear maps that are trained along.
     """
     with no_init_weights(), device, sharding or nullcontext():
         model = _from_config(config, dtype)
         model.tie_weights()  # init_weights, which would have done it, is switched off
+        beside = make_projections(projections or {}, dtype)
     if sharding is not None:
         _restore_buffers(model, config, dtype)
-    return Network(model, causal=is_causal(config))
+    return Network(model, causal=is_causal(config), projections=beside)
 
 
 def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:

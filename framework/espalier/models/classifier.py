@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from espalier.config.faults import Fault, RefusedInput
-from espalier.models.architecture import architecture, default_architecture
+from espalier.models.architecture import architecture, default_architecture, is_classifier
 from espalier.models.families import family_of, layout, stock_class
 from espalier.models.shape import ConfigDict
 
@@ -66,11 +66,6 @@ def classifier_config(
 def keeps_head(config: ConfigDict, head: HeadChoice) -> bool:
     """Whether a published model is a classifier already, and is to stay the one it is."""
     return is_classifier(config) and head == "auto"
-
-
-def is_classifier(config: ConfigDict) -> bool:
-    """Whether a model's head tells classes apart, or gives a number."""
-    return architecture(config) == family_of(config).class_for("classifier")
 
 
 def _is_known(config: ConfigDict) -> bool:

@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
 from espalier.models.families.registry import FAMILIES
+from espalier.models.hidden_states import StatesUse, parameter_name, recorded
 from espalier.models.virtual_depth import VirtualDepth
 
 T = TypeVar("T")
@@ -42,11 +43,13 @@ class Network(nn.Module):
 
     Attributes:
         model: a stock transformers model; parameter names on disk are its names.
+        projections: linear maps that an objective of hidden states trains along; no part of the model.
     """
 
-    def __init__(self, model: nn.Module, *, causal: bool) -> None:
+    def __init__(self, model: nn.Module, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
         super().__init__()
         self.model = model
+        self.projections = nn.ModuleDict() if projections is None else projections
         self._causal = causal
         self._stock = FAMILIES[model.config.model_type].classes[type(model).__name__]
         if self._stock.head is not None:
@@ -80,10 +83,28 @@ class Network(nn.Module):
         """The model's layers, in order."""
         return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
-    def forward(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """All that can be trained, by its name on disk: the model's parameters, then those of the projections."""
+        beside = {parameter_name(name): linear.weight for name, linear in self.projections.items()}
+        return dict(self.model.named_parameters()) | beside
+
+    def forward(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
         """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""
-        hidden = self._stock.before_head(self.model, self.body(batch))
+        if isinstance(use, StatesUse):
+            hidden, use = self._with_states(batch, use)
+        else:
+            hidden = self.body(batch)
+        hidden = self._stock.before_head(self.model, hidden)
         return hidden if use is None else self.head(hidden, use)
+
+    def _with_states(self, batch: Batch, wanted: StatesUse[T]) -> tuple[Tensor, HeadUse[T]]:
+        """What the layers make of a microbatch, and the use of the head with the states that it wants."""
+        with recorded(self.layers, wanted.layers) as states:
+            last = self.body(batch)
+        named = zip(wanted.layers, wanted.projections, strict=True)
+        found = tuple(self.projections[name](states[layer]) if name else states[layer] for layer, name in named)
+        return last, lambda hidden, weight, bias: wanted.use(hidden, weight, bias, found)
 
     def body(self, batch: Batch) -> Tensor:
         """Hidden states [B, T, D] of a microbatch after the last layer and the final norm."""

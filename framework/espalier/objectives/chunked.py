@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from espalier.objectives.chunk_pass import ChunkPass, Targets
 from espalier.objectives.head import Gradients, Head, wide_dtype
 from espalier.objectives.sizes import default_chunk_size
-from espalier.objectives.sweep import Sweep, Targets
 from espalier.objectives.terms import Term
 
 Compute = Callable[[tuple[bool, bool, bool]], tuple[Tensor, Gradients | None]]
@@ -66,15 +66,15 @@ def head_objective(
         chunk_tokens: tokens at a time; None: by `default_chunk_size`.
     """
     assert len(scales) == len(terms) > 0 and min(scales) > 0, "one positive scale per term, at least one term"
-    sweep = sweep_over(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
+    tokens = chunk_pass(hidden, Head(head_weight, head_bias), targets, terms=terms, chunk_tokens=chunk_tokens)
 
     def compute(wanted: tuple[bool, bool, bool]) -> tuple[Tensor, Gradients | None]:
         if not any(wanted):
-            return sweep.sums(sweep.values()), None
-        values, gradients = sweep.values_and_gradients(scales, wanted=wanted)
-        return sweep.sums(values), gradients
+            return tokens.sums(tokens.values()), None
+        values, gradients = tokens.values_and_gradients(scales, wanted=wanted)
+        return tokens.sums(values), gradients
 
-    return loss_beside_gradients(hidden, head_weight, head_bias, compute, scales, num_tokens=sweep.num_tokens)
+    return loss_beside_gradients(hidden, head_weight, head_bias, compute, scales, num_tokens=tokens.num_tokens)
 
 
 def loss_beside_gradients(
@@ -107,15 +107,15 @@ def token_losses(
     Returns:
         [N] fp32, neither weighted nor summed; 0 where the target's weight is 0.
     """
-    sweep = sweep_over(hidden, Head(head_weight, head_bias), targets, terms=(term,), chunk_tokens=chunk_tokens)
+    tokens = chunk_pass(hidden, Head(head_weight, head_bias), targets, terms=(term,), chunk_tokens=chunk_tokens)
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
-        return sweep.values()[0]
+        return tokens.values()[0]
 
 
 @torch.no_grad()
-def sweep_over(
+def chunk_pass(
     hidden: Tensor, head: Head, targets: Targets, *, terms: Sequence[Term], chunk_tokens: int | None
-) -> Sweep:
+) -> ChunkPass:
     """The pass over the tokens that count, cut into chunks."""
     device = hidden.device.type
     vocabulary, signal = len(head.weight), targets.signal
@@ -124,7 +124,7 @@ def sweep_over(
     )
     size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.counted
-    return Sweep(
+    return ChunkPass(
         *_for_products(hidden, head),
         *((None, None) if signal is None else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))),
         targets=targets,

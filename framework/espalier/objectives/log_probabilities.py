@@ -13,16 +13,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from espalier.objectives.chunked import HeadLoss, loss_beside_gradients, sweep_over, token_losses
+from espalier.objectives.chunk_pass import Targets
+from espalier.objectives.chunked import HeadLoss, chunk_pass, loss_beside_gradients, token_losses
 from espalier.objectives.head import Gradients, Head
-from espalier.objectives.sweep import Targets
 from espalier.objectives.terms import Term
 
 LogProbabilityLoss = Callable[[Tensor, Tensor | None], Tensor]
 """(log-probabilities [N] of the labels, the reference model's [N] or None; both 0 at tokens that do not count) ->
 [number of terms], sums over this microbatch, differentiable by the first."""
 
-_LABELS = Term("cross_entropy")
+_LABELS = Term.of("cross_entropy")
 
 
 def log_probability_objective(
@@ -50,21 +50,21 @@ def log_probability_objective(
         chunk_tokens: tokens at a time; None: by `default_chunk_size`.
     """
     alone = Targets(targets.labels, targets.weights)
-    sweep = sweep_over(hidden, Head(head_weight, head_bias), alone, terms=(_LABELS,), chunk_tokens=chunk_tokens)
+    tokens = chunk_pass(hidden, Head(head_weight, head_bias), alone, terms=(_LABELS,), chunk_tokens=chunk_tokens)
     reference = _reference(targets, chunk_tokens)
 
     def compute(wanted: tuple[bool, bool, bool]) -> tuple[Tensor, Gradients | None]:
-        log_probabilities = -sweep.values()[0]
+        log_probabilities = -tokens.values()[0]
         if not any(wanted):
             return loss(log_probabilities, reference).double(), None
         with torch.enable_grad():
             sums = loss(log_probabilities.requires_grad_(), reference)
             total = sum(scale * part for scale, part in zip(scales, sums.unbind(), strict=True))
             (slope,) = torch.autograd.grad(total, log_probabilities)
-        carried = replace(sweep, targets=Targets(targets.labels, -slope))
+        carried = replace(tokens, targets=Targets(targets.labels, -slope))
         return sums.detach().double(), carried.values_and_gradients((1.0,), wanted=wanted)[1]
 
-    return loss_beside_gradients(hidden, head_weight, head_bias, compute, scales, num_tokens=sweep.num_tokens)
+    return loss_beside_gradients(hidden, head_weight, head_bias, compute, scales, num_tokens=tokens.num_tokens)
 
 
 def _reference(targets: Targets, chunk_tokens: int | None) -> Tensor | None:

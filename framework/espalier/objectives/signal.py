@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,8 +19,10 @@ class Signal:
         hidden: [B, T, D] of the teacher, after its final norm, detached.
         head_weight: [V, D] of the teacher.
         head_bias: [V] or None.
+        states: layer, counted from 1 -> its hidden states [B, T, D], detached; of the layers that were asked for.
     """
 
     hidden: Tensor
     head_weight: Tensor
     head_bias: Tensor | None = None
+    states: Mapping[int, Tensor] = field(default_factory=dict)

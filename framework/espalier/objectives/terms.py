@@ -5,56 +5,56 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from espalier.config.faults import Fault, RefusedInput
-from espalier.config.training import LossConfig, LossFunction
-
-_WITHOUT_TEMPERATURE = ("cross_entropy", "squared_error", "squared_distance")
+from espalier.config.loss import Loss, LossSettings
+from espalier.config.losses import LOSSES, loss_config
 
 
 @dataclass(frozen=True)
 class Term:
-    """One function of the weighted sum.
+    """One loss of the weighted sum, with its settings."""
 
-    Attributes:
-        weight: its factor in the sum.
-        temperature: divides both models' logits; the value is multiplied by its square (see divergences.py).
-        beta: jsd only, the teacher's share of the mixture.
-        skew: skewed divergences only, how much of the first distribution is mixed into the second.
-    """
+    settings: LossSettings
 
-    function: LossFunction
-    weight: float = 1.0
-    temperature: float = 1.0
-    beta: float = 0.5
-    skew: float = 0.1
+    @staticmethod
+    def of(function: str, **settings: Any) -> Term:
+        """A term by the name of its loss, with settings as in a job file: `Term.of("jsd", beta=0.3)`."""
+        return Term(loss_config(function, **settings))
+
+    @property
+    def function(self) -> str:
+        """The name of its loss."""
+        return self.settings.function
+
+    @property
+    def loss(self) -> Loss[Any]:
+        return LOSSES[self.function]
+
+    @property
+    def weight(self) -> float:
+        """Its factor in the sum."""
+        return self.settings.weight
+
+    def weighted(self, weight: float) -> Term:
+        """The same with another weight, which may be any number."""
+        return Term(self.settings.model_copy(update={"weight": weight}))
 
     @property
     def needs_teacher(self) -> bool:
-        return self.function not in ("cross_entropy", "squared_error")
+        return self.loss.needs_teacher
 
 
-def terms_of(losses: Sequence[LossConfig]) -> tuple[Term, ...]:
-    """The terms that a stage's `losses` ask for, in their order.
-
-    Raises:
-        RefusedInput: a temperature on a function that knows none.
-    """
-    faults = [
-        Fault(f"losses[{position}].temperature", loss.temperature, f"1.0 for {loss.function}; leave it out")
-        for position, loss in enumerate(losses)
-        if loss.function in _WITHOUT_TEMPERATURE and loss.temperature != 1.0
-    ]
-    if faults:
-        raise RefusedInput(faults)
-    return tuple(Term(**loss.model_dump()) for loss in losses)
+def terms_of(losses: Sequence[LossSettings]) -> tuple[Term, ...]:
+    """The terms that a stage's `losses` ask for, in their order."""
+    return tuple(Term(loss) for loss in losses)
 
 
 def names_of(terms: Sequence[Term]) -> tuple[str, ...]:
     """What each term is called in logs: its function, numbered from the second use on (`forward_kl_2`)."""
-    seen: Counter[str] = Counter()
+    times: Counter[str] = Counter()
     names = []
-    for term in terms:
-        seen[term.function] += 1
-        names.append(term.function if seen[term.function] == 1 else f"{term.function}_{seen[term.function]}")
+    for one in terms:
+        times[one.function] += 1
+        names.append(one.function if times[one.function] == 1 else f"{one.function}_{times[one.function]}")
     return tuple(names)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from espalier.config.faults import Fault
 from espalier.jobs.kind import KINDS
-from espalier.models.classifier import is_classifier
+from espalier.models.architecture import is_classifier
 from espalier.models.families import num_outputs
 from espalier.models.shape import ConfigDict
 from espalier.planning.checked import Checked

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from espalier.config.base import Config, Count, parse_tuple
+from espalier.config.losses import LossConfig, loss_config
 from espalier.config.paths import ModelSource
 from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
     CheckpointConfig,
     GuardConfig,
-    LossConfig,
     OptimizerConfig,
     ZeroLevel,
 )
@@ -41,7 +41,7 @@ class PruneThenDistill(Config):
     search: SearchConfig = SearchConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     losses: Annotated[tuple[LossConfig, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = (
-        LossConfig(function="forward_kl"),
+        loss_config("forward_kl"),
     )
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
     zero_level: ZeroLevel = "gradients"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -31,12 +31,14 @@ class Lineage:
     """What a saved model is: its configuration, its tokenizer, the checkpoint it was made from.
 
     Attributes:
+        beside: shapes of the parameters that are trained along and are no part of it, by name.
         bases: states that hold what is not saved with it, as it was not trained.
     """
 
     model: ConfigDict
     tokenizer: str
     parent: str | None
+    beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     bases: tuple[Base, ...] = ()
 
     @staticmethod
@@ -50,7 +52,7 @@ class Lineage:
         """
         origin = reader.manifest.origin
         bases = () if trained is None else reader.bases_without(trained)
-        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases)
+        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases=bases)
 
 
 def save_model(
@@ -119,6 +121,7 @@ def commit_save(
         state={"key": context.key, "run": context.folder.ids(), **state},
         ranks=ranks,
         tables=tables,
+        beside=lineage.beside,
         bases=lineage.bases if with_model else (),
     )
 

@@ -26,7 +26,7 @@ class Event:
         kind: `activity` is what a stage without steps is at; `gate`: a measured value left its bounds;
             `stopped`: somebody asked for it, or a machine was taken away, and the stage is saved;
             `note`: something that somebody will ask about later;
-            `mirror`: W&B cannot be reached, which changes nothing for the run.
+            `mirror`: a tracker cannot be reached, which changes nothing for the run.
         stage: the stage's name; empty when it concerns the whole run.
         time: unix seconds.
         message: for a person.

@@ -1,4 +1,4 @@
-"""Reads a run's record as it grows, from whichever process and host wrote it."""
+"""Follow a run's record while it is written: new steps, epochs and events, and how many were taken back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class News:
 
 
 class Follower:
-    """Tells each step, each epoch and each event of a run once. Starts no thread: whoever wants news calls `poll`."""
+    """Returns each step, epoch and event of a run once. Starts no thread: the caller polls."""
 
     def __init__(self, run_folder: Path) -> None:
         self._steps = _Tail(run_folder / STEPS)
@@ -59,7 +59,7 @@ class Follower:
 
 
 class _Tail:
-    """Whole lines at the end of a file that grows, and is now and then replaced by one with less in it."""
+    """New whole lines of a file that is appended to, and sometimes replaced by a shorter one after a resume."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

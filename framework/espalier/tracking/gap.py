@@ -1,4 +1,4 @@
-"""How much of the loss that pruning cost a model has made good, where that says anything."""
+"""The share of the loss gap between a pruned and the unpruned model that a trained model has closed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gap_closed(nll: Mapping[str, float], *, model: str, pruned: Collection[str])
 
 
 def told_gap(metrics: Mapping[str, Any]) -> float | None:
-    """What an evaluation says of it; older ones took any two models for such a gap, however near to each other."""
+    """The `gap_closed` of an evaluation's metrics; None where the models are too close for it to mean anything."""
     closed, models = metrics.get("gap_closed"), metrics["models"]
     if not isinstance(closed, int | float) or not math.isfinite(closed):
         return None

@@ -1,4 +1,4 @@
-"""What of the record goes to W&B, and under which keys."""
+"""The values and tables that W&B gets of the record, and their keys."""
 
 from __future__ import annotations
 

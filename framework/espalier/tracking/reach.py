@@ -1,4 +1,4 @@
-"""Whether a server can be reached at all: asked before a library that waits a minute for one is."""
+"""Whether a server can be reached; checked first because W&B's library would wait a minute for it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from espalier.objectives.terms import Term
 
 def label_term(data: DataConfig | LabelledConfig, *, weight: float = 1.0) -> Term:
     """Cross-entropy of the next token, the masked ones or the class; of a regression the squared error."""
-    return Term("squared_error" if is_regression(data) else "cross_entropy", weight=weight)
+    return Term.of("squared_error" if is_regression(data) else "cross_entropy").weighted(weight)
 
 
 def is_regression(data: DataConfig | LabelledConfig) -> bool:

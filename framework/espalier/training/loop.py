@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
+from espalier.engine.hidden_states import projections_of, teacher_layers_of
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.jobs.trained_stage import TrainedStage
+from espalier.models.hidden_states import Projections, parameter_shapes
 from espalier.saving.saver import Saver
 from espalier.stages.result import StageResult
 from espalier.teachers.source import SignalSource
@@ -56,8 +58,10 @@ def _train(
     prepared = Prepared.of(context, teacher=teacher)
     method = open_method(context, prepared)
     guard, num_updates = Guard(stage.guard, prepared.losses), prepared.updates
-    saver = Saver(context, prepared.lineage, prepared.start.folder, tables=method.tables)
-    with _models(context, prepared, method, teacher) as (engine, source), closing(saver):
+    projections = projections_of(method.objective, student=prepared.lineage.model, teacher=prepared.flops.teacher)
+    lineage = replace(prepared.lineage, beside=parameter_shapes(projections))
+    saver = Saver(context, lineage, prepared.start.folder, tables=method.tables)
+    with _models(context, prepared, method, teacher, projections) as (engine, source), closing(saver):
         recorder = StepRecorder.open(context, prepared, method.objective.names)
         updates = Updates(
             method,
@@ -120,17 +124,27 @@ def _record(update: Update, watch: _Watch) -> None:
 
 @contextmanager
 def _models(
-    context: StageContext[TrainedStage], prepared: Prepared, method: TrainingMethod, teacher: str | None
+    context: StageContext[TrainedStage],
+    prepared: Prepared,
+    method: TrainingMethod,
+    teacher: str | None,
+    projections: Projections,
 ) -> Iterator[tuple[Engine, SignalSource | None]]:
     """Teacher and student, open; both are closed on every way out."""
     stage, world = context.config, context.world
-    spec = engine_spec(context, prepared, num_ranks=world.size)
+    spec = replace(engine_spec(context, prepared, num_ranks=world.size), projections=projections)
     with ExitStack() as opened:
         source = method.source
         if teacher is not None:
             context.activity(f"loading the teacher, {teacher}")
             level = getattr(stage, "teacher_zero_level", "none")
-            source = FrozenModel(context.model_of(teacher), zero_level=level, dtype=spec.dtype, world=world)
+            source = FrozenModel(
+                context.model_of(teacher),
+                zero_level=level,
+                dtype=spec.dtype,
+                world=world,
+                layers=teacher_layers_of(method.objective),
+            )
             opened.enter_context(closing(source))
         context.activity(f"loading the student, {stage.student}")
         engine = open_engine(spec, method.objective, prepared.start, steps_taken=prepared.updates, world=world)

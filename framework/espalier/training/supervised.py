@@ -11,7 +11,8 @@ from torch import Tensor
 from espalier.data.batch import Batch
 from espalier.data.batches import window
 from espalier.engine.contract import Engine
-from espalier.engine.objective import TokenObjective
+from espalier.engine.hidden_states import objective_of
+from espalier.engine.objective import Objective
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.objectives.terms import Term
 from espalier.teachers.source import SignalSource
@@ -33,7 +34,7 @@ class Supervised:
 
     context: StageContext[TrainedStage]
     prepared: Prepared
-    objective: TokenObjective
+    objective: Objective
     ends: EpochEnds
     revision: SampleRevision | None
 
@@ -52,7 +53,7 @@ class Supervised:
             open_revision: opens the samples of a stage that revises them.
         """
         revision = open_revision(context, prepared) if open_revision else None
-        objective = TokenObjective(terms, watch=revision.watch if revision else None)
+        objective = objective_of(terms, watch=revision.watch if revision else None)
         return Supervised(context, prepared, objective, EpochEnds.open(context, prepared, revision), revision)
 
     @property

@@ -151,7 +151,7 @@ def losses(model: Network, batch: Batch, term: Term) -> list[float]:
 @pytest.mark.parametrize("function", ["cross_entropy", "squared_error"])
 def test_padding_does_not_change_the_loss_of_a_sample(name: str, function: str) -> None:
     number = function == "squared_error"
-    model, term = network(name, 1 if number else 4), Term(function)
+    model, term = network(name, 1 if number else 4), Term.of(function)
     read_at = "last" if is_causal(CONFIGS[name]) else "first"
     found = sequences(read_at, targets=NUMBERS if number else CLASSES)
     alone = [losses(model, make_batch(found, np.array([index])), term)[0] for index in range(5)]
@@ -166,4 +166,4 @@ def test_a_blank_batch_is_run_and_answers_nothing(name: str) -> None:
     assert [batch.sample_ids.tolist() for batch in batches] == [[-1]]
     (blank,) = batches
     assert blank.num_counted_tokens() == 0 and blank.sample_weights.tolist() == [0.0]
-    assert losses(network(name, 4), blank, Term("cross_entropy")) == [0.0]
+    assert losses(network(name, 4), blank, Term.of("cross_entropy")) == [0.0]

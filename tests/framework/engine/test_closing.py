@@ -26,7 +26,7 @@ from support.models import LLAMA, save_initial
 from support.spawn import run_ranks
 
 _WIDTHS = (60, 180, 120)
-_OBJECTIVE = TokenObjective((Term("forward_kl"),))
+_OBJECTIVE = TokenObjective((Term.of("forward_kl"),))
 
 
 def live_bytes() -> int:

@@ -36,7 +36,7 @@ def moved(world: World, root: str, level: ZeroLevel, decay: float) -> dict[str, 
     reader = StateReader.open(LocalStorage(Path(root)), "untied")
     microbatches = sequences_of(2, world)
     spec = EngineSpec(level, torch.float32, optimizer, len(microbatches))
-    terms = (Term("cross_entropy"),)
+    terms = (Term.of("cross_entropy"),)
     objective = TokenObjective(terms)
     with closing(open_engine(spec, objective, reader, steps_taken=0, world=world)) as engine:
         take_step(engine, None, microbatches, objective=objective, lr=1e-3, random=(0, 0), world=world)

@@ -26,7 +26,7 @@ _ALL, _WITHOUT = (0, 1, 2), (0, 2)
 _STEPS = ((_ALL, _ALL), (_WITHOUT, _WITHOUT), (_WITHOUT, _ALL), (_ALL, _ALL))
 """Layers that each microbatch of each step runs."""
 _OPTIMIZER = OptimizerConfig(lr=1e-2, betas=(0.0, 0.0), eps=1e-4, weight_decay=0.0, clip=1e9)
-_OBJECTIVE = TokenObjective((Term("cross_entropy"),))
+_OBJECTIVE = TokenObjective((Term.of("cross_entropy"),))
 
 
 def train(world: World, root: str, levels: tuple[ZeroLevel, ...]) -> list[tuple[list[float], dict[str, list[Tensor]]]]:

@@ -20,7 +20,7 @@ from espalier.objectives.terms import Term
 
 LENGTHS, VOCABULARY, WIDTH = (5, 2, 7, 11, 3), 31, 7
 TABLES = [torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
-TERM = Term("forward_kl")
+TERM = Term.of("forward_kl")
 
 
 class OneOfMany(World):
@@ -67,4 +67,4 @@ def test_workers_share_the_sequences_out(size: int) -> None:
 
 
 def test_another_term_is_another_distance() -> None:
-    assert not torch.allclose(distances(term=Term("reverse_kl")), distances())
+    assert not torch.allclose(distances(term=Term.of("reverse_kl")), distances())

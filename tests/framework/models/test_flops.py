@@ -54,7 +54,7 @@ def test_within_one_percent_of_what_torch_counts(name: str, checkpointing: bool)
     if checkpointing:
         network.checkpoint_activations()
     read = 12 if name.startswith("bert_masked") else LENGTH
-    batch, terms = batch_of(read), (Term("cross_entropy"),)
+    batch, terms = batch_of(read), (Term.of("cross_entropy"),)
     use = None if name == "bert" else TokenObjective(terms).use(batch, None, [1.0])
     held = shape_of(config).layers
     for depth in (held, 5):
@@ -110,7 +110,7 @@ def test_of_a_part_within_two_percent_of_what_torch_counts(name: str, checkpoint
     if checkpointing:
         network.checkpoint_activations()
     read = 12 if name.startswith("bert_masked") else LENGTH
-    use = TokenObjective((Term("cross_entropy"),)).use(batch_of(read), None, [1.0])
+    use = TokenObjective((Term.of("cross_entropy"),)).use(batch_of(read), None, [1.0])
     with FlopCounterMode(display=False, custom_mapping=UNSEEN) as counter, sdpa_kernel(SDPBackend.MATH):
         network(batch_of(read), use)[0].backward()
     counted = trained_flops(

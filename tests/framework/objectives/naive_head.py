@@ -14,24 +14,29 @@ from espalier.objectives.terms import Term
 
 TOKENS, HIDDEN, TEACHER_HIDDEN, VOCABULARY = 23, 7, 11, 29
 ALL_TERMS = (
-    Term("cross_entropy"),
-    Term("forward_kl"),
-    Term("forward_kl", temperature=2.5),
-    Term("reverse_kl", temperature=0.8),
-    Term("jsd", beta=0.3),
-    Term("jsd", beta=0.5, temperature=1.7),
-    Term("skewed_forward_kl", skew=0.1),
-    Term("skewed_reverse_kl", skew=0.2, temperature=3.0),
+    Term.of("cross_entropy"),
+    Term.of("forward_kl"),
+    Term.of("forward_kl", temperature=2.5),
+    Term.of("reverse_kl", temperature=0.8),
+    Term.of("jsd", beta=0.3),
+    Term.of("jsd", beta=0.5, temperature=1.7),
+    Term.of("skewed_forward_kl", skew=0.1),
+    Term.of("skewed_reverse_kl", skew=0.2, temperature=3.0),
 )
 
 
 def name(parameter: object) -> str | None:
     """A short test id for a term; several are called `all`."""
     if isinstance(parameter, Term):
-        return f"{parameter.function}-{parameter.temperature}-{parameter.beta}-{parameter.skew}"
+        return "-".join(map(str, parameter.settings.model_dump(exclude={"weight"}).values()))
     if isinstance(parameter, tuple) and isinstance(parameter[0], Term):
         return name(parameter[0]) if len(parameter) == 1 else "all"
     return None
+
+
+def parts_of(signal: Signal) -> list[Tensor | None]:
+    """Hidden states, head weight and head bias."""
+    return [signal.hidden, signal.head_weight, signal.head_bias]
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Case:
 
     def to(self, dtype: torch.dtype, device: str | None = None) -> Case:
         signal = self.targets.signal
-        moved = Signal(*(None if x is None else x.to(device, dtype) for x in vars(signal).values()))
+        moved = Signal(*(None if x is None else x.to(device, dtype) for x in parts_of(signal)))
         leaves = [None if x is None else x.detach().to(device, dtype).requires_grad_() for x in self._parts()]
         labels, weights = self.targets.labels.to(device), self.targets.weights.to(device)
         return Case(*leaves, targets=Targets(labels, weights, moved))
@@ -91,8 +96,9 @@ def naive_values(case: Case, term: Term) -> Tensor:
     if term.function == "cross_entropy":
         labels = case.targets.labels.clamp(min=0)
         return -student.softmax(-1).log()[torch.arange(len(labels)), labels]
-    q, p = (student / term.temperature).softmax(-1), (teacher / term.temperature).softmax(-1)
-    beta, skew = term.beta, term.skew
+    settings = term.settings
+    q, p = (student / settings.temperature).softmax(-1), (teacher / settings.temperature).softmax(-1)
+    beta, skew = getattr(settings, "beta", None), getattr(settings, "skew", None)
     by_function = {
         "forward_kl": lambda: _kl(p, q),
         "reverse_kl": lambda: _kl(q, p),
@@ -100,7 +106,7 @@ def naive_values(case: Case, term: Term) -> Tensor:
         "skewed_forward_kl": lambda: _kl(p, skew * p + (1 - skew) * q),
         "skewed_reverse_kl": lambda: _kl(q, skew * q + (1 - skew) * p),
     }
-    return term.temperature**2 * by_function[term.function]()
+    return settings.temperature**2 * by_function[term.function]()
 
 
 def naive_sums(case: Case, terms: Sequence[Term]) -> Tensor:

@@ -12,6 +12,7 @@ from naive_head import (
     naive_sums,
     naive_values,
     name,
+    parts_of,
     relative_error,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +24,7 @@ from espalier.objectives.signal import Signal
 from espalier.objectives.sizes import BLOCK_BYTES
 from espalier.objectives.terms import Term
 
-FORWARD_KL = Term("forward_kl")
+FORWARD_KL = Term.of("forward_kl")
 SCALES = tuple(0.1 + 0.2 * position for position in range(len(ALL_TERMS)))
 
 
@@ -139,7 +140,7 @@ def test_no_counted_token_gives_zero_loss_and_zero_gradients():
 def test_cross_entropy_needs_no_teacher():
     case = make_case()
     alone = replace(case, targets=replace(case.targets, signal=None))
-    terms = (Term("cross_entropy"),)
+    terms = (Term.of("cross_entropy"),)
     torch.testing.assert_close(objective(alone, terms).sums, objective(case, terms).sums)
     with pytest.raises(AssertionError, match="forward_kl needs a teacher"):
         objective(alone)
@@ -154,10 +155,10 @@ def test_vocabularies_that_differ_are_named():
 
 def test_teacher_receives_no_gradient():
     case = make_case()
-    signal = Signal(*(x.detach().requires_grad_() for x in vars(case.targets.signal).values()))
+    signal = Signal(*(x.detach().requires_grad_() for x in parts_of(case.targets.signal)))
     case = replace(case, targets=replace(case.targets, signal=signal))
     objective(case).total.backward()
-    assert all(x.grad is None for x in vars(signal).values())
+    assert all(x.grad is None for x in parts_of(signal))
 
 
 def test_token_losses_are_unweighted_values_of_counted_tokens():

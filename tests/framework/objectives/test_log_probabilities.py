@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from espalier.objectives.chunk_pass import Targets
 from espalier.objectives.head import Head
 from espalier.objectives.log_probabilities import log_probability_objective
-from espalier.objectives.sweep import Targets
 from framework.objectives.naive_head import Case, make_case
 
 SCALES = (0.7, 0.2)

@@ -13,7 +13,7 @@ from espalier.objectives.chunked import HeadLoss, head_objective, token_losses
 from espalier.objectives.terms import Term
 
 SCALES = tuple(0.1 + 0.2 * position for position in range(len(ALL_TERMS)))
-LABEL, SIGNAL = Term("cross_entropy"), Term("forward_kl", temperature=2.0)
+LABEL, SIGNAL = Term.of("cross_entropy"), Term.of("forward_kl", temperature=2.0)
 
 
 def under(case: Case, weights: Tensor) -> Case:

@@ -6,15 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from espalier.config.faults import RefusedInput
-from espalier.config.training import LossConfig
 from espalier.objectives.chunked import Targets, head_objective, token_losses
-from espalier.objectives.divergences import token_values
-from espalier.objectives.gradients import logits_gradient, scaled_gradient
+from espalier.objectives.gradients import logits_gradient, scaled_gradient, token_values
 from espalier.objectives.signal import Signal
-from espalier.objectives.terms import Term, terms_of
+from espalier.objectives.terms import Term
 
-ERROR, DISTANCE = Term("squared_error"), Term("squared_distance")
+ERROR, DISTANCE = Term.of("squared_error"), Term.of("squared_distance")
 NAN = float("nan")
 
 
@@ -93,10 +90,3 @@ def test_only_the_distance_needs_a_teacher() -> None:
     assert not ERROR.needs_teacher and DISTANCE.needs_teacher
     with pytest.raises(AssertionError, match="squared_distance needs a teacher"):
         token_values(DISTANCE, normal(2, 1), teacher_logits=None, labels=normal(2))
-
-
-def test_squares_know_no_temperature() -> None:
-    losses = [LossConfig(function=name, temperature=2.0) for name in ("squared_error", "squared_distance")]
-    with pytest.raises(RefusedInput) as refused:
-        terms_of(losses)
-    assert [fault.path for fault in refused.value.faults] == ["losses[0].temperature", "losses[1].temperature"]

@@ -100,10 +100,10 @@ def test_what_only_text_has_is_refused_all_at_once(data: dict[str, Any]) -> None
         "`stages.scores.prompts` is ['once']; allowed: leave it out; a classifier writes nothing.",
         "`stages.scores.sequences` is 4; allowed: leave it out; only a job over text reads it.",
         "`stages.scores.unrolled` is 'settings'; allowed: leave it out; only a job over text reads it.",
-        "`stages.d.losses[1].function` is 'squared_error'; allowed: one of forward_kl, reverse_kl, jsd, "
-        "skewed_forward_kl, skewed_reverse_kl, cross_entropy here.",
-        "`stages.d.losses[2].function` is 'squared_distance'; allowed: one of forward_kl, reverse_kl, jsd, "
-        "skewed_forward_kl, skewed_reverse_kl, cross_entropy here.",
+        "`stages.d.losses[1].function` is 'squared_error'; allowed: one of cross_entropy, forward_kl, "
+        "reverse_kl, jsd, skewed_forward_kl, skewed_reverse_kl, hidden_mse, hidden_cosine here.",
+        "`stages.d.losses[2].function` is 'squared_distance'; allowed: one of cross_entropy, forward_kl, "
+        "reverse_kl, jsd, skewed_forward_kl, skewed_reverse_kl, hidden_mse, hidden_cosine here.",
     ]
 
 
@@ -115,7 +115,9 @@ def test_losses_of_classes_are_none_of_a_regression(data: dict[str, Any]) -> Non
         "stages.d.losses[1].function",
         "stages.d.losses[2].function",
     ]
-    assert all("one of squared_error, squared_distance here" in sentence for sentence in found)
+    assert all(
+        "one of squared_error, squared_distance, hidden_mse, hidden_cosine here" in sentence for sentence in found
+    )
 
 
 def test_what_only_labels_have_is_refused_over_text_all_at_once(tmp_path: Path) -> None:

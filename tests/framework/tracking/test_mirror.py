@@ -13,20 +13,26 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
+from espalier.jobs.job import Job
 from espalier.stages.result import Cost, StageResult
-from espalier.tracking import mirror as mirror_module
+from espalier.tracking import wandb_tracker
 from espalier.tracking.events import EVENTS, Event, EventLog, read_events
 from espalier.tracking.follow import Follower, News
 from espalier.tracking.mirror import Mirror
 from espalier.tracking.record import STEPS, StepLog
+from espalier.tracking.wandb_settings import WANDB
+from framework.tracking.epochs import epoch
 from framework.tracking.samples import job, step
 
 CANARY = "canary" * 7
 KEY = "0123456789" * 4
 
 
-def opened(folder: Path, mode: str = "offline") -> Mirror:
-    return Mirror.open(folder, job(mode=mode), EventLog(folder / EVENTS))
+def opened(folder: Path, mode: str = "offline", *, key: str | None = None) -> Mirror:
+    asked: Job = job(mode=mode)
+    secrets = {} if key is None else {"WANDB_API_KEY": key}
+    events = EventLog(folder / EVENTS)
+    return Mirror.open(folder, asked, events, kind=WANDB, settings=asked.tracking.wandb, secrets=secrets)
 
 
 def records(folder: Path) -> list[Record]:
@@ -124,7 +130,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     tests = str(Path(__file__).parents[2])
     # Without the address of this process's W&B service, which would keep the run open.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    environment["PYTHONPATH"] = tests
+    environment["PYTHONPATH"] = os.pathsep.join([tests, *filter(None, [environment.get("PYTHONPATH")])])
     killed = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(folder.glob("wandb/offline-run-*"))) == 1
@@ -160,7 +166,7 @@ def test_a_failure_is_told_once_and_never_raised(folder):
         def log(self, values):
             raise OSError("the service is gone")
 
-    mirror._run = Dead()
+    mirror._tracker._run = Dead()
     for number in range(1, 4):
         mirror.receive(News(steps=(step(number),)))
     mirror.close()
@@ -172,9 +178,9 @@ def test_a_failure_is_told_once_and_never_raised(folder):
 def test_where_nothing_answers_the_run_is_kept_offline_at_once_and_says_how_to_send_it(folder, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setattr(mirror_module, "_environment", lambda: ("online", url))
+    monkeypatch.setattr(wandb_tracker, "_environment", lambda: ("online", url))
     began = time.monotonic()
-    mirror = Mirror.open(folder, job(mode="auto"), EventLog(folder / EVENTS), key=KEY)
+    mirror = opened(folder, "auto", key=KEY)
     assert time.monotonic() - began < 5.0
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
@@ -193,17 +199,17 @@ def new_service() -> Iterator[None]:
 
 
 def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(new_service, folder, monkeypatch):
-    real = mirror_module._settings
+    real = wandb_tracker._library_settings
 
-    def settings(run_folder, *, online, key):
-        made = real(run_folder, online=online, key=key)
+    def settings(run, *, online, key):
+        made = real(run, online=online, key=key)
         return made.model_copy(update={"init_timeout": 1.0}) if online else made
 
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        monkeypatch.setattr(mirror_module, "_settings", settings)
-        mirror = Mirror.open(folder, job(mode="auto"), EventLog(folder / EVENTS), key=KEY)
+        monkeypatch.setattr(wandb_tracker, "_library_settings", settings)
+        mirror = opened(folder, "auto", key=KEY)
         mirror.receive(News(steps=(step(1),)))
         mirror.close()
     assert steps_sent(folder) == [(1, 1)] and "`wandb sync " in mirror.advice()
@@ -212,15 +218,15 @@ def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(n
 
 @pytest.mark.parametrize(("asked", "mode", "is_kept"), [("disabled", "online", False), ("offline", "auto", True)])
 def test_the_mode_of_the_environment_is_heeded(folder, monkeypatch, asked, mode, is_kept):
-    monkeypatch.setattr(mirror_module, "_environment", lambda: (asked, "http://127.0.0.1:9"))
-    mirror = Mirror.open(folder, job(mode=mode), EventLog(folder / EVENTS), key=KEY)
+    monkeypatch.setattr(wandb_tracker, "_environment", lambda: (asked, "http://127.0.0.1:9"))
+    mirror = opened(folder, mode, key=KEY)
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert (folder / "wandb").exists() == is_kept and not read_events(folder / EVENTS) and not mirror.advice()
 
 
 def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, monkeypatch):
-    monkeypatch.setattr(mirror_module, "has_key", lambda: False)
+    monkeypatch.setattr(wandb_tracker, "has_key", lambda: False)
     mirror = opened(folder, "online")
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
@@ -230,11 +236,11 @@ def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, mo
 
 
 def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):
-    assert not mirror_module.has_key()
+    assert not wandb_tracker.has_key()
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine api.wandb.ai login user password {CANARY}\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    assert mirror_module.has_key()
+    assert wandb_tracker.has_key()
 
 
 def test_off_writes_nothing(folder):
@@ -244,16 +250,39 @@ def test_off_writes_nothing(folder):
     assert not (folder / "wandb").exists()
 
 
-def test_online_what_keeps_its_first_value_is_named(folder):
-    class Online:
-        offline = False
+def test_what_keeps_its_first_value_is_named(folder):
+    class Server:
+        def restart(self):
+            return None
 
-        def log(self, values):
+        def log_step(self, record):
             pass
 
-    mirror = opened(folder, "off")
-    mirror._run, mirror._sent_step = Online(), 5
+    mirror = Mirror(folder, EventLog(folder / EVENTS), title="W&B")
+    mirror._tracker, mirror._sent_step = Server(), 5
     mirror.receive(News(steps=tuple(step(number, attempt=2) for number in (4, 5, 6)), num_forgotten_steps=2))
     mirror.receive(News(steps=(step(7, attempt=2),)))
     (event,) = read_events(folder / EVENTS)
-    assert "steps 4 to 5 were taken again" in event.message and "steps.jsonl" in event.message
+    assert "steps 4 to 5 were taken again: W&B keeps" in event.message and "steps.jsonl" in event.message
+
+
+def test_a_server_s_run_goes_on_where_it_was_and_keeps_what_it_has(folder, monkeypatch):
+    sent = []
+
+    class Online:
+        offline, resumed, id, summary = False, True, "w", {"trainer/step": 2, "stage/heal/epoch": 1}
+
+        def log(self, values):
+            sent.append(values["trainer/step"])
+
+        def define_metric(self, *names, **settings):
+            pass
+
+    monkeypatch.setattr(wandb_tracker, "_environment", lambda: ("online", ""))
+    monkeypatch.setattr(wandb_tracker, "is_reachable", lambda url: True)
+    monkeypatch.setattr(wandb_tracker, "_init", lambda run, settings, **how: Online())
+    mirror = opened(folder, "online", key=KEY)
+    ends = tuple(epoch(number, plain=True) for number in (1, 2))
+    mirror.receive(News(steps=tuple(step(number) for number in range(1, 8)), epochs=ends))
+    mirror.receive(News(steps=(step(7, attempt=2), step(8)), num_forgotten_steps=1))
+    assert sent == [3, 4, 5, 6, 6, 7, 8], "the end of epoch 1, after step 3, is there; that of 2 comes after step 6"

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from espalier.tracking.epochs import EPOCHS, EpochLog
-from espalier.tracking.events import EVENTS, Event, read_events
+from espalier.tracking.events import EVENTS, Event, EventLog, read_events
 from espalier.tracking.follow import Follower, News
+from espalier.tracking.mirror import Mirror
 from espalier.tracking.record import STEPS, StepLog
+from espalier.tracking.tracker import Position
 from framework.tracking.epochs import NUM_SAMPLES, STEPS_EACH, epoch, weights, write_epoch, write_list
 from framework.tracking.samples import step
 from framework.tracking.test_mirror import history, opened, records, write_result
@@ -122,17 +124,19 @@ def test_a_run_that_is_written_anew_still_has_the_results_of_earlier_stages(fold
 def test_what_a_resumed_run_has_already_is_not_sent_again(folder):
     sent = []
 
-    class Online:
-        resumed, offline = True, False
+    class Server:
+        def start(self):
+            return Position(9, lambda stage: 2 if stage == "heal" else 0)
 
-        def __init__(self):
-            self.summary = {f"{OWN}/epoch": 2}
+        def restart(self):
+            return None
 
-        def log(self, values):
-            sent.append(values[f"{OWN}/epoch"])
+        def log_epoch(self, record):
+            sent.append(record.epoch)
 
-    mirror = opened(folder, "off")
-    mirror._run, mirror._sent_step = Online(), 9
+    mirror = Mirror(folder, EventLog(folder / EVENTS), title="a server")
+    mirror._tracker = Server()
+    mirror._begin_at(mirror._tracker.start())
     epochs = tuple(epoch(number, plain=True) for number in (1, 2, 3))
     mirror.receive(News(epochs=epochs))
     mirror.receive(News(epochs=(epoch(2, plain=True, attempt=2),), num_forgotten_epochs=2))

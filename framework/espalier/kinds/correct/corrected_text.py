@@ -52,7 +52,7 @@ class CorrectedText:
             engine.evaluate,
             source,
             self._prepared.sequences,
-            term=Term("forward_kl"),
+            term=Term.of("forward_kl"),
             microbatch_sequences=stage.batch.microbatch_sequences,
             world=self._context.world,
         ).numpy()

@@ -29,9 +29,6 @@ def run(context: StageContext[CorrectStage]) -> StageResult:
 def _terms(stage: CorrectStage, data: DataConfig | LabelledConfig) -> tuple[Term, ...]:
     """The label's share and the signal's; one that is 0 is left out."""
     share, regression = stage.signal.weight, is_regression(data)
-    signal = (
-        Term("squared_distance", weight=share)
-        if regression
-        else Term("forward_kl", weight=share, temperature=stage.signal.temperature)
-    )
-    return tuple(term for term in (label_term(data, weight=1.0 - share), signal) if term.weight > 0)
+    signal = Term.of("squared_distance") if regression else Term.of("forward_kl", temperature=stage.signal.temperature)
+    terms = (label_term(data, weight=1.0 - share), signal.weighted(share))
+    return tuple(term for term in terms if term.weight > 0)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from espalier.config.base import EXECUTION, parse_tuple
-from espalier.config.training import LossConfig
+from espalier.config.losses import LossConfig, loss_config
 from espalier.jobs.kind import StageKind
 from espalier.jobs.stage import ModelInput
 from espalier.jobs.trained_stage import TrainedStage
@@ -19,7 +19,7 @@ class DistillStage(TrainedStage):
     kind: Literal["distill"]
     teacher: ModelInput
     losses: Annotated[tuple[LossConfig, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = (
-        LossConfig(function="forward_kl"),
+        loss_config("forward_kl"),
     )
     teacher_zero_level: Annotated[Literal["none", "parameters"], EXECUTION] = "none"
 

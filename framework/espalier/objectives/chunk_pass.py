@@ -1,4 +1,7 @@
-"""One pass over the tokens that count, a chunk at a time: values of the terms, and gradients if wanted."""
+"""One pass over the tokens that count, a chunk at a time: values of the terms, and gradients if wanted.
+
+Of the logits of a microbatch [N, V] only those of one chunk exist at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espalier.objectives.divergences import token_values
-from espalier.objectives.gradients import scaled_gradient
+from espalier.objectives.gradients import scaled_gradient, token_values
 from espalier.objectives.head import Gradients, Head, wide_dtype
 from espalier.objectives.signal import Signal
 from espalier.objectives.sizes import block_size
@@ -18,7 +20,7 @@ from espalier.objectives.terms import Term
 
 @dataclass(frozen=True)
 class Targets:
-    """What N tokens shall come to.
+    """What the outputs at N tokens are compared with.
 
     Attributes:
         labels: [N] int64, or float32 values; read only where a weight is not 0.
@@ -39,8 +41,8 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A pass to be made. No graph runs through it.
+class ChunkPass:
+    """A pass over the tokens that count, a chunk at a time, ready to be made. No graph runs through it.
 
     Attributes:
         hidden: [N, D] of the student, [N, D of the teacher] of the teacher; each in the dtype of its head.

@@ -1,0 +1,50 @@
+"""Trackers: back-ends that show a run besides its own record, each declared once. Another package adds one by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import create_model
+
+from espalier.config.base import Config
+from espalier.config.plugins import Registry
+
+
+@dataclass(frozen=True)
+class TrackerKind:
+    """One tracker.
+
+    Attributes:
+        name: the word under `tracking` in the job file.
+        title: what people call it, for messages.
+        settings: of the tracker in the job file.
+        backend: `module:function` of (run, settings, report) -> Tracker, see `espalier.tracking.tracker`. It is
+            imported in the process that drives a run, and nowhere else.
+        default: settings of a job that does not name the tracker; None leaves it out.
+        secrets: environment variables that the driver hands to the tracker and keeps from workers.
+    """
+
+    name: str
+    title: str
+    settings: type[Config]
+    backend: str
+    default: Config | None = None
+    secrets: tuple[str, ...] = ()
+
+
+TRACKERS: Registry[TrackerKind] = Registry(
+    "espalier.trackers", TrackerKind, {"wandb": "espalier.tracking.wandb_settings:WANDB"}
+)
+"""Every tracker that is installed."""
+
+
+def tracking_settings() -> type[Config]:
+    """The part `tracking` of a job file: one setting for each tracker that is installed."""
+    settings: dict[str, Any] = {kind.name: _field(kind) for kind in TRACKERS.values()}
+    words = "Where a run can be watched besides its own record on disk."
+    return create_model("TrackingConfig", __base__=Config, __doc__=words, **settings)
+
+
+def _field(kind: TrackerKind) -> tuple[Any, Config | None]:
+    return (kind.settings if kind.default is not None else kind.settings | None), kind.default
