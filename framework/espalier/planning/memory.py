@@ -21,7 +21,7 @@ from espalier.models.forward_order import (
 )
 from espalier.models.shape import ModelShape
 from espalier.models.trained_part import TrainedPart
-from espalier.objectives.sizes import BLOCK_BYTES, MEMORY_BYTES
+from espalier.objectives.sizes import BLOCK_BYTES, default_chunk_size
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
 """At level parameters, whole parameters that may be gathered at once, beside the layer that runs."""
@@ -156,10 +156,11 @@ def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> flo
 def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool) -> float:
     """A chunk's logits; of a head that is trained its gradient's float32 sum, and a copy in the model's format.
 
-    A chunk is as large as three float32 tensors of logits may be: the student's, their gradient, the teacher's. Without
-    a teacher the third is not there, and what is derived from a block of them counts instead.
+    Of a chunk there are three float32 tensors of logits: the student's, their gradient, the teacher's. Without a teacher
+    the third is not there, and what is derived from a block of them counts instead.
     """
     device = "cuda" if training.on_gpu else "cpu"
-    whole = MEMORY_BYTES[device]
-    chunk = whole if training.has_teacher else whole * 2 / 3 + BLOCK_BYTES[device]
+    rows = min(default_chunk_size(device, shape.vocabulary), training.microbatch_tokens)
+    of_one = 4 * rows * shape.vocabulary
+    chunk = 3 * of_one if training.has_teacher else 2 * of_one + min(of_one, BLOCK_BYTES[device])
     return chunk + is_trained * shape.vocabulary * shape.hidden * (4 + training.value_bytes)
