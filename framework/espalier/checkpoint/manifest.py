@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from espalier.checkpoint.fragments import Slot
+from espalier.checkpoint.fragments import Dtype, Slot
 from espalier.config.base import Record
 from espalier.config.training import ZeroLevel
 from espalier.storage.names import CheckpointPath, StageName, TokenizerKey
 
-SCHEMA = 1
+SCHEMA: Final = 1
 """Raised when an older espalier could no longer read what is written."""
 
 WholeNumber = Annotated[int, Field(ge=0)]
@@ -53,7 +53,7 @@ class TensorRecord(Record):
             files.
     """
 
-    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    dtype: Dtype
     runs: tuple[tuple[WholeNumber, WholeNumber, WholeNumber], ...]
 
 
@@ -105,10 +105,9 @@ class Manifest(Record):
 
     def faults(self) -> list[str]:
         """What does not fit together; nothing when listed files cover every tensor exactly once."""
-        found = []
-        for slot, shapes in (("parameter", self.shapes | self.beside), ("table", self.tables)):
-            values = self.tensors.get(slot, {})
-            found += [f"`{name}` has a shape but no values" for name in shapes if name not in values]
+        parameters, tables = self.tensors.get("parameter", {}), self.tensors.get("table", {})
+        found = [f"`{name}` has a shape but no values" for name in self.shapes | self.beside if name not in parameters]
+        found += [f"`{name}` has a shape but no values" for name in self.tables if name not in tables]
         for slot, records in self.tensors.items():
             for name, record in records.items():
                 found += (f"{slot} `{name}` {fault}" for fault in self._record_faults(slot, name, record))

@@ -33,4 +33,4 @@ def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[memoryview]:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+import torch
 import xxhash
 from torch import Tensor
 
-from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
+from espalier.checkpoint.fragments import Dtype, Fragment, Run, Slot, split, tensor_key
 from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import (
     check_files,
@@ -32,6 +33,12 @@ from espalier.checkpoint.serialize import safetensors_parts
 from espalier.storage.contract import Storage
 
 _FILE_NAME = "attempt-{:04d}-rank-{:05d}-{:04d}.safetensors"
+_DTYPES: dict[torch.dtype, Dtype] = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 _ATTEMPT = re.compile(r"^attempt-(\d+)-rank-")
 
 
@@ -215,7 +222,7 @@ def _xxh3(parts: Sequence[memoryview]) -> str:
 
 
 def _run(fragment: Fragment, file: str) -> Run:
-    dtype = str(fragment.values.dtype).removeprefix("torch.")
+    dtype = _DTYPES[fragment.values.dtype]
     return Run(fragment.slot, fragment.name, fragment.offset, fragment.values.numel(), dtype, file)
 
 

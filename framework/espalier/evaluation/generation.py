@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from espalier.config.sizes import SAMPLE_TOKENS
 from espalier.engine.frozen import FrozenModel
 from espalier.models.pretrained import PretrainedTokenizer
 
 
-@torch.no_grad()
 def continuations(
     model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str], *, positions: int
 ) -> list[dict[str, str]]:
@@ -27,14 +24,7 @@ def continuations(
     for prompt in prompts:
         ids = tokenizer.encode_prompt(prompt)
         ids = ids[1 - positions :] if positions else ids
-        device = model.network.model.device
-        written = model.network.model.generate(
-            input_ids=torch.tensor([ids], device=device),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
-            max_new_tokens=min(SAMPLE_TOKENS, positions - len(ids)) if positions else SAMPLE_TOKENS,
-            do_sample=False,
-            no_repeat_ngram_size=4,
-            pad_token_id=tokenizer.eos_id,
-        )
-        samples.append({"prompt": prompt, "text": tokenizer.decode(written[0, len(ids) :].tolist())})
+        room = min(SAMPLE_TOKENS, positions - len(ids)) if positions else SAMPLE_TOKENS
+        written = model.network.continuation(ids, max_new_tokens=room, pad_id=tokenizer.eos_id)
+        samples.append({"prompt": prompt, "text": tokenizer.decode(written)})
     return samples

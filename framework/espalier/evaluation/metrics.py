@@ -12,9 +12,10 @@ from espalier.config.labelled import SMALLER_IS_BETTER, Metric
 from espalier.evaluation.finite import NotFinite
 
 Array = NDArray[np.float64]
+Targets = NDArray[np.int64] | Array
 
 
-def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+def measure(answers: Array, targets: Targets) -> dict[str, Any]:
     """Every metric that fits.
 
     Args:
@@ -35,7 +36,10 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
-        found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)
+        if answers.shape[1] > 1:
+            found = _of_classes(answers, targets.astype(np.int64, copy=False))
+        else:
+            found = _of_values(answers[:, 0], targets.astype(np.float64, copy=False))
     if large := [name for name in SMALLER_IS_BETTER if not np.isfinite(found.get(name, 0.0))]:
         raise NotFinite(f"the {large[0]} of the answers is {found[large[0]]}; scale the label column down")
     return {name: value if isinstance(value, list) or np.isfinite(value) else 0.0 for name, value in found.items()}
@@ -46,7 +50,7 @@ def is_better(metric: Metric, value: float, than: float) -> bool:
     return value < than if metric in SMALLER_IS_BETTER else value > than
 
 
-def _of_classes(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+def _of_classes(answers: Array, targets: NDArray[np.int64]) -> dict[str, Any]:
     from sklearn import metrics
 
     found, classes = answers.argmax(1), range(answers.shape[1])
@@ -63,7 +67,7 @@ def _of_classes(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
     }
 
 
-def _of_values(found: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+def _of_values(found: Array, targets: Array) -> dict[str, Any]:
     from scipy import stats
     from sklearn import metrics
 

@@ -17,7 +17,7 @@ DataSet = str | None
 
 def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
     """All data of a job."""
-    return {None: job.data, **job.data_sets}
+    return {None: job.data} | dict[DataSet, DataConfig | LabelledConfig](job.data_sets)
 
 
 def data_path(name: DataSet) -> str:

@@ -41,7 +41,7 @@ def build_network(
     return Network(model, causal=is_causal(config), projections=beside)
 
 
-def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:
+def build_initialised(config: ConfigDict, *, seed: int) -> transformers.PreTrainedModel:
     """A stock transformers model with seeded random weights, float32, on the host."""
     torch.manual_seed(seed)
     return _from_config(config, torch.float32)
@@ -53,7 +53,7 @@ def stock_config(config: ConfigDict) -> transformers.PretrainedConfig:
     return transformers.AutoConfig.for_model(config["model_type"], **settings)
 
 
-def _from_config(config: ConfigDict, dtype: torch.dtype) -> nn.Module:
+def _from_config(config: ConfigDict, dtype: torch.dtype) -> transformers.PreTrainedModel:
     model_class = getattr(transformers, architecture(config))  # from our tables, never a name from a file
     return model_class._from_config(stock_config(config), dtype=dtype, attn_implementation="sdpa")
 

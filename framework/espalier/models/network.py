@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
@@ -46,7 +48,7 @@ class Network(nn.Module):
         projections: linear maps that an objective of hidden states trains along; no part of the model.
     """
 
-    def __init__(self, model: nn.Module, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
         super().__init__()
         self.model = model
         self.projections = nn.ModuleDict() if projections is None else projections
@@ -54,7 +56,8 @@ class Network(nn.Module):
         self._stock = FAMILIES[model.config.model_type].classes[type(model).__name__]
         if self._stock.head is not None:
             linear = model.get_submodule(self._stock.head)
-            model.set_submodule(self._stock.head, Head(linear.weight, linear.bias))
+            assert isinstance(linear, nn.Linear)
+            model.set_submodule(self._stock.head, Head(*linear.parameters()))
         self._depth = VirtualDepth(model)
 
     def run_layers(self, order: Sequence[int] | None) -> None:
@@ -70,7 +73,9 @@ class Network(nn.Module):
         """
         if self._stock.head is None:
             raise ValueError(f"{type(self.model).__name__} has no head to train")
-        return self.model.get_submodule(self._stock.head)
+        head = self.model.get_submodule(self._stock.head)
+        assert isinstance(head, Head)
+        return head
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -80,7 +85,7 @@ class Network(nn.Module):
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """All that is trained, by its name on disk: the model's parameters, then those of the projections."""
-        beside = {parameter_name(name): linear.weight for name, linear in self.projections.items()}
+        beside = {parameter_name(name): linear.get_parameter("weight") for name, linear in self.projections.items()}
         return dict(self.model.named_parameters()) | beside
 
     def forward(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
@@ -111,6 +116,22 @@ class Network(nn.Module):
             return_dict=True,  # whatever the model's config.json asks of its callers
             **segments,
         ).last_hidden_state
+
+    @torch.no_grad()
+    def continuation(self, ids: Sequence[int], *, max_new_tokens: int, pad_id: int | None) -> list[int]:
+        """Greedy continuation of a causal model, in which no four tokens stand in a row twice."""
+        prompt = torch.tensor([list(ids)], device=self.model.device)
+        causal = cast(Any, self.model)  # `generate` is typed for a class that transformers does not publish
+        written: Tensor = causal.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            no_repeat_ngram_size=4,
+            pad_token_id=pad_id,
+        )
+        found: list[int] = written[0, len(ids) :].tolist()
+        return found
 
 
 @contextmanager

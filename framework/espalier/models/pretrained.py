@@ -141,14 +141,18 @@ class PretrainedTokenizer:
 
     def names(self, ids: Sequence[int]) -> list[str]:
         """The token of each id."""
-        return self._tokenizer.convert_ids_to_tokens(list(ids))
+        words = self._tokenizer.convert_ids_to_tokens(list(ids))
+        assert isinstance(words, list)
+        return words
 
     def special_words(self) -> list[str]:
         """Tokens that are found in a text before it is cut."""
         return [str(token) for token in self._tokenizer.added_tokens_decoder.values()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
 
 
 @contextmanager

@@ -92,7 +92,8 @@ class Growth:
         """The parent's layers in the order in which they compute what the child does; None where fresh ones do."""
         if self.keeps_function:
             return tuple(range(shape_of(self.parent).layers))
-        return None if None in self.sources else self.sources
+        sources = tuple(source for source in self.sources if source is not None)
+        return sources if len(sources) == len(self.sources) else None
 
 
 def _repeated(old: int, new: int) -> Places:

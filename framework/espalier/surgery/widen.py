@@ -59,8 +59,8 @@ def first_copies(parameter: Parameter, split: Split) -> Tensor:
     is_first = torch.ones((), dtype=torch.bool)
     for dim, dimension in enumerate(parameter.dimensions):
         entries, _ = _entries(dimension, split)
-        seen: set[int] = set()
-        firsts = torch.tensor([not (entry in seen or seen.add(entry)) for entry in entries])
+        first = {entry: place for place, entry in reversed(list(enumerate(entries)))}
+        firsts = torch.tensor([first[entry] == place for place, entry in enumerate(entries)])
         is_first = is_first & _along(firsts, dim, len(parameter.dimensions))
     return is_first
 
