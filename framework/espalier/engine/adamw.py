@@ -39,8 +39,10 @@ def rate_scales(model: ConfigDict, layer_decay: float) -> dict[str, float]:
     parameters, layers = layout(model), shape_of(model).layers
     depths, depth = {}, 0
     for name, parameter in parameters.items():
-        inside = parameter.layer is not None
-        depth = parameter.layer + 1 if inside else (0 if depth == 0 else layers + 1)
+        if parameter.layer is not None:
+            depth = parameter.layer + 1
+        elif depth > 0:
+            depth = layers + 1
         depths[name] = depth
     return {name: layer_decay ** (layers + 1 - depth) for name, depth in depths.items()}
 

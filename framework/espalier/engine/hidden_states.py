@@ -93,7 +93,8 @@ class HiddenStateObjective:
         self, states: Sequence[Tensor], signal: Signal
     ) -> list[tuple[int, Sequence[Tensor], Sequence[Tensor]]]:
         """Each term of hidden states by its place, with the student's and the teacher's states of its pairs."""
-        found, start = [], 0
+        found: list[tuple[int, Sequence[Tensor], Sequence[Tensor]]] = []
+        start = 0
         for place, settings in state_terms(self.terms):
             end = start + len(settings.layers)
             theirs = [signal.states[layer] for _, layer in settings.layers]

@@ -29,7 +29,7 @@ class Head(nn.Module):
     logits, as transformers' own generation expects.
     """
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None = None) -> None:
         super().__init__()
         self.weight = weight
         self.bias = bias
