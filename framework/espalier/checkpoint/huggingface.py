@@ -29,7 +29,7 @@ _MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model as others know it.
+    """A model in Hugging Face layout.
 
     Attributes:
         config: content of config.json.

@@ -178,7 +178,7 @@ class RunLock:
 
 
 def _read(path: Path) -> Holder:
-    """A lock that cannot be read (its maker died over it) has no known holder.
+    """The holder of a lock; an unknown one where its maker died while it wrote the file.
 
     Raises:
         RefusedInput: something else stands in its place, or a newer espalier wrote it.

@@ -139,7 +139,7 @@ class Manifest(Record):
         return [name for name in self.shapes if name not in own]
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
-        """Of a tensor of this slot; None when there is none of this name."""
+        """Shape of a tensor of this slot; None when there is none of this name."""
         return (self.tables if slot == "table" else self.shapes | self.beside).get(name)
 
     def _record_faults(self, slot: Slot, name: str, record: TensorRecord) -> Iterator[str]:

@@ -17,7 +17,7 @@ _ALIGNMENT = 8
 
 
 def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[memoryview]:
-    """What to write one after another. The tensors must stay as they are until it is written.
+    """The parts of the file, in order. The tensors must not change until they are written.
 
     Args:
         tensors: contiguous, on the host.

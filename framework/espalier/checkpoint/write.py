@@ -57,7 +57,7 @@ class RankFiles:
     runs: tuple[Run, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As it travels between ranks."""
+        """JSON values, for the gathering on rank zero."""
         files = {name: one.model_dump() for name, one in self.files.items()}
         return {"rank": self.rank, "attempt": self.attempt, "files": files, "runs": [astuple(run) for run in self.runs]}
 

@@ -1,4 +1,4 @@
-"""Settings of self-correction (DCS): what the student hears beside its labels, and how much each sample counts."""
+"""Settings of self-correction (DCS): the teacher's signal, sample weights, and the guard against wrong labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SignalConfig(Config):
     """How much of its older self the student's past keeps from epoch to epoch; 0 is the last epoch alone."""
 
     def full_at(self, *, is_held_out: bool) -> float:
-        """`full_at_noise`, filled in."""
+        """`full_at_noise`, or its default."""
         return self.full_at_noise if self.full_at_noise is not None else 0.2 * is_held_out
 
 
@@ -66,7 +66,7 @@ class WeightsConfig(Config):
     """A parquet file with a weight for each sample, such as a run's own record of an epoch."""
 
     def step_size(self, *, is_held_out: bool) -> float:
-        """`rate`, filled in."""
+        """`rate`, or its default."""
         return self.rate if self.rate is not None else 0.5 * (not is_held_out)
 
 
@@ -88,7 +88,7 @@ class DistrustConfig(Config):
 
 
 def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str | None) -> None:
-    """Hold the parts against each other.
+    """Check settings that depend on each other.
 
     Raises:
         RefusedInput: a signal that nobody gives, or not from the start where it is all there is.

@@ -105,7 +105,7 @@ def _read_record(folder: Path) -> TokenRecord:
 
 @functools.lru_cache(maxsize=64)  # of a file that was right; one that changes has another stamp
 def _hold_to_hashes(folder: Path, record: TokenRecord, tokens: tuple[int, ...], offsets: tuple[int, ...]) -> None:
-    """Read all once: hashes, ids below the vocabulary, documents one after another."""
+    """Check all content: its hashes, ids below the vocabulary, documents one after another."""
     highest = 0
     digest = xxhash.xxh3_128()
     for chunk in _chunks(folder / TOKENS):

@@ -18,7 +18,7 @@ MOMENTS: tuple[Slot, ...] = ("exp_avg", "exp_avg_sq")
 
 
 def trained_parameters(network: Network) -> dict[str, nn.Parameter]:
-    """Of a network whose other parameters are frozen; by their names on disk."""
+    """The parameters of a network that are not frozen, by their names on disk."""
     return {name: weight for name, weight in network.weights.items() if weight.requires_grad}
 
 
@@ -48,7 +48,7 @@ def rate_scales(model: ConfigDict, layer_decay: float) -> dict[str, float]:
 
 
 def set_rate(optimizer: Any, lr: float) -> None:
-    """Of the next update."""
+    """Set the learning rate of the next update."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate_scale"]
 

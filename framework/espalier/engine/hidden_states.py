@@ -78,7 +78,7 @@ class HiddenStateObjective:
 
     @cached_property
     def _layers(self) -> tuple[int, ...]:
-        """Of the student, one for each pair of each term."""
+        """The student's layers, one for each pair of each term."""
         return tuple(layer for _, settings in state_terms(self.terms) for layer, _ in settings.layers)
 
     @cached_property
@@ -129,5 +129,5 @@ def _is_text(batch: Batch) -> Tensor:
 
 
 def _sample_weights(batch: Batch) -> Tensor:
-    """[B] of what follows a teacher."""
+    """[B] weights of samples in terms that follow the teacher."""
     return batch.sample_weights if batch.signal_weights is None else batch.signal_weights

@@ -39,7 +39,7 @@ class WithProjections:
         return first.flatten()[offset : offset + length]
 
     def _first(self, slot: Slot, name: str) -> Tensor | None:
-        """None for what the state has."""
+        """First value of a projection's weight or moment; None for what the state has."""
         shape = parameter_shapes(self.projections).get(name)
         if shape is None or (self.goes_on and self.reader.manifest.shape(slot, name) == shape):
             return None

@@ -1,4 +1,4 @@
-"""A few lines of text from a model, for a person to read."""
+"""Samples of a model's text, for people to read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from espalier.models.pretrained import PretrainedTokenizer
 def continuations(
     model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str], *, positions: int
 ) -> list[dict[str, str]]:
-    """The most likely continuation of each prompt, no four tokens twice, {prompt, text} each.
+    """Greedy continuation of each prompt, in which no 4-gram occurs twice, as {prompt, text}.
 
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.
 

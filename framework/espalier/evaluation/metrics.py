@@ -1,4 +1,4 @@
-"""How good answers are, by the usual measures; scikit-learn and scipy compute them."""
+"""Metrics of classification and regression, computed by scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Targets = NDArray[np.int64] | Array
 
 
 def measure(answers: Array, targets: Targets) -> dict[str, Any]:
-    """Every metric that fits.
+    """All metrics of a classification, or of a regression.
 
     Args:
         answers: [N, C] probabilities, or [N, 1] values.
@@ -46,7 +46,7 @@ def measure(answers: Array, targets: Targets) -> dict[str, Any]:
 
 
 def is_better(metric: Metric, value: float, than: float) -> bool:
-    """Strictly."""
+    """Whether a value of a metric is strictly better than another."""
     return value < than if metric in SMALLER_IS_BETTER else value > than
 
 

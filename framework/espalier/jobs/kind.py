@@ -73,5 +73,5 @@ KINDS: Registry[StageKind] = Registry(
 
 
 def shown_kind(name: str) -> StageKind:
-    """The declaration of a kind; for the records of a kind that is not installed here one that says nothing of it."""
+    """The declaration of a kind, or a bare one for the records of a kind that is not installed here."""
     return KINDS[name] if name in KINDS else StageKind(name, StageSettings, work="", yields=())

@@ -1,4 +1,4 @@
-"""Building models from their configuration, and their tokenizers. With `network.py`, the door to transformers."""
+"""Build transformers models from a `config.json`: without values, or with random ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_network(
     sharding: AbstractContextManager[Any] | None = None,
     projections: Projections | None = None,
 ) -> Network:
-    """A model of this shape whose parameters hold nothing yet; buffers are right.
+    """Build a model whose parameters are uninitialised; its buffers have their values.
 
     Args:
         config: a Hugging Face configuration, as in config.json.
@@ -48,7 +48,7 @@ def build_initialised(config: ConfigDict, *, seed: int) -> transformers.PreTrain
 
 
 def stock_config(config: ConfigDict) -> transformers.PretrainedConfig:
-    """The stock object of a configuration."""
+    """The configuration object of transformers."""
     settings = {key: value for key, value in config.items() if key not in _NOT_SETTINGS}
     return transformers.AutoConfig.for_model(config["model_type"], **settings)
 

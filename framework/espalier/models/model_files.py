@@ -96,7 +96,7 @@ def write_model_files(files: ModelFiles, target: Path) -> None:
 
 
 def require_key(folder: Path, key: str) -> None:
-    """Hold the files in a run's folder to the key that they were written under: others may write there.
+    """Refuse the files in a run's folder unless they have the key they were written under: others may write there.
 
     Raises:
         RefusedInput: they are other files by now.
@@ -117,7 +117,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _class_names(config: bytes) -> bytes:
-    """A `config.json` that says of the model what stock code asks when it opens a tokenizer, and nothing else."""
+    """A `config.json` of those keys alone that stock code reads when it opens a tokenizer."""
     try:
         settings = _read_object(config)
     except ValueError:  # told of where the model itself is read

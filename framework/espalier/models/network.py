@@ -104,7 +104,7 @@ class Network(nn.Module):
         return hidden if use is None else self.head(hidden, use)
 
     def _with_states(self, batch: Batch, wanted: StatesUse[T]) -> tuple[Tensor, HeadUse[T]]:
-        """What the layers make of a microbatch, and the use of the head with the states that it wants."""
+        """The last hidden states of a microbatch, and a use of the head that gets the recorded ones, too."""
         with recorded(self.layers, wanted.layers) as states:
             last = self.body(batch)
         named = zip(wanted.layers, wanted.projections, strict=True)
@@ -125,7 +125,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def continuation(self, ids: Sequence[int], *, max_new_tokens: int, pad_id: int | None) -> list[int]:
-        """Greedy continuation of a causal model, in which no four tokens stand in a row twice."""
+        """Greedy continuation of a prompt by a causal model, in which no 4-gram occurs twice."""
         prompt = torch.tensor([list(ids)], device=self.model.device)
         causal = cast(Any, self.model)  # `generate` is typed for a class that transformers does not publish
         written: Tensor = causal.generate(
@@ -142,7 +142,7 @@ class Network(nn.Module):
 
 @contextmanager
 def evaluating(network: Network) -> Iterator[None]:
-    """Dropout is off inside."""
+    """Switch dropout off inside."""
     network.eval()
     try:
         yield

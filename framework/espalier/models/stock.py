@@ -54,7 +54,7 @@ def _answer(model: torch.nn.Module, row: Row) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and reports of loading: what is wrong is said by whoever compares."""
+    """Silence the progress bars and load reports of transformers; the caller reports what differs."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

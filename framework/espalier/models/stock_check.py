@@ -1,4 +1,4 @@
-"""A model answers here as it does in stock transformers: held when it is loaded and when it is exported."""
+"""Compare a model's outputs here with those of stock transformers, when it is loaded and when it is exported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def difference_from_stock(
     as_stored: bool,
     fresh: Collection[str] = (),
 ) -> float | None:
-    """How far stock transformers' answers on a model folder are from those of the model here.
+    """The largest difference between stock transformers' outputs for a model folder and those of the model here.
 
     Float32 on the host, one model at a time, so that memory holds four bytes a parameter and no more.
 

@@ -32,7 +32,7 @@ class OrderedLayers(nn.ModuleList):
 
 
 def order_layers(model: nn.Module) -> OrderedLayers:
-    """Give a stock model such a list in place of its own."""
+    """Replace a stock model's list of layers by an `OrderedLayers`."""
     path, held = next((path, module) for path, module in model.named_modules() if _holds_layers(module))
     layers = OrderedLayers(list(held))
     model.set_submodule(path, layers)

@@ -42,7 +42,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class ChunkPass:
-    """A pass over the tokens that count, a chunk at a time, ready to be made. No graph runs through it.
+    """The inputs of a pass over the tokens that count, a chunk at a time. No autograd graph runs through it.
 
     Attributes:
         hidden: [N, D] of the student, in the dtype of its head.

@@ -87,7 +87,7 @@ def loss_beside_gradients(
     *,
     num_tokens: int,
 ) -> HeadLoss:
-    """A loss whose gradients are known when its value is; backward multiplies them by what comes in."""
+    """A loss whose gradients are computed with its value; backward multiplies them by the incoming gradient."""
     total, sums = _BesideGradients.apply(
         hidden, head_weight, head_bias, compute, tuple(scales), torch.is_grad_enabled()
     )
@@ -140,14 +140,14 @@ def chunk_pass(
 
 
 def _for_products(hidden: Tensor, head: Head) -> tuple[Head, Tensor]:
-    """Both in the dtype that a linear layer called here would compute in."""
+    """Head and hidden states, detached, in the dtype that a linear layer called here would compute in."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     return Head(head.weight.detach().to(dtype), head.bias), hidden.detach().to(dtype)
 
 
 class _Context(Protocol):
-    """What autograd hands to both passes; torch's own class for it declares less."""
+    """The context of an autograd function; torch's own class declares less than it has."""
 
     needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor | None, ...]

@@ -88,6 +88,6 @@ def scaled_gradient(
 
 
 def _teacher_of(term: Term, teacher_logits: Tensor | None) -> Tensor:
-    """The teacher's logits, which a loss that needs none may find to be None."""
+    """The teacher's logits; None reaches only a loss that needs no teacher."""
     assert teacher_logits is not None or not term.needs_teacher, f"{term.function} needs a teacher's signal"
     return cast(Tensor, teacher_logits)

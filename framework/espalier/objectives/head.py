@@ -37,7 +37,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What the chunks' gradients are gathered in, in place. None for what nobody wants.
+    """Accumulators for the gradients of all chunks; None where no gradient is wanted.
 
     Attributes:
         hidden: [N, D], dtype of the hidden states; every token is written once.

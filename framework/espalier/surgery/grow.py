@@ -25,7 +25,7 @@ class Grower:
     growth: Growth
 
     def names(self) -> tuple[str, ...]:
-        """Of the child's parameters."""
+        """Names of the child's parameters."""
         return tuple(self._child_layout)
 
     def tensor(self, name: str, *, order: Order, read: Read, fresh: Read, draw: torch.Generator) -> Tensor:

@@ -78,7 +78,7 @@ class Growth:
 
     @cached_property
     def config(self) -> ConfigDict:
-        """Of the child. Raises RefusedInput where stock code cannot have its shape."""
+        """The child's configuration. Raises RefusedInput where stock code cannot have its shape."""
         kept = [shape_of(self.parent).layers - 1 if source is None else source for source in self.sources]
         return resized(self.parent, self.child, kept_layers=kept)
 

@@ -66,7 +66,7 @@ def first_copies(parameter: Parameter, split: Split) -> Tensor:
 
 
 def _zero_sum(like: Tensor, dim: int, index: Tensor, counts: Tensor, draw: torch.Generator) -> Tensor:
-    """Normal draws whose sum over the copies of a unit is nothing; nothing where a unit has no other copy."""
+    """Normal draws whose sum over the copies of a unit is 0; 0 where a unit has one copy only."""
     drawn = torch.randn(like.shape, generator=draw, dtype=like.dtype)
     size = list(like.shape)
     size[dim] = int(index.max()) + 1

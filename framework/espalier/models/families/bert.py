@@ -99,7 +99,7 @@ def _transform(model: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def _pooled(model: nn.Module, hidden: Tensor) -> Tensor:
-    """At every token; the labels tell that the first one is read."""
+    """Pooler and dropout, at every token; only the first token has a label."""
     dense, activation = model.get_submodule("bert.pooler.dense"), model.get_submodule("bert.pooler.activation")
     return model.get_submodule("dropout")(activation(dense(hidden)))
 

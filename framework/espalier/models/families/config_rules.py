@@ -48,7 +48,7 @@ ACTIVATION = ConfigRule(
 
 
 def rope_faults(config: ConfigDict, *, head_dim: object | None) -> Iterator[Fault]:
-    """Settings of rotary positions that stock code would stumble over.
+    """Settings of rotary positions that stock code cannot use.
 
     Args:
         head_dim: as the family reads it; hidden / heads where None.

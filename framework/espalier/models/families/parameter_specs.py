@@ -1,4 +1,4 @@
-"""What a family's table is written with: the parameters of a module, each with its logical axes."""
+"""Building blocks of a family's table: the parameters of a module, each with its logical axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a Hugging Face config to a shape, refusing what the tables do not describe."""
+"""Read a model's shape from its Hugging Face config; refuse what the tables do not describe."""
 
 from __future__ import annotations
 
