@@ -199,7 +199,7 @@ _REMEDY = "a lock that a run has made; remove it, if no run uses the folder"
 
 
 def _require_file(path: Path) -> None:
-    """Whatever else stands in a lock's place would be waited for, or be somebody's file."""
+    """Refuse what is no regular file: opening a pipe would block, and a link may lead to another file."""
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or device"

@@ -85,7 +85,7 @@ def begin(storage: Storage, folder: str, *, attempt: int) -> None:
 
 
 def abandon(storage: Storage, folder: str, *, attempt: int) -> None:
-    """Rank zero: take away what a save has written that did not succeed, once nobody writes to it any more.
+    """Rank zero: remove what a failed save has written, once no rank writes to it any more.
 
     Raises:
         SupersededAttempt: a later attempt was here.

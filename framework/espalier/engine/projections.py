@@ -20,8 +20,8 @@ class WithProjections:
     workers, and a loss of equal widths begins as that without a projection.
 
     Attributes:
-        goes_on: whether the optimizer's moments are gone on with. If they are not, those of an earlier stage are not
-            taken either.
+        goes_on: whether the optimizer continues with its moments. If it does not, those of an earlier stage are not
+            read either.
     """
 
     reader: StateReader

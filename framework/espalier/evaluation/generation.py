@@ -17,8 +17,9 @@ def continuations(
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.
 
     Args:
-        positions: of the model's table; 0 where it has none. What is written ends with it, and of a prompt that fills
-            it the end is gone on from: planning has refused those, but for a tokenizer that it did not have yet.
+        positions: rows of the model's position table, which bound prompt and continuation together; 0 where it has
+            none. A prompt that fills the table loses its start: planning has refused those, unless it did not have
+            the tokenizer yet.
     """
     samples = []
     for prompt in prompts:

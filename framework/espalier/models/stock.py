@@ -48,8 +48,8 @@ def stock_answers(
 def _answer(model: torch.nn.Module, row: Row) -> Tensor:
     ids = torch.from_numpy(row.input_ids)[None]
     segments = {} if row.segments is None else {"token_type_ids": torch.from_numpy(row.segments)[None]}
-    told = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
-    return (told.logits if "logits" in told else told.last_hidden_state)[0]
+    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
+    return (outputs.logits if "logits" in outputs else outputs.last_hidden_state)[0]
 
 
 @contextmanager
