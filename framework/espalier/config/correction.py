@@ -91,7 +91,7 @@ def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str 
     """Check settings that depend on each other.
 
     Raises:
-        RefusedInput: a signal without a source, or one that is missing in the first epoch where the loss is nothing else.
+        RefusedInput: a signal without a source, or without one in the first epoch although it is the whole loss.
     """
     faults = []
     if teacher is None and signal.weight > 0 and max(signal.own_past) == 0:
