@@ -16,19 +16,19 @@ from espalier.models.trained_part import TrainedPart
 
 
 def model_flops(
-    config: ConfigDict, *, tokens: float, sequence_tokens: int, layers: float | None = None, read_share: float = 1.0
+    config: ConfigDict, *, tokens: float, sequence_tokens: float, layers: float | None = None, read_share: float = 1.0
 ) -> float:
     """FLOPs of one forward pass, head included. Arguments are those of `body_flops` and `head_flops`."""
     body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
     return body + head_flops(config, tokens=tokens, read_share=read_share)
 
 
-def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: int, layers: float | None = None) -> float:
+def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: float, layers: float | None = None) -> float:
     """FLOPs of the layers in one forward pass.
 
     Args:
         tokens: all tokens that pass, padding included.
-        sequence_tokens: length of the rows.
+        sequence_tokens: mean length of the rows.
         layers: that run, where that is not the number held; of drawn depths the mean or the sum over passes.
     """
     shape = shape_of(config)
@@ -64,7 +64,7 @@ def trained_flops(
     config: ConfigDict,
     *,
     tokens: float,
-    sequence_tokens: int,
+    sequence_tokens: float,
     layers: float | None = None,
     read_share: float = 1.0,
     activation_checkpointing: bool = False,
