@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the driver looks at checkpoints without loading torch
 
 Slot = Literal["parameter", "exp_avg", "exp_avg_sq", "table"]
 """What a tensor is: a parameter's value, one of AdamW's moments of it, or a table of numbers beside the model."""
+Dtype = Literal["float64", "float32", "bfloat16", "float16"]
+"""What values are stored as, by torch's name for it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Run:
     name: str
     offset: int
     length: int
-    dtype: str
+    dtype: Dtype
     file: str
 
 

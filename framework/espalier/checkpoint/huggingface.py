@@ -29,7 +29,7 @@ _MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model as others know it.
+    """A model in Hugging Face layout.
 
     Attributes:
         config: content of config.json.
@@ -65,22 +65,6 @@ def tensors_of(folder: Path, *, setting: str = "model") -> ModelFolder:
     files = source.weights()
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
     return ModelFolder(config, shapes, lambda name: files[name].get_tensor(name).clone())
-
-
-def require_shapes(model: ModelFolder, expected: Mapping[str, tuple[int, ...]], *, setting: str = "model") -> None:
-    """Hold the tensors of a folder to those that its architecture has.
-
-    Raises:
-        RefusedInput: naming every tensor that is missing, not asked for, or of another shape.
-    """
-    faults = []
-    for name in sorted(model.shapes.keys() | expected.keys()):
-        found, wanted = model.shapes.get(name), expected.get(name)
-        if found != wanted:
-            allowed = "no tensor of this name" if wanted is None else f"shape {wanted}"
-            faults.append(Fault(f"{setting}: {name}", found, f"{allowed}, as its config.json asks"))
-    if faults:
-        raise RefusedInput(faults)
 
 
 @dataclass(frozen=True)

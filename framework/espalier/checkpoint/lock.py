@@ -178,7 +178,7 @@ class RunLock:
 
 
 def _read(path: Path) -> Holder:
-    """A lock that cannot be read (its maker died over it) has no known holder.
+    """The holder of a lock; an unknown one where its maker died while it wrote the file.
 
     Raises:
         RefusedInput: something else stands in its place, or a newer espalier wrote it.
@@ -199,7 +199,7 @@ _REMEDY = "a lock that a run has made; remove it, if no run uses the folder"
 
 
 def _require_file(path: Path) -> None:
-    """Whatever else stands in a lock's place would be waited for, or be somebody's file."""
+    """Refuse what is no regular file: opening a pipe would block, and a link may lead to another file."""
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or device"

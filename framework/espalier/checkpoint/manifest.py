@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from espalier.checkpoint.fragments import Slot
+from espalier.checkpoint.fragments import Dtype, Slot
 from espalier.config.base import Record
 from espalier.config.training import ZeroLevel
 from espalier.storage.names import CheckpointPath, StageName, TokenizerKey
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Raised when an older espalier could no longer read what is written: 2 has `bases`, and only what has some says 2."""
 
 WholeNumber = Annotated[int, Field(ge=0)]
@@ -53,7 +53,7 @@ class TensorRecord(Record):
             files.
     """
 
-    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    dtype: Dtype
     runs: tuple[tuple[WholeNumber, WholeNumber, WholeNumber], ...]
 
 
@@ -139,7 +139,7 @@ class Manifest(Record):
         return [name for name in self.shapes if name not in own]
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
-        """Of a tensor of this slot; None when there is none of this name."""
+        """Shape of a tensor of this slot; None when there is none of this name."""
         return (self.tables if slot == "table" else self.shapes | self.beside).get(name)
 
     def _record_faults(self, slot: Slot, name: str, record: TensorRecord) -> Iterator[str]:

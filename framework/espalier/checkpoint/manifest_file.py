@@ -71,7 +71,7 @@ def load_hashed(storage: Storage, folder: str) -> tuple[Manifest, str]:
 
 
 def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
-    """Hold every file to the manifest: its size always, its hash when `verify` (reads all of it).
+    """Compare every file with the manifest: its size always, its hash when `verify` (reads all of it).
 
     Raises:
         DamagedCheckpoint: naming every file that is missing or not as it was written.

@@ -48,7 +48,7 @@ class StateReader:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of every parameter of the model, by name; not of what a stage trained along."""
+        """Shapes of the model's parameters, by name, without those that a stage trained along."""
         return self.manifest.shapes
 
     @property
@@ -74,7 +74,7 @@ class StateReader:
         return tuple(bases)
 
     def tables(self) -> dict[str, Tensor]:
-        """What the stage remembered of its samples, whole."""
+        """The stage's tables of its samples, whole."""
         return {name: self.tensor("table", name) for name in self.manifest.tables}
 
     def dtype(self, slot: Slot, name: str) -> torch.dtype:

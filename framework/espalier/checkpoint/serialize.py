@@ -17,7 +17,7 @@ _ALIGNMENT = 8
 
 
 def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[memoryview]:
-    """What to write one after another. The tensors must stay as they are until it is written.
+    """The parts of the file, in order. The tensors must not change until they are written.
 
     Args:
         tensors: contiguous, on the host.
@@ -33,4 +33,4 @@ def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[memoryview]:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data

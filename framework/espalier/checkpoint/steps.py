@@ -18,7 +18,7 @@ _STEP = re.compile(r"^step-(\d{8,})$")
 
 @dataclass(frozen=True)
 class Latest:
-    """Where to go on from.
+    """The checkpoint to resume from.
 
     Attributes:
         folder: of the newest checkpoint that can be used; None when there is none.

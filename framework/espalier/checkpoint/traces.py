@@ -1,4 +1,4 @@
-"""What a run leaves among its states and records, told from what others have put there."""
+"""Which files among a run's states and records are its own, and which others have put there."""
 
 from __future__ import annotations
 

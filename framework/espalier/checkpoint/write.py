@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+import torch
 import xxhash
 from torch import Tensor
 
 from espalier.checkpoint.bases import load_bases
-from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
+from espalier.checkpoint.fragments import Dtype, Fragment, Run, Slot, split, tensor_key
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import (
     check_files,
@@ -33,6 +34,12 @@ from espalier.checkpoint.serialize import safetensors_parts
 from espalier.storage.contract import Storage
 
 _FILE_NAME = "attempt-{:04d}-rank-{:05d}-{:04d}.safetensors"
+_DTYPES: dict[torch.dtype, Dtype] = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 _ATTEMPT = re.compile(r"^attempt-(\d+)-rank-")
 
 
@@ -50,7 +57,7 @@ class RankFiles:
     runs: tuple[Run, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As it travels between ranks."""
+        """JSON values, for the gathering on rank zero."""
         files = {name: one.model_dump() for name, one in self.files.items()}
         return {"rank": self.rank, "attempt": self.attempt, "files": files, "runs": [astuple(run) for run in self.runs]}
 
@@ -78,7 +85,7 @@ def begin(storage: Storage, folder: str, *, attempt: int) -> None:
 
 
 def abandon(storage: Storage, folder: str, *, attempt: int) -> None:
-    """Rank zero: take away what a save has written that did not succeed, once nobody writes to it any more.
+    """Rank zero: remove what a failed save has written, once no rank writes to it any more.
 
     Raises:
         SupersededAttempt: a later attempt was here.
@@ -221,7 +228,7 @@ def _xxh3(parts: Sequence[memoryview]) -> str:
 
 
 def _run(fragment: Fragment, file: str) -> Run:
-    dtype = str(fragment.values.dtype).removeprefix("torch.")
+    dtype = _DTYPES[fragment.values.dtype]
     return Run(fragment.slot, fragment.name, fragment.offset, fragment.values.numel(), dtype, file)
 
 

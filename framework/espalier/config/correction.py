@@ -1,4 +1,4 @@
-"""Settings of self-correction (DCS): what the student hears beside its labels, and how much each sample counts."""
+"""Settings of self-correction (DCS): the teacher's signal, sample weights, and the guard against wrong labels."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class SignalConfig(Config):
     """Of both models' logits in the divergence, which is multiplied by its square."""
     min_skill: Share = 0.3
     """Of labelled samples: the agreement of the signal with right labels, beyond chance (Cohen's kappa; of a regression
-    the explained variance), from which it is heard in full. Below half of it the labels take its place, in between as
+    the explained variance), from which it is trusted in full. Below half of it the labels take its place, in between as
     far as it falls short: what knows little more than how frequent each class is would teach the student to answer the
     most frequent one. With a cross-fitted teacher also of each class: the share of its right labels that are given."""
     full_at_noise: Share | None = None
-    """Of labelled samples: the share of wrong labels from which the signal is heard in full. Below it labels take its
+    """Of labelled samples: the share of wrong labels from which the signal is trusted in full. Below it labels take its
     place as far as it falls short: where they are right, they teach better than models that have not seen them.
     Without it: 0.2 for a cross-fitted teacher; 0, always in full, for any other. Values of cross-fitted models are
-    heard half as far as classes."""
+    trusted half as far as classes."""
     own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
     """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """How much of its older self the student's past keeps from epoch to epoch; 0 is the last epoch alone."""
 
     def full_at(self, *, is_held_out: bool) -> float:
-        """`full_at_noise`, filled in."""
+        """`full_at_noise`, or its default."""
         return self.full_at_noise if self.full_at_noise is not None else 0.2 * is_held_out
 
 
@@ -66,7 +66,7 @@ class WeightsConfig(Config):
     """A parquet file with a weight for each sample, such as a run's own record of an epoch."""
 
     def step_size(self, *, is_held_out: bool) -> float:
-        """`rate`, filled in."""
+        """`rate`, or its default."""
         return self.rate if self.rate is not None else 0.5 * (not is_held_out)
 
 
@@ -88,10 +88,10 @@ class DistrustConfig(Config):
 
 
 def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str | None) -> None:
-    """Hold the parts against each other.
+    """Check settings that depend on each other.
 
     Raises:
-        RefusedInput: a signal that nobody gives, or not from the start where it is all there is.
+        RefusedInput: a signal without a source, or without one in the first epoch although it is the whole loss.
     """
     faults = []
     if teacher is None and signal.weight > 0 and max(signal.own_past) == 0:

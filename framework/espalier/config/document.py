@@ -33,6 +33,8 @@ _SCALARS = {
     "float": r"(?=.{1,64}\Z)[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?",
     "merge": r"<<",
 }
+_RESOLVERS = {None: [(_TAG + name, re.compile(rf"(?:{form})\Z")) for name, form in _SCALARS.items()]}
+"""Of any first character, as `yaml.resolver.BaseResolver` looks them up."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,11 @@ class Document:
 class _Unfit(Exception):
     def __init__(self, where: yaml.Event | yaml.Node, given: str, allowed: str) -> None:
         super().__init__(given)
+        assert where.start_mark is not None  # the scanner marks all that it reads
         self.line, self.given, self.allowed = where.start_mark.line + 1, given, allowed
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar = {
-        None: [(_TAG + name, re.compile(rf"(?:{form})\Z")) for name, form in _SCALARS.items()]
-    }
     yaml_constructors: ClassVar = {
         **yaml.SafeLoader.yaml_constructors,
         _TAG + "int": lambda _, node: int(node.value),  # YAML 1.1 reads 017 as octal and 1:30 as ninety
@@ -60,6 +60,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        self.yaml_implicit_resolvers = _RESOLVERS
         self._depth = self._anchors_open = self._num_aliases = self._num_values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -73,7 +74,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
             self._anchors_open -= anchored
 
-    def compose_mapping_node(self, anchor: str | None) -> Any:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
@@ -99,7 +100,8 @@ class _Loader(yaml.SafeLoader):
             if self._num_aliases > MAX_ALIASES:
                 raise _Unfit(event, "has too many aliases", f"at most {MAX_ALIASES}")
             return False
-        if event.tag not in (None, "!"):
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent), "a node begins with no other event"
+        if event.tag is not None and event.tag != "!":
             raise _Unfit(event, f"has the tag {event.tag[:64]!r}", "plain values without tags")
         if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
             raise _Unfit(event, "has half a character", "whole characters; write it itself, not as \\u")

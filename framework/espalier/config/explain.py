@@ -87,7 +87,7 @@ def _place(location: tuple[str | int, ...], root: Any) -> tuple[Keys, Any]:
         if key == "[key]":  # pydantic's word for a name that is none, after the name itself
             annotation = Name
             continue
-        if chosen := variants(annotation).get(key):
+        if isinstance(key, str) and (chosen := variants(annotation).get(key)):
             annotation = chosen
             continue
         keys.append(key)

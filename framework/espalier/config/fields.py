@@ -1,4 +1,4 @@
-"""What the models say of a setting: the type at a place of the job, and the values it takes in words."""
+"""Look up a setting in the pydantic models: its type by its path, and the values it takes in words."""
 
 from __future__ import annotations
 

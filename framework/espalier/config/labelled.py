@@ -87,9 +87,9 @@ class LabelledConfig(Config):
     @model_validator(mode="after")
     def _fits_task(self) -> LabelledConfig:
         faults = []
-        allowed = OF_CLASSES if self.task == "classification" else OF_NUMBERS
-        if self.metric is not None and self.metric not in allowed:
-            faults.append(Fault("metric", self.metric, f"one of {', '.join(allowed)} for {self.task}"))
+        metrics = OF_CLASSES if self.task == "classification" else OF_NUMBERS
+        if self.metric is not None and self.metric not in metrics:
+            faults.append(Fault("metric", self.metric, f"one of {', '.join(metrics)} for {self.task}"))
         if self.task == "regression":
             for name in ("labels", "names", "balance"):
                 if getattr(self, name):

@@ -102,8 +102,10 @@ class BudgetConfig(Config):
         """A share of it; of steps and tokens at least one."""
         if self.epochs is not None:
             return BudgetConfig(epochs=product(share, self.epochs))
-        name, count = ("steps", self.steps) if self.steps is not None else ("tokens", self.tokens)
-        return BudgetConfig(**{name: max(1, rounded_part(share, count))})
+        if self.steps is not None:
+            return BudgetConfig(steps=max(1, rounded_part(share, self.steps)))
+        assert self.tokens is not None
+        return BudgetConfig(tokens=max(1, rounded_part(share, self.tokens)))
 
     def num_steps(self, *, sequences: int, sequence_tokens: int, num_samples: int) -> int:
         """Steps of `sequences` sequences that the budget buys, rounded up.
@@ -115,6 +117,7 @@ class BudgetConfig(Config):
             return self.steps
         if self.tokens is not None:
             return -(-self.tokens // (sequences * sequence_tokens))
+        assert self.epochs is not None
         return multiple_rounded_up(self.epochs, num_samples, per=sequences)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,5 @@ class Batch:
         return int(self.token_mask.sum())
 
     def to(self, device: torch.device) -> Batch:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: None if v is None else v.to(device, non_blocking=True) for name, v in values.items()}
-        return Batch(**moved)
+        held = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in held.items()})

@@ -1,4 +1,4 @@
-"""Labelled samples as sequences: the target stands at one token, everything else is not to be predicted."""
+"""Labelled samples as sequences: one token has the target, the others have no label."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _encoded(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: in
 
 
 def _head(text: str, tokenizer: LabelledTokenizer, *, max_tokens: int) -> str:
-    """As much of a text as has more tokens than are kept."""
+    """The start of a text, long enough to have more tokens than are kept."""
     length, enough = max(_LONG_CHARACTERS, 64 * max_tokens), max_tokens + 16
     while len(text) > length:
         (found,) = tokenizer.encode_samples([text[:length]], None, max_tokens=enough)
@@ -116,7 +116,7 @@ def _head(text: str, tokenizer: LabelledTokenizer, *, max_tokens: int) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of other sequences, numbered from 0."""
+    """A subset of other sequences, numbered from 0."""
 
     whole: Sequences
     places: NDArray[np.int64]
@@ -130,7 +130,7 @@ class Part:
 
 @dataclass
 class Reweighted:
-    """The same rows, each weight multiplied.
+    """Other sequences, the weight of each multiplied by a factor.
 
     Attributes:
         label_weights: [N], of the loss on labels.

@@ -1,4 +1,4 @@
-"""A first look at a job's text, before anything starts: can it be read, and is it text?"""
+"""Check a job's text before anything starts: can it be read, and is it text?"""
 
 from __future__ import annotations
 

@@ -9,7 +9,10 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PACKED_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What damaged packing raises while it is read."""
@@ -23,13 +26,17 @@ _MOST_ZEROS = 0.1
 """Of the first bytes: UTF-16 has about half of them zero where letters are Latin, a text has hardly ever one."""
 
 
-def _zstd(file: BinaryIO) -> BinaryIO:
+class _Source(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int: ...
+
+
+def _zstd(file: BinaryIO) -> _Source:
     import pyarrow
 
     return pyarrow.CompressedInputStream(file, "zstd")  # the standard library has zstd from Python 3.14 on
 
 
-_READERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+_READERS: dict[str, Callable[[BinaryIO], _Source]] = {
     "gzip": lambda file: gzip.GzipFile(fileobj=file),
     "bzip2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
@@ -94,7 +101,7 @@ def no_text(source: io.BufferedReader) -> str | None:
 class _Bounded(io.RawIOBase):
     """A stream that ends with an error after `limit_bytes`."""
 
-    def __init__(self, source: BinaryIO, name: str, *, limit_bytes: int) -> None:
+    def __init__(self, source: _Source, name: str, *, limit_bytes: int) -> None:
         self._source = source
         self._name = name
         self._limit_bytes = limit_bytes
@@ -103,8 +110,8 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
-        count = self._source.readinto(buffer)
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = self._source.readinto(memoryview(buffer))
         self._num_bytes += count
         if self._num_bytes > self._limit_bytes:
             raise TooLarge(f"unpacking ({self._name}) to over {self._limit_bytes:,} bytes")

@@ -33,7 +33,7 @@ class Wanted:
     header: Sequence[str] = ()
 
     def places(self, there: Sequence[str], path: Path, *, row: int) -> dict[str, int]:
-        """Where each stands among the names that are there."""
+        """The position of each wanted column among the columns of a table."""
         for use, name in self.columns.items():
             if list(there).count(name) != 1:
                 raise bad_row(path, row, self.missing(use, there), setting=self.setting)

@@ -1,4 +1,4 @@
-"""The one door of this room: from the job's data settings to numbered sequences."""
+"""From the job's data settings to the numbered sequences that a stage trains on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def keep_tokens(
     on_progress: Callable[[int], None] = lambda done: None,
     on_distrust: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """Find the tokens of a split in `cache` and hold them to their hashes, or make them; the name of their folder.
+    """Find the tokens of a split in `cache` and check their hashes, or make them; the name of their folder.
 
     What is damaged, or another user's, is left where it is: tokens are then made in a folder beside it. Processes that
     do this at once each do the work; let one do it first.

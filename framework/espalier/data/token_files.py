@@ -7,6 +7,7 @@ folder's record says of them is checked before they are used.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import stat
 import tempfile
@@ -104,7 +105,7 @@ def _read_record(folder: Path) -> TokenRecord:
 
 @functools.lru_cache(maxsize=64)  # of a file that was right; one that changes has another stamp
 def _hold_to_hashes(folder: Path, record: TokenRecord, tokens: tuple[int, ...], offsets: tuple[int, ...]) -> None:
-    """Read all once: hashes, ids below the vocabulary, documents one after another."""
+    """Check all content: its hashes, ids below the vocabulary, documents one after another."""
     highest = 0
     digest = xxhash.xxh3_128()
     for chunk in _chunks(folder / TOKENS):
@@ -142,7 +143,7 @@ def _mapped(file: BinaryIO, dtype: np.dtype[Any], length: int, *, name: str) -> 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """A plain file of this user's. Links are not followed, and a pipe is not waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What this room asks of a tokenizer. The real one lives with the models."""
+"""The tokenizer interface that `data` needs; `models/pretrained.py` implements it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MOMENTS: tuple[Slot, ...] = ("exp_avg", "exp_avg_sq")
 
 
 def trained_parameters(network: Network) -> dict[str, nn.Parameter]:
-    """Of a network whose other parameters are frozen; by their names on disk."""
+    """The parameters of a network that are not frozen, by their names on disk."""
     return {name: weight for name, weight in network.weights.items() if weight.requires_grad}
 
 
@@ -39,14 +39,16 @@ def rate_scales(model: ConfigDict, layer_decay: float) -> dict[str, float]:
     parameters, layers = layout(model), shape_of(model).layers
     depths, depth = {}, 0
     for name, parameter in parameters.items():
-        inside = parameter.layer is not None
-        depth = parameter.layer + 1 if inside else (0 if depth == 0 else layers + 1)
+        if parameter.layer is not None:
+            depth = parameter.layer + 1
+        elif depth > 0:
+            depth = layers + 1
         depths[name] = depth
     return {name: layer_decay ** (layers + 1 - depth) for name, depth in depths.items()}
 
 
 def set_rate(optimizer: Any, lr: float) -> None:
-    """Of the next update."""
+    """Set the learning rate of the next update."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate_scale"]
 

@@ -1,4 +1,4 @@
-"""What the training loop knows of a sharded model that steps."""
+"""The interface between the training loop and an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Values(Protocol):
-    """Where an engine's values come from: a committed state, `StateReader`."""
+    """The source of an engine's initial values: a committed state, `StateReader`."""
 
     def tensor(self, slot: Slot, name: str) -> Tensor:
         """A whole tensor in its parameter's shape."""
@@ -42,7 +42,7 @@ class Engine(Protocol):
         """
         ...
 
-    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+    def evaluate(self, batch: Batch, use: HeadUse[T]) -> T:
         """The forward of `Network` as it is now, without dropout and gradients; between updates."""
         ...
 

@@ -1,4 +1,4 @@
-"""What DeepSpeed (0.19.8) is told. The only place where a zero_level becomes DeepSpeed's number."""
+"""DeepSpeed's configuration (0.19.8). The only place where a zero_level becomes DeepSpeed's number."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,14 @@ class FrozenModel:
         self.network: Network = network
         self._engine: Any = _shard(network, config) if self._sharded else None
 
+    @overload
+    def run(self, batch: Batch) -> Tensor: ...
+
+    @overload
+    def run(self, batch: Batch, use: HeadUse[T] | StatesUse[T]) -> T: ...
+
     @torch.no_grad()
-    def run(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> Any:
+    def run(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
         """The forward of `Network`: hidden states [B, T, D], or what `use` makes of them and of the head."""
         return (self._engine or self.network)(batch, use)
 

@@ -78,7 +78,7 @@ class HiddenStateObjective:
 
     @cached_property
     def _layers(self) -> tuple[int, ...]:
-        """Of the student, one for each pair of each term."""
+        """The student's layers, one for each pair of each term."""
         return tuple(layer for _, settings in state_terms(self.terms) for layer, _ in settings.layers)
 
     @cached_property
@@ -93,7 +93,8 @@ class HiddenStateObjective:
         self, states: Sequence[Tensor], signal: Signal
     ) -> list[tuple[int, Sequence[Tensor], Sequence[Tensor]]]:
         """Each term of hidden states by its place, with the student's and the teacher's states of its pairs."""
-        found, start = [], 0
+        found: list[tuple[int, Sequence[Tensor], Sequence[Tensor]]] = []
+        start = 0
         for place, settings in state_terms(self.terms):
             end = start + len(settings.layers)
             theirs = [signal.states[layer] for _, layer in settings.layers]
@@ -128,5 +129,5 @@ def _is_text(batch: Batch) -> Tensor:
 
 
 def _sample_weights(batch: Batch) -> Tensor:
-    """[B] of what follows a teacher."""
+    """[B] weights of samples in terms that follow the teacher."""
     return batch.sample_weights if batch.signal_weights is None else batch.signal_weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class PartitionedLayout:
 
     def pieces(self) -> Iterator[Piece]:
         for parameter, name in self._names.items():
-            mapping = parameter._hp_mapping
+            mapping = cast(Any, parameter)._hp_mapping
             if mapping is None:  # nothing of it lies on this worker
                 continue
             flat = self._flats[mapping.param_group_index]
@@ -111,13 +111,15 @@ class ShardedLayout:
 
 def owned_run(parameter: nn.Parameter, rank: int) -> tuple[int, int]:
     """(offset, length) of what worker `rank` owns of a parameter at level parameters; length may be negative or 0."""
-    piece = parameter.ds_tensor.ds_numel
-    return rank * piece, min(piece, parameter.ds_numel - rank * piece)
+    sharded = cast(Any, parameter)  # zero.Init hangs its own attributes on it
+    piece: int = sharded.ds_tensor.ds_numel
+    return rank * piece, min(piece, sharded.ds_numel - rank * piece)
 
 
 def _slots(flat: Tensor, state: dict[Tensor, dict[str, Tensor]]) -> dict[Slot, Tensor]:
     moments = state.get(flat, {})
-    return {"parameter": flat} | {slot: moments[slot] for slot in MOMENTS if slot in moments}
+    slots: dict[Slot, Tensor] = {"parameter": flat}
+    return slots | {slot: moments[slot] for slot in MOMENTS if slot in moments}
 
 
 def _make_moments(state: dict[Tensor, dict[str, Tensor]], flat: Tensor, steps_taken: int) -> None:

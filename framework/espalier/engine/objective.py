@@ -1,4 +1,4 @@
-"""What a student is trained for, ready to be called inside the head's forward.
+"""The objectives of a stage, called inside the head's forward.
 
 A new loss has one of three shapes; a fourth is a class with the methods of `Objective`.
 
@@ -150,5 +150,5 @@ def token_targets(batch: Batch, signal: Signal | None, *, terms: Sequence[Term] 
 
 
 def _flat(signal: Signal | None) -> Signal | None:
-    """The same with one row a token."""
+    """The signal with one row a token."""
     return signal and Signal(signal.hidden.flatten(0, 1), signal.head_weight, signal.head_bias)

@@ -26,7 +26,7 @@ from espalier.models.network import Network
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine is built for.
+    """The settings that an engine is built with.
 
     Attributes:
         num_microbatches: microbatches of one worker in one step.

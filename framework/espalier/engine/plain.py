@@ -59,7 +59,7 @@ class PlainEngine:
         self._network.run_layers(order)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+    def evaluate(self, batch: Batch, use: HeadUse[T]) -> T:
         with evaluating(self._network):
             return self._network(batch, use)
 

@@ -20,8 +20,8 @@ class WithProjections:
     workers, and a loss of equal widths begins as that without a projection.
 
     Attributes:
-        goes_on: whether the optimizer's moments are gone on with. If they are not, those of an earlier stage are not
-            taken either.
+        goes_on: whether the optimizer continues with its moments. If it does not, those of an earlier stage are not
+            read either.
     """
 
     reader: StateReader
@@ -39,7 +39,7 @@ class WithProjections:
         return first.flatten()[offset : offset + length]
 
     def _first(self, slot: Slot, name: str) -> Tensor | None:
-        """None for what the state has."""
+        """First value of a projection's weight or moment; None for what the state has."""
         shape = parameter_shapes(self.projections).get(name)
         if shape is None or (self.goes_on and self.reader.manifest.shape(slot, name) == shape):
             return None

@@ -74,7 +74,7 @@ class ZeroEngine:
         return sums
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, use: HeadUse[T] | None = None) -> T | Tensor:
+    def evaluate(self, batch: Batch, use: HeadUse[T]) -> T:
         assert not self._accumulated, "between updates only"
         with evaluating(self._engine.module):
             return self._engine(batch, use)

@@ -1,4 +1,4 @@
-"""What a model answers on labelled samples, each asked once whatever the number of workers."""
+"""A model's outputs for a whole data set, each sample once, whatever the number of workers."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from espalier.distributed.world import World
 from espalier.engine.objective import token_targets
 from espalier.evaluation.answers import Ask
 from espalier.models.network import HeadUse
+from espalier.objectives.chunk_pass import Targets
 from espalier.objectives.chunked import token_losses
 from espalier.objectives.terms import Term
 from espalier.teachers.source import SignalSource
@@ -42,7 +43,7 @@ def sequence_distances(
     return world.sum(table).cpu()
 
 
-def _values(targets: object, term: Term) -> HeadUse[Tensor]:
+def _values(targets: Targets, term: Term) -> HeadUse[Tensor]:
     def use(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return token_losses(hidden.flatten(0, 1), weight, bias, targets=targets, term=term)
 

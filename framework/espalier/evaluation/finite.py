@@ -1,4 +1,4 @@
-"""Figures that are no numbers: said, never recorded."""
+"""Results that are NaN or infinite are an error, and never recorded as numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class NotFinite(ValueError):
-    """A model answers NaN or infinity, or a measure of its answers does. The same model does so again."""
+    """A model's outputs, or a metric of them, are NaN or infinite. A retry would give the same."""
 
 
 def exp(value: float) -> float:

@@ -6,7 +6,7 @@ from espalier.kinds.evaluate.kind import GateConfig
 
 
 def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:
-    """What left its bounds, a sentence each. NaN is out of every bound.
+    """One sentence for each measured value outside its bounds. NaN is outside of every bound.
 
     Args:
         measured: values by the name of their gate; None where there is nothing to measure.

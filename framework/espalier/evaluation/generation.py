@@ -1,40 +1,31 @@
-"""A few lines of text from a model, for a person to read."""
+"""Samples of a model's text, for people to read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
 
 from espalier.config.sizes import SAMPLE_TOKENS
 from espalier.engine.frozen import FrozenModel
 from espalier.models.pretrained import PretrainedTokenizer
 
 
-@torch.no_grad()
 def continuations(
     model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str], *, positions: int
 ) -> list[dict[str, str]]:
-    """The most likely continuation of each prompt, no four tokens twice, {prompt, text} each.
+    """Greedy continuation of each prompt, in which no 4-gram occurs twice, as {prompt, text}.
 
     Every worker writes the same text at the same pace, so that it works on a sharded model, too.
 
     Args:
-        positions: of the model's table; 0 where it has none. What is written ends with it, and of a prompt that fills
-            it the end is gone on from: planning has refused those, but for a tokenizer that it did not have yet.
+        positions: rows of the model's position table, which bound prompt and continuation together; 0 where it has
+            none. A prompt that fills the table loses its start: planning has refused those, unless it did not have
+            the tokenizer yet.
     """
     samples = []
     for prompt in prompts:
         ids = tokenizer.encode_prompt(prompt)
         ids = ids[1 - positions :] if positions else ids
-        device = model.network.model.device
-        written = model.network.model.generate(
-            input_ids=torch.tensor([ids], device=device),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
-            max_new_tokens=min(SAMPLE_TOKENS, positions - len(ids)) if positions else SAMPLE_TOKENS,
-            do_sample=False,
-            no_repeat_ngram_size=4,
-            pad_token_id=tokenizer.eos_id,
-        )
-        samples.append({"prompt": prompt, "text": tokenizer.decode(written[0, len(ids) :].tolist())})
+        room = min(SAMPLE_TOKENS, positions - len(ids)) if positions else SAMPLE_TOKENS
+        written = model.network.continuation(ids, max_new_tokens=room, pad_id=tokenizer.eos_id)
+        samples.append({"prompt": prompt, "text": tokenizer.decode(written)})
     return samples

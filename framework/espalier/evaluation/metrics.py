@@ -1,9 +1,8 @@
-"""How good answers are, by the usual measures; scikit-learn and scipy compute them."""
+"""Metrics of classification and regression, computed by scikit-learn and scipy."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,11 @@ from espalier.config.labelled import SMALLER_IS_BETTER, Metric
 from espalier.evaluation.finite import NotFinite
 
 Array = NDArray[np.float64]
+Targets = NDArray[np.int64] | Array
 
 
-def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
-    """Every metric that fits.
+def measure(answers: Array, targets: Targets) -> dict[str, float]:
+    """All metrics of a classification, or of a regression.
 
     Args:
         answers: [N, C] probabilities, or [N, 1] values.
@@ -23,8 +23,8 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
 
     Returns:
         Of classes: accuracy, f1 (of class 1; two classes only), f1_macro, f1_weighted, matthews, loss (mean negative
-        log-likelihood), confusion (rows: labels, columns: answers). Of values: pearson, spearman, r2, mse, mae, loss
-        (the mse). What is not defined, such as a correlation with a constant, is 0.
+        log-likelihood). Of values: pearson, spearman, r2, mse, mae, loss (the mse). What is not defined, such as a
+        correlation with a constant, is 0.
 
     Raises:
         NotFinite: answers that are no numbers, of a model that has diverged, or distances that no float holds.
@@ -35,23 +35,43 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
-        found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)
+        if answers.shape[1] > 1:
+            found = _of_classes(answers, targets.astype(np.int64, copy=False))
+        else:
+            found = _of_values(answers[:, 0], targets.astype(np.float64, copy=False))
     if large := [name for name in SMALLER_IS_BETTER if not np.isfinite(found.get(name, 0.0))]:
         raise NotFinite(f"the {large[0]} of the answers is {found[large[0]]}; scale the label column down")
-    return {name: value if isinstance(value, list) or np.isfinite(value) else 0.0 for name, value in found.items()}
+    return {name: value if np.isfinite(value) else 0.0 for name, value in found.items()}
+
+
+def confusion(answers: Array, targets: Targets) -> list[list[int]]:
+    """Number of samples by label (rows) and by most probable class (columns).
+
+    Args:
+        answers: [N, C] probabilities.
+        targets: [N] int64.
+    """
+    from sklearn import metrics
+
+    counts: list[list[int]] = metrics.confusion_matrix(
+        targets, answers.argmax(1), labels=range(answers.shape[1])
+    ).tolist()
+    return counts
 
 
 def is_better(metric: Metric, value: float, than: float) -> bool:
-    """Strictly."""
+    """Whether a value of a metric is strictly better than another."""
     return value < than if metric in SMALLER_IS_BETTER else value > than
 
 
-def _of_classes(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+def _of_classes(answers: Array, targets: NDArray[np.int64]) -> dict[str, float]:
     from sklearn import metrics
 
     found, classes = answers.argmax(1), range(answers.shape[1])
     chosen = np.take_along_axis(answers, targets[:, None], axis=1)
-    two = {"f1": float(metrics.f1_score(targets, found, zero_division=0.0))} if answers.shape[1] == 2 else {}
+    two: dict[str, float] = {}
+    if answers.shape[1] == 2:
+        two["f1"] = float(metrics.f1_score(targets, found, zero_division=0.0))
     return {
         "accuracy": float(metrics.accuracy_score(targets, found)),
         **two,
@@ -59,11 +79,10 @@ def _of_classes(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         "f1_weighted": float(metrics.f1_score(targets, found, average="weighted", zero_division=0.0)),
         "matthews": float(metrics.matthews_corrcoef(targets, found)),
         "loss": float(-np.log(np.clip(chosen, 1e-12, 1.0)).mean()),
-        "confusion": metrics.confusion_matrix(targets, found, labels=classes).tolist(),
     }
 
 
-def _of_values(found: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
+def _of_values(found: Array, targets: Array) -> dict[str, float]:
     from scipy import stats
     from sklearn import metrics
 

@@ -29,7 +29,7 @@ class Paired:
 
 
 def compare(model: Sequence[float], baseline: Sequence[float]) -> Paired:
-    """The values of each seed, in the same order."""
+    """Compare the values of two models, one for each seed, in the same order."""
     from scipy import stats
 
     ours, theirs = np.asarray(model, dtype=np.float64), np.asarray(baseline, dtype=np.float64)

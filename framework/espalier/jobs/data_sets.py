@@ -17,7 +17,7 @@ DataSet = str | None
 
 def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
     """All data of a job."""
-    return {None: job.data, **job.data_sets}
+    return {None: job.data} | dict[DataSet, DataConfig | LabelledConfig](job.data_sets)
 
 
 def data_path(name: DataSet) -> str:
@@ -27,7 +27,7 @@ def data_path(name: DataSet) -> str:
 
 @contextmanager
 def faults_of_data_set(name: DataSet) -> Iterator[None]:
-    """Faults inside, told of `data`, name the data set that they are of."""
+    """Change the paths of faults raised inside from `data` to the data set's own."""
     try:
         yield
     except RefusedInput as refused:

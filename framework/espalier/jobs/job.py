@@ -123,7 +123,7 @@ class Job(Config):
         return self
 
     def data_of(self, stage: StageSettings) -> DataConfig | LabelledConfig:
-        """What a stage works on."""
+        """The data that a stage works on."""
         return self.data if stage.data is None else self.data_sets[stage.data]
 
     @model_validator(mode="after")

@@ -23,13 +23,13 @@ class StageKind:
         yields: what the stage leaves for others.
         formats: of the data that it works on; none for a kind that reads no data.
         preview: reference to (asked, stage preview) -> StagePreview, see `espalier.planning.preview`; without one the
-            stage comes to the model that it goes on from, at no cost.
+            stage yields its input model, at no cost.
         checks: reference to (checked, stage preview) -> Iterator[Fault]: what cannot work, see
             `espalier.planning.checks`.
         remarks: reference to (checked, stage preview) -> Iterator[str]: what a person may not expect.
         source: reference to (settings, use) -> Source, of a kind that brings a model into the run.
         moments: whether its model comes with an optimizer's moments: `made` here, those of its `input`, or none.
-        unfit: what is allowed instead, told where the data has none of `formats`.
+        unfit: what is allowed instead, for the fault of data that has none of `formats`.
         past: what its model is afterwards, as `pruned`: the word in the lineage and the tag on a model card.
         reshapes: whether the model that comes out has another shape.
         exports: whether the stage writes a folder of the run's exports.
@@ -73,5 +73,5 @@ KINDS: Registry[StageKind] = Registry(
 
 
 def shown_kind(name: str) -> StageKind:
-    """The declaration of a kind; for the records of a kind that is not installed here one that says nothing of it."""
+    """The declaration of a kind, or a bare one for the records of a kind that is not installed here."""
     return KINDS[name] if name in KINDS else StageKind(name, StageSettings, work="", yields=())

@@ -35,7 +35,7 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> Job:
 
 
 def _with_reason(fault: Fault) -> Fault:
-    """The fault of a name that an installed package would bring, if it could be used, says why it cannot."""
+    """Add to the fault of an unknown name why the installed package that brings it cannot be used."""
     for setting, broken in (("kind", KINDS.broken), ("name", RECIPES.broken)):
         if fault.path.endswith(f".{setting}") and isinstance(fault.value, str) and fault.value in broken:
             return replace(fault, allowed=f"{fault.allowed}; {broken[fault.value]}", near=None)

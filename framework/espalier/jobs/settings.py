@@ -1,4 +1,4 @@
-"""What the models say of every setting of a part of the job, for a person who writes one."""
+"""List every setting of a part of the job with its type, default and explanation, for people who write job files."""
 
 from __future__ import annotations
 

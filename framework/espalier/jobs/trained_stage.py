@@ -36,6 +36,6 @@ class TrainedStage(StageSettings):
     validation: ValidationConfig | None = None
     """With labelled data only."""
     optimizer_state: Literal["fresh", "keep"] = "fresh"
-    """Whether the moments that the student was trained with are gone on with."""
+    """Whether the optimizer continues with the moments that the student was trained with."""
     masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Masked language models only: the share of tokens to be predicted."""

@@ -18,12 +18,12 @@ def default_architecture(config: ConfigDict) -> str:
 
 
 def is_masked_lm(config: ConfigDict) -> bool:
-    """Whether the model is trained to fill in hidden tokens."""
+    """Whether the model is a masked language model."""
     return stock_class(config).head_kind == "masked_lm"
 
 
 def is_language_model(config: ConfigDict) -> bool:
-    """Whether the model's outputs are tokens: the next ones, or hidden ones."""
+    """Whether the model predicts tokens: the next ones, or masked ones."""
     return stock_class(config).head_kind in ("causal_lm", "masked_lm")
 
 

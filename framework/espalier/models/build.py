@@ -1,4 +1,4 @@
-"""Building models from their configuration, and their tokenizers. With `network.py`, the door to transformers."""
+"""Build transformers models from a `config.json`: without values, or with random ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_network(
     sharding: AbstractContextManager[Any] | None = None,
     projections: Projections | None = None,
 ) -> Network:
-    """A model of this shape whose parameters hold nothing yet; buffers are right.
+    """Build a model whose parameters are uninitialised; its buffers have their values.
 
     Args:
         config: a Hugging Face configuration, as in config.json.
@@ -41,19 +41,19 @@ def build_network(
     return Network(model, causal=is_causal(config), projections=beside)
 
 
-def build_initialised(config: ConfigDict, *, seed: int) -> nn.Module:
+def build_initialised(config: ConfigDict, *, seed: int) -> transformers.PreTrainedModel:
     """A stock transformers model with seeded random weights, float32, on the host."""
     torch.manual_seed(seed)
     return _from_config(config, torch.float32)
 
 
 def stock_config(config: ConfigDict) -> transformers.PretrainedConfig:
-    """The stock object of a configuration."""
+    """The configuration object of transformers."""
     settings = {key: value for key, value in config.items() if key not in _NOT_SETTINGS}
     return transformers.AutoConfig.for_model(config["model_type"], **settings)
 
 
-def _from_config(config: ConfigDict, dtype: torch.dtype) -> nn.Module:
+def _from_config(config: ConfigDict, dtype: torch.dtype) -> transformers.PreTrainedModel:
     model_class = getattr(transformers, architecture(config))  # from our tables, never a name from a file
     return model_class._from_config(stock_config(config), dtype=dtype, attn_implementation="sdpa")
 

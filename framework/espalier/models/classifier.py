@@ -1,4 +1,4 @@
-"""The configuration with the head that a job's data asks for, made from a published one. Torch-free."""
+"""Change a published model's configuration to the head that a job's data asks for. Torch-free."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def language_model_config(config: ConfigDict, *, has_masked_lm_head: bool) -> Co
 def classifier_config(
     config: ConfigDict, *, names: Sequence[str], head: HeadChoice = "auto", setting: str
 ) -> ConfigDict:
-    """The configuration of the classifier that a model becomes.
+    """The configuration of the classifier that is made from a model.
 
     Args:
         config: of the published model.

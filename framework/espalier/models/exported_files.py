@@ -15,7 +15,7 @@ _NO_LENGTH = 10**9
 
 
 def exported_files(files: ModelFiles, config: ConfigDict) -> dict[str, bytes]:
-    """The files to write beside a model's weights; its `config.json` is written by who knows all of it.
+    """The files to write beside a model's weights, but for `config.json`, which the caller writes.
 
     Args:
         config: of the model.

@@ -16,19 +16,19 @@ from espalier.models.trained_part import TrainedPart
 
 
 def model_flops(
-    config: ConfigDict, *, tokens: float, sequence_tokens: int, layers: float | None = None, read_share: float = 1.0
+    config: ConfigDict, *, tokens: float, sequence_tokens: float, layers: float | None = None, read_share: float = 1.0
 ) -> float:
-    """One forward pass, head included; arguments as those of its two parts."""
+    """FLOPs of one forward pass, head included. Arguments are those of `body_flops` and `head_flops`."""
     body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
     return body + head_flops(config, tokens=tokens, read_share=read_share)
 
 
-def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: int, layers: float | None = None) -> float:
-    """The layers in one forward pass.
+def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: float, layers: float | None = None) -> float:
+    """FLOPs of the layers in one forward pass.
 
     Args:
         tokens: all tokens that pass, padding included.
-        sequence_tokens: length of the rows.
+        sequence_tokens: mean length of the rows.
         layers: that run, where that is not the number held; of drawn depths the mean or the sum over passes.
     """
     shape = shape_of(config)
@@ -39,7 +39,7 @@ def body_flops(config: ConfigDict, *, tokens: float, sequence_tokens: int, layer
 
 
 def head_flops(config: ConfigDict, *, tokens: float, read_share: float = 1.0) -> float:
-    """What follows the layers in one forward pass: 0 for a bare body.
+    """FLOPs of what follows the layers in one forward pass: 0 for a bare body.
 
     Args:
         read_share: share of the tokens that the last map reads; it skips tokens without a label, and masked language
@@ -64,13 +64,13 @@ def trained_flops(
     config: ConfigDict,
     *,
     tokens: float,
-    sequence_tokens: int,
+    sequence_tokens: float,
     layers: float | None = None,
     read_share: float = 1.0,
     activation_checkpointing: bool = False,
     trained: Collection[str] | None = None,
 ) -> float:
-    """Forward and backward of a step; the backward is two products for each one. Other arguments as of the parts.
+    """FLOPs of forward and backward; the backward has two products for each one. For other arguments see `body_flops`.
 
     Where a part is trained, there is one for each matrix that is trained, and one for each whose input has something
     trained before it.

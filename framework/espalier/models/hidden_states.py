@@ -32,7 +32,7 @@ class StatesUse(Generic[T]):
 
 
 def parameter_name(projection: str) -> str:
-    """Of a linear map's weight, on disk; no model has a parameter of such a name."""
+    """Name on disk of a linear map's weight; no model has a parameter of such a name."""
     return f"projections.{projection}.weight"
 
 
@@ -42,13 +42,13 @@ def parameter_shapes(projections: Projections) -> dict[str, tuple[int, int]]:
 
 
 def make_projections(shapes: Projections, dtype: torch.dtype) -> nn.ModuleDict:
-    """The linear maps, whose weights hold nothing yet."""
+    """The linear maps, with uninitialised weights."""
     return nn.ModuleDict({name: nn.Linear(*widths, bias=False, dtype=dtype) for name, widths in shapes.items()})
 
 
 @contextmanager
 def recorded(layers: Sequence[nn.Module], numbers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """What layers make of the pass that runs inside, by their numbers, counted from 1.
+    """Record the outputs of layers in the forward pass that runs inside, by layer number from 1.
 
     The hooks are set for one pass and after an engine's own, so that under zero_level parameters a state has passed
     what DeepSpeed hangs on a layer's output, and recomputing a checkpointed layer records nothing.

@@ -12,7 +12,7 @@ from espalier.models.shape import ConfigDict
 
 
 def drawn(config: ConfigDict, names: Collection[str], *, seed_of: Callable[[str], int]) -> Iterator[tuple[str, Tensor]]:
-    """Matrices normal with the model's own spread (`initializer_range`), vectors zero.
+    """Initial values: matrices normal with standard deviation `initializer_range`, vectors zero.
 
     Args:
         seed_of: a parameter's name -> the seed of its draw.

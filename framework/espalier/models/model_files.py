@@ -96,7 +96,7 @@ def write_model_files(files: ModelFiles, target: Path) -> None:
 
 
 def require_key(folder: Path, key: str) -> None:
-    """Hold the files in a run's folder to the key that they were written under: others may write there.
+    """Refuse the files in a run's folder unless they have the key they were written under: others may write there.
 
     Raises:
         RefusedInput: they are other files by now.
@@ -107,7 +107,7 @@ def require_key(folder: Path, key: str) -> None:
 
 
 def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a model without keys that ask for code beside it, or that name files on somebody's disk."""
+    """Settings of a model without keys that ask for code beside it, or that name files on another machine."""
     kept = {name: value for name, value in settings.items() if name not in (*_OF_CODE, *_OF_PLACES)}
     return {name: value for name, value in kept.items() if not name.endswith("_file")}
 
@@ -117,10 +117,10 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _class_names(config: bytes) -> bytes:
-    """A `config.json` that says of the model what stock code asks when it opens a tokenizer, and nothing else."""
+    """A `config.json` of those keys alone that stock code reads when it opens a tokenizer."""
     try:
         settings = _read_object(config)
-    except ValueError:  # told of where the model itself is read
+    except ValueError:  # reported where the model itself is read
         settings = {}
     asked = {name: settings.get(name) for name in ("model_type", "tokenizer_class")}
     return _written({name: value for name, value in asked.items() if isinstance(value, str)})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
@@ -27,7 +29,7 @@ class Head(nn.Module):
     logits, as transformers' own generation expects.
     """
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None = None) -> None:
         super().__init__()
         self.weight = weight
         self.bias = bias
@@ -46,7 +48,7 @@ class Network(nn.Module):
         projections: linear maps that an objective of hidden states trains along; no part of the model.
     """
 
-    def __init__(self, model: nn.Module, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
         super().__init__()
         self.model = model
         self.projections = nn.ModuleDict() if projections is None else projections
@@ -54,7 +56,8 @@ class Network(nn.Module):
         self._stock = FAMILIES[model.config.model_type].classes[type(model).__name__]
         if self._stock.head is not None:
             linear = model.get_submodule(self._stock.head)
-            model.set_submodule(self._stock.head, Head(linear.weight, linear.bias))
+            assert isinstance(linear, nn.Linear)
+            model.set_submodule(self._stock.head, Head(*linear.parameters()))
         self._depth = VirtualDepth(model)
 
     def run_layers(self, order: Sequence[int] | None) -> None:
@@ -76,7 +79,9 @@ class Network(nn.Module):
         """
         if self._stock.head is None:
             raise ValueError(f"{type(self.model).__name__} has no head to train")
-        return self.model.get_submodule(self._stock.head)
+        head = self.model.get_submodule(self._stock.head)
+        assert isinstance(head, Head)
+        return head
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -86,7 +91,7 @@ class Network(nn.Module):
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """All that can be trained, by its name on disk: the model's parameters, then those of the projections."""
-        beside = {parameter_name(name): linear.weight for name, linear in self.projections.items()}
+        beside = {parameter_name(name): linear.get_parameter("weight") for name, linear in self.projections.items()}
         return dict(self.model.named_parameters()) | beside
 
     def forward(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
@@ -99,7 +104,7 @@ class Network(nn.Module):
         return hidden if use is None else self.head(hidden, use)
 
     def _with_states(self, batch: Batch, wanted: StatesUse[T]) -> tuple[Tensor, HeadUse[T]]:
-        """What the layers make of a microbatch, and the use of the head with the states that it wants."""
+        """The last hidden states of a microbatch, and a use of the head that gets the recorded ones, too."""
         with recorded(self.layers, wanted.layers) as states:
             last = self.body(batch)
         named = zip(wanted.layers, wanted.projections, strict=True)
@@ -118,10 +123,26 @@ class Network(nn.Module):
             **segments,
         ).last_hidden_state
 
+    @torch.no_grad()
+    def continuation(self, ids: Sequence[int], *, max_new_tokens: int, pad_id: int | None) -> list[int]:
+        """Greedy continuation of a prompt by a causal model, in which no 4-gram occurs twice."""
+        prompt = torch.tensor([list(ids)], device=self.model.device)
+        causal = cast(Any, self.model)  # `generate` is typed for a class that transformers does not publish
+        written: Tensor = causal.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            no_repeat_ngram_size=4,
+            pad_token_id=pad_id,
+        )
+        found: list[int] = written[0, len(ids) :].tolist()
+        return found
+
 
 @contextmanager
 def evaluating(network: Network) -> Iterator[None]:
-    """Dropout is off inside."""
+    """Switch dropout off inside."""
     network.eval()
     try:
         yield

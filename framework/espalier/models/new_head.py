@@ -14,7 +14,7 @@ from espalier.models.shape import ConfigDict
 
 @dataclass(frozen=True)
 class NewHead:
-    """What becomes of a model.
+    """A model's configuration with its new head, and where each of its parameters comes from.
 
     Attributes:
         config: of the model with its new head.

@@ -105,7 +105,7 @@ class PretrainedTokenizer:
         self.key = f"{encoding_key(folder)} {self.begin_ids} {self.end_ids}"
 
     def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the tokenizer puts before and after a text when it is asked as any user of it asks."""
+        """The special tokens that the tokenizer puts before and after a text by default."""
         for text in _FOUND_ANYWHERE:
             (bare,), whole = self.encode([text]), self._tokenizer(text)["input_ids"]
             for start in range(len(whole) - len(bare) + 1):
@@ -127,7 +127,7 @@ class PretrainedTokenizer:
         return [Encoded(ids, kinds) for ids, kinds in zip(made["input_ids"], segments, strict=True)]
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """The ids that a model goes on from: as a document begins."""
+        """Token ids of a prompt, after the special tokens that begin a document."""
         return [*self.begin_ids, *self.encode([prompt])[0]]
 
     @property
@@ -141,19 +141,23 @@ class PretrainedTokenizer:
 
     def names(self, ids: Sequence[int]) -> list[str]:
         """The token of each id."""
-        return self._tokenizer.convert_ids_to_tokens(list(ids))
+        words = self._tokenizer.convert_ids_to_tokens(list(ids))
+        assert isinstance(words, list)
+        return words
 
     def special_words(self) -> list[str]:
-        """Tokens that are found in a text before it is cut."""
+        """Added tokens, which the tokenizer finds in a text before it splits it."""
         return [str(token) for token in self._tokenizer.added_tokens_decoder.values()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
 
 
 @contextmanager
 def _parallel() -> Iterator[None]:
-    """Tokenise with threads inside; outside of it a fork finds them off, and neither warns nor waits for them."""
+    """Let the tokenizer use threads inside. Outside they are off: a forked process neither warns nor deadlocks."""
     before = os.environ.get(_PARALLELISM)
     os.environ[_PARALLELISM] = "true"
     try:

@@ -111,7 +111,7 @@ def _misfits(
 
 
 def _unequal(folder: Path, match: Match, stored: Mapping[str, StoredTensor]) -> Iterator[Fault]:
-    """Stock code of some versions keeps a head that differs, and of others drops it; nobody can mean both."""
+    """Faults of stored tied weights that differ: some versions of stock code keep the head's, others drop them."""
     for name, parameter in match.copies.items():
         original = match.sources[parameter]
         if not same_values(folder, stored[name], stored[original]):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 AxisKind = Literal["hidden", "ffn", "heads", "kv_heads", "head_dim", "vocabulary", "positions", "token_types", "labels"]
-ConfigDict = dict[str, object]
-"""The content of a Hugging Face `config.json`."""
+ConfigDict = dict[str, Any]
+"""The content of a Hugging Face `config.json`. Each family has keys of its own and transformers declares no types for
+them, so what is read here is checked where it becomes a `ModelShape`.
+"""
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,13 @@ def stock_answers(
 def _answer(model: torch.nn.Module, row: Row) -> Tensor:
     ids = torch.from_numpy(row.input_ids)[None]
     segments = {} if row.segments is None else {"token_type_ids": torch.from_numpy(row.segments)[None]}
-    told = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
-    return (told.logits if "logits" in told else told.last_hidden_state)[0]
+    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
+    return (outputs.logits if "logits" in outputs else outputs.last_hidden_state)[0]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and reports of loading: what is wrong is said by whoever compares."""
+    """Silence the progress bars and load reports of transformers; the caller reports what differs."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""A model answers here as it does in stock transformers: held when it is loaded and when it is exported."""
+"""Compare a model's outputs here with those of stock transformers, when it is loaded and when it is exported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from espalier.data.batches import make_batch
-from espalier.data.labelled_sequences import read_place
+from espalier.data.labelled_sequences import ReadAt, read_place
 from espalier.data.packing import Row
 from espalier.models.architecture import is_classifier
 from espalier.models.build import build_network
@@ -47,7 +47,7 @@ def difference_from_stock(
     as_stored: bool,
     fresh: Collection[str] = (),
 ) -> float | None:
-    """How far stock transformers' answers on a model folder are from those of the model here.
+    """The largest difference between stock transformers' outputs for a model folder and those of the model here.
 
     Float32 on the host, one model at a time, so that memory holds four bytes a parameter and no more.
 
@@ -95,8 +95,8 @@ def _own_answers(
     answers = [line[: len(row.input_ids)] for line, row in zip(found, probe.rows, strict=True)]
     if body_only or not is_classifier(config):
         return answers
-    pad, read_at = config.get("pad_token_id"), "last" if is_causal(config) else "first"
-    places = [read_place(row.input_ids, read_at, pad) for row in probe.rows]
+    read_at: ReadAt = "last" if is_causal(config) else "first"
+    places = [read_place(row.input_ids, read_at, config.get("pad_token_id")) for row in probe.rows]
     return [answer[place] for answer, place in zip(answers, places, strict=True)]
 
 

@@ -36,7 +36,7 @@ class ComparedTokenizer(Protocol):
 
 
 def difference(own: ComparedTokenizer, other: ComparedTokenizer) -> Difference | None:
-    """What two tokenizers do differently, the gravest of it; None where either reads what the other writes.
+    """The most serious difference between two tokenizers; None where each reads what the other writes.
 
     `words`: the vocabulary or its ids; `cuts`: the tokens that a text is cut into; `samples`: the special tokens that
     are put around a text or a pair. Which token ends a text is no difference here: its id means the same to both.

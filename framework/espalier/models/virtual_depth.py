@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
@@ -24,14 +26,15 @@ class OrderedLayers(nn.ModuleList):
     def __len__(self) -> int:
         return len(self._modules) if self._order is None else len(self._order)
 
-    def __getitem__(self, index: int | slice) -> nn.Module | list[nn.Module]:
+    # stock code only iterates over a slice, so that no new ModuleList is made of it in every pass
+    def __getitem__(self, index: int | slice) -> nn.Module | list[nn.Module]:  # type: ignore[override]
         return list(self)[index]
 
 
 def order_layers(model: nn.Module) -> OrderedLayers:
-    """Give a stock model such a list in place of its own."""
-    path = next(path for path, module in model.named_modules() if _holds_layers(module))
-    layers = OrderedLayers(list(model.get_submodule(path)))
+    """Replace a stock model's list of layers by an `OrderedLayers`."""
+    path, held = next((path, module) for path, module in model.named_modules() if _holds_layers(module))
+    layers = OrderedLayers(list(held))
     model.set_submodule(path, layers)
     return layers
 
@@ -42,7 +45,7 @@ class VirtualDepth:
     A cache must be off: copies of a layer would share their place in it.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._layers, self._config = order_layers(model), model.config
         self._held = len(self._layers)
         self._layer_types = list(getattr(model.config, "layer_types", None) or ())
@@ -56,6 +59,6 @@ class VirtualDepth:
             self._config.layer_types = [self._layer_types[index] for index in indices]
 
 
-def _holds_layers(module: nn.Module) -> bool:
+def _holds_layers(module: nn.Module) -> TypeGuard[nn.ModuleList]:
     children = list(module.children())
     return isinstance(module, nn.ModuleList) and all(isinstance(one, GradientCheckpointingLayer) for one in children)

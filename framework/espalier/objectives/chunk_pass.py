@@ -42,10 +42,11 @@ class Targets:
 
 @dataclass(frozen=True)
 class ChunkPass:
-    """A pass over the tokens that count, a chunk at a time, ready to be made. No graph runs through it.
+    """The inputs of a pass over the tokens that count, a chunk at a time. No autograd graph runs through it.
 
     Attributes:
-        hidden: [N, D] of the student, [N, D of the teacher] of the teacher; each in the dtype of its head.
+        hidden: [N, D] of the student, in the dtype of its head.
+        teacher: its head, and its hidden states [N, D of the teacher] in the head's dtype; None without one.
         targets: of the same N tokens.
         terms: at least one.
         chunks: which tokens each chunk takes, [C] int64 each; together the tokens that count.
@@ -53,8 +54,7 @@ class ChunkPass:
 
     student: Head
     hidden: Tensor
-    teacher: Head | None
-    teacher_hidden: Tensor | None
+    teacher: tuple[Head, Tensor] | None
     targets: Targets
     terms: tuple[Term, ...]
     chunks: tuple[Tensor, ...]
@@ -94,7 +94,8 @@ class ChunkPass:
         student = self.student.logits(self.hidden[rows])
         if self.teacher is None:
             return student, None
-        return student, self.teacher.logits(self.teacher_hidden[rows]).to(student.dtype)
+        head, hidden = self.teacher
+        return student, head.logits(hidden[rows]).to(student.dtype)
 
     def _chunk_values(self, rows: Tensor) -> Tensor:
         """[number of terms, C]."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from espalier.objectives.chunk_pass import ChunkPass, Targets
 from espalier.objectives.head import Gradients, Head, wide_dtype
@@ -86,7 +87,7 @@ def loss_beside_gradients(
     *,
     num_tokens: int,
 ) -> HeadLoss:
-    """A loss whose gradients are known when its value is; backward multiplies them by what comes in."""
+    """A loss whose gradients are computed with its value; backward multiplies them by the incoming gradient."""
     total, sums = _BesideGradients.apply(
         hidden, head_weight, head_bias, compute, tuple(scales), torch.is_grad_enabled()
     )
@@ -124,9 +125,14 @@ def chunk_pass(
     )
     size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.counted
+    student, student_hidden = _for_products(hidden, head)
+    teacher = None
+    if signal is not None:
+        teacher = _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))
     return ChunkPass(
-        *_for_products(hidden, head),
-        *((None, None) if signal is None else _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))),
+        student,
+        student_hidden,
+        teacher=teacher,
         targets=targets,
         terms=tuple(terms),
         chunks=counted.split(size) if counted.numel() else (),
@@ -134,16 +140,28 @@ def chunk_pass(
 
 
 def _for_products(hidden: Tensor, head: Head) -> tuple[Head, Tensor]:
-    """Both in the dtype that a linear layer called here would compute in."""
+    """Head and hidden states, detached, in the dtype that a linear layer called here would compute in."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     return Head(head.weight.detach().to(dtype), head.bias), hidden.detach().to(dtype)
 
 
+class _Context(Protocol):
+    """The context of an autograd function; torch's own class declares less than it has."""
+
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor | None, ...]
+    dtypes: tuple[torch.dtype | None, ...]
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+    def mark_non_differentiable(self, *outputs: Tensor) -> None: ...
+
+
 class _BesideGradients(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _Context,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -151,24 +169,25 @@ class _BesideGradients(torch.autograd.Function):
         scales: tuple[float, ...],
         with_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
-        wanted = tuple(with_gradients and needed for needed in ctx.needs_input_grad[:3])
+        by_hidden, by_weight, by_bias = ctx.needs_input_grad[:3]
+        wanted = (by_hidden, by_weight, by_bias) if with_gradients else (False, False, False)
         with torch.autocast(hidden.device.type, enabled=False):
             sums, gradients = compute(wanted)
         if gradients is not None:
             ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
-        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias)]
+        ctx.dtypes = tuple(None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias))
         ctx.mark_non_differentiable(sums)
-        total = sum(scale * part for scale, part in zip(scales, sums.unbind(), strict=True))
+        total = sum((scale * part for scale, part in zip(scales, sums.unbind(), strict=True)), sums.new_zeros(()))
         return total.to(wide_dtype(hidden.dtype)), sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gradients = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(_scaled(gradient, upstream, dtype) for gradient, dtype in gradients), None, None, None)
 
 
-def _scaled(gradient: Tensor | None, upstream: Tensor, dtype: torch.dtype) -> Tensor | None:
+def _scaled(gradient: Tensor | None, upstream: Tensor, dtype: torch.dtype | None) -> Tensor | None:
     if gradient is None:
         return None
     return torch.mul(gradient, upstream, out=torch.empty_like(gradient, dtype=dtype))  # rounded here, once

@@ -1,4 +1,4 @@
-"""What the divergences are made of: softmax, mixtures and KL of logits [N, V], in place where memory allows it.
+"""Building blocks of the divergences: softmax, mixtures and KL of logits [N, V], in place where memory allows it.
 
 p is the teacher's distribution, q the student's. torch is imported inside functions, because the losses that use these
 are declared while a job file is read.

@@ -57,7 +57,7 @@ def autograd_gradient(
 
 def scaled_gradient(
     terms: Sequence[Term],
-    factors: Sequence[float] | Sequence[Tensor],
+    factors: Sequence[float | Tensor],
     student_logits: Tensor,
     *,
     teacher_logits: Tensor | None,
@@ -66,11 +66,11 @@ def scaled_gradient(
     """Every term's values [number of terms, N], plain, and the gradient [N, V] of their sum times the factors.
 
     Args:
-        factors: of each term: a number, or [N, 1]. With numbers the gradient is still to be multiplied by the
+        factors: of each term: all numbers, or all [N, 1]. With numbers the gradient is still to be multiplied by the
             first of them: the caller has one for each token to bring in anyway, and a pass over [N, V] is saved.
         student_logits: and the rest as in `logits_gradient`, overwritten too.
     """
-    values, total = [], None
+    values, total, first = [], None, factors[0]
     for position, (term, factor) in enumerate(zip(terms, factors, strict=True)):
         student, teacher = student_logits, teacher_logits
         if position < len(terms) - 1:  # the next term needs them whole
@@ -78,16 +78,16 @@ def scaled_gradient(
             teacher = teacher.clone() if teacher is not None and term.needs_teacher else None
         value, gradient = logits_gradient(term, student, teacher_logits=teacher, labels=labels)
         values.append(value)
-        if isinstance(factor, Tensor):
+        if isinstance(factor, Tensor) or isinstance(first, Tensor):
             gradient = gradient.mul_(factor)
             total = gradient if total is None else total.add_(gradient)
         else:
-            total = gradient if total is None else total.add_(gradient, alpha=factor / factors[0])
+            total = gradient if total is None else total.add_(gradient, alpha=factor / first)
     assert total is not None, "at least one term"
     return torch.stack(values), total
 
 
 def _teacher_of(term: Term, teacher_logits: Tensor | None) -> Tensor:
-    """The teacher's logits, which a loss that needs none may find to be None."""
+    """The teacher's logits; None reaches only a loss that needs no teacher."""
     assert teacher_logits is not None or not term.needs_teacher, f"{term.function} needs a teacher's signal"
     return cast(Tensor, teacher_logits)

@@ -37,7 +37,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What the chunks' gradients are gathered in, in place. None for what nobody wants.
+    """Accumulators for the gradients of all chunks; None where no gradient is wanted.
 
     Attributes:
         hidden: [N, D], dtype of the hidden states; every token is written once.
@@ -51,11 +51,11 @@ class Gradients:
 
     @staticmethod
     def zeros(hidden: Tensor, head: Head, *, wanted: tuple[bool, bool, bool]) -> Gradients:
-        wide = wide_dtype(hidden.dtype)
+        wide, bias = wide_dtype(hidden.dtype), head.bias if wanted[2] else None
         return Gradients(
             torch.zeros_like(hidden) if wanted[0] else None,
             torch.zeros_like(head.weight, dtype=wide) if wanted[1] else None,
-            torch.zeros_like(head.bias, dtype=wide) if wanted[2] else None,
+            None if bias is None else torch.zeros_like(bias, dtype=wide),
         )
 
     def add_(self, logits_gradient: Tensor, *, rows: Tensor, inputs: Tensor, head: Head) -> None:

@@ -14,19 +14,19 @@ from espalier.objectives.terms import Term
 
 
 def state_terms(terms: Sequence[Term]) -> list[tuple[int, HiddenStateSettings]]:
-    """The settings of those of hidden states, each with its place among the terms."""
+    """The settings of the terms that compare hidden states, each with its place among all terms."""
     return [
         (place, term.settings) for place, term in enumerate(terms) if isinstance(term.settings, HiddenStateSettings)
     ]
 
 
 def teacher_layers(terms: Sequence[Term]) -> tuple[int, ...]:
-    """The layers of the teacher that are looked at, counted from 1, each once."""
+    """The teacher's layers that are compared with, counted from 1, each once."""
     return tuple(sorted({layer for _, settings in state_terms(terms) for _, layer in settings.layers}))
 
 
 def projection_name(student_layer: int, teacher_layer: int) -> str:
-    """Of the linear map that a pair of layers has; all terms that look at the pair share it."""
+    """Name of the linear map of a pair of layers; terms that compare the same pair share it."""
     return f"{student_layer}-{teacher_layer}"
 
 

@@ -59,7 +59,8 @@ def log_probability_objective(
             return loss(log_probabilities, reference).double(), None
         with torch.enable_grad():
             sums = loss(log_probabilities.requires_grad_(), reference)
-            total = sum(scale * part for scale, part in zip(scales, sums.unbind(), strict=True))
+            scaled = (scale * part for scale, part in zip(scales, sums.unbind(), strict=True))
+            total = sum(scaled, sums.new_zeros(()))
             (slope,) = torch.autograd.grad(total, log_probabilities)
         carried = replace(tokens, targets=Targets(targets.labels, -slope))
         return sums.detach().double(), carried.values_and_gradients((1.0,), wanted=wanted)[1]

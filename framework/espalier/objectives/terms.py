@@ -37,7 +37,7 @@ class Term:
         return self.settings.weight
 
     def weighted(self, weight: float) -> Term:
-        """The same with another weight, which may be any number."""
+        """The same term with another weight, of any sign."""
         return Term(self.settings.model_copy(update={"weight": weight}))
 
     @property

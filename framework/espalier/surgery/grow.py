@@ -25,7 +25,7 @@ class Grower:
     growth: Growth
 
     def names(self) -> tuple[str, ...]:
-        """Of the child's parameters."""
+        """Names of the child's parameters."""
         return tuple(self._child_layout)
 
     def tensor(self, name: str, *, order: Order, read: Read, fresh: Read, draw: torch.Generator) -> Tensor:
@@ -39,13 +39,13 @@ class Grower:
             draw: for noise.
         """
         place = self._child_layout[name].layer
-        source = None if place is None else self.growth.sources[place]
-        if place is not None and source is None:
-            return fresh(name) if order == 0 else self._moments_without_source(name, order, read, draw)
-        old_name = name if place is None else _renumbered(name, place, source)
-        tensor = self._widened(old_name, order, read, draw)
         if place is None:
-            return self._without_moments_of_new_units(tensor, old_name, order)
+            return self._without_moments_of_new_units(self._widened(name, order, read, draw), name, order)
+        source = self.growth.sources[place]
+        if source is None:
+            return fresh(name) if order == 0 else self._moments_without_source(name, order, read, draw)
+        old_name = _renumbered(name, place, source)
+        tensor = self._widened(old_name, order, read, draw)
         if order and is_copy(self.growth.sources, place):
             tensor = self._moments_of_copy(tensor, name, order, read, draw)
         else:
@@ -85,7 +85,8 @@ class Grower:
         place = self._child_layout[name].layer
         assert place is not None
         held = range(shape_of(self.growth.parent).layers)
-        return sum(self._widened(_renumbered(name, place, layer), order, read, draw) for layer in held) / len(held)
+        tensors = (self._widened(_renumbered(name, place, layer), order, read, draw) for layer in held)
+        return sum(tensors, torch.zeros(())) / len(held)
 
     def _as_identity(self, tensor: Tensor, name: str, order: Order) -> Tensor:
         """Identity insertion: copies add nothing to the residual stream, because their output projections are zero.

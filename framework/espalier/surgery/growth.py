@@ -78,7 +78,7 @@ class Growth:
 
     @cached_property
     def config(self) -> ConfigDict:
-        """Of the child. Raises RefusedInput where stock code cannot have its shape."""
+        """The child's configuration. Raises RefusedInput where stock code cannot have its shape."""
         kept = [shape_of(self.parent).layers - 1 if source is None else source for source in self.sources]
         return resized(self.parent, self.child, kept_layers=kept)
 
@@ -92,7 +92,8 @@ class Growth:
         """The parent's layers in the order in which they compute what the child does; None where fresh ones do."""
         if self.keeps_function:
             return tuple(range(shape_of(self.parent).layers))
-        return None if None in self.sources else self.sources
+        sources = tuple(source for source in self.sources if source is not None)
+        return sources if len(sources) == len(self.sources) else None
 
 
 def _repeated(old: int, new: int) -> Places:

@@ -102,14 +102,3 @@ class Scores:
         if given != wanted:
             remedy = f"scores of the model that is pruned ({wanted}); leave `scores` out to measure it"
             raise RefusedInput([Fault("scores", given, remedy)])
-
-
-def random_scores(shape: ModelShape, seed: int) -> Scores:
-    """Scores without a meaning: the control that a real ranking must beat."""
-    generator = torch.Generator().manual_seed(seed)
-    return Scores(
-        ffn=torch.rand(shape.layers, shape.ffn, generator=generator),
-        heads=torch.rand(shape.layers, shape.heads, generator=generator),
-        hidden=torch.rand(shape.hidden, generator=generator),
-        layers=torch.rand(shape.layers, generator=generator),
-    )

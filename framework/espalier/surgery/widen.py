@@ -59,14 +59,14 @@ def first_copies(parameter: Parameter, split: Split) -> Tensor:
     is_first = torch.ones((), dtype=torch.bool)
     for dim, dimension in enumerate(parameter.dimensions):
         entries, _ = _entries(dimension, split)
-        seen: set[int] = set()
-        firsts = torch.tensor([not (entry in seen or seen.add(entry)) for entry in entries])
+        first = {entry: place for place, entry in reversed(list(enumerate(entries)))}
+        firsts = torch.tensor([first[entry] == place for place, entry in enumerate(entries)])
         is_first = is_first & _along(firsts, dim, len(parameter.dimensions))
     return is_first
 
 
 def _zero_sum(like: Tensor, dim: int, index: Tensor, counts: Tensor, draw: torch.Generator) -> Tensor:
-    """Normal draws whose sum over the copies of a unit is nothing; nothing where a unit has no other copy."""
+    """Normal draws whose sum over the copies of a unit is 0; 0 where a unit has one copy only."""
     drawn = torch.randn(like.shape, generator=draw, dtype=like.dtype)
     size = list(like.shape)
     size[dim] = int(index.max()) + 1

@@ -1,4 +1,4 @@
-"""A teacher whose answers on every training sample are known beforehand: a frozen twin's, other folds', one's own."""
+"""A teacher whose answers on all training samples are known: a frozen model's, other folds', the student's own past."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.objectives.signal import Signal
 
 
 class Answers:
-    """Looks them up by sample id.
+    """Looks a microbatch's answers up by sample id.
 
     Attributes:
         logits: [N, C] of classes, or [N, 1] values; may be replaced between epochs.

@@ -10,8 +10,8 @@ from espalier.objectives.signal import Signal
 
 
 class SignalSource(Protocol):
-    """A model of its own, or answers that are known already."""
+    """The source of a teacher's signal: a model, or answers that are known already."""
 
     def signal(self, batch: Batch) -> AbstractContextManager[Signal]:
-        """What it says of a microbatch; to be used inside the context only."""
+        """The signal for a microbatch; to be used inside the context only."""
         ...

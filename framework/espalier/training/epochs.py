@@ -139,4 +139,4 @@ class EpochEnds:
         if validation.patience is not None and self.worse_epochs >= validation.patience and step < self.last_step:
             self.last_step = step
             self.context.announce(f"epoch {epoch} ends the stage: {watched} was best in epoch {self.best['epoch']}")
-        return {name: value for name, value in metrics.items() if isinstance(value, float)}
+        return metrics

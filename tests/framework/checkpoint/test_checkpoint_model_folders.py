@@ -16,7 +16,7 @@ from torch import Tensor
 
 from espalier.checkpoint.export import write_folder
 from espalier.checkpoint.export_mark import MARK
-from espalier.checkpoint.huggingface import ModelFolder, require_shapes, tensors_of
+from espalier.checkpoint.huggingface import ModelFolder, tensors_of
 from espalier.config.faults import RefusedInput
 from espalier.storage.local import LocalStorage
 
@@ -343,16 +343,3 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RefusedInput, match=r"model\.safetensors"):
         tensors_of(tmp_path)
-
-
-def test_missing_extra_and_misshapen_tensors_are_told_at_once(tmp_path: Path) -> None:
-    model = tensors_of(_sharded(tmp_path))
-    require_shapes(model, _model().shapes)
-    wanted = {"embed.weight": (5, 13), "norm.weight": (5,), "ids": (3,), "down.weight": (5, 7)}
-    with pytest.raises(RefusedInput) as caught:
-        require_shapes(model, wanted)
-    assert [fault.path.split()[-1] for fault in caught.value.faults] == [
-        "down.weight",
-        "embed.weight",
-        "up.weight",
-    ]

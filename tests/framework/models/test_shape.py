@@ -36,6 +36,7 @@ def test_sizes_that_a_config_leaves_open_follow_stock_code():
         ("llama", {"head_dim": -4}, ["head_dim"]),
         ("gpt2", {"n_embd": 36}, ["n_embd", "5 heads"]),
         ("gpt2", {"add_cross_attention": True}, ["add_cross_attention"]),
+        ("gpt2", {"n_positions": None}, ["positions", "positive whole number"]),
         ("bert", {"is_decoder": True}, ["is_decoder"]),
     ],
 )

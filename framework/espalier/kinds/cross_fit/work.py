@@ -52,8 +52,7 @@ def run(context: StageContext[CrossFitStage]) -> StageResult:
             tables = {"sums": sums, "answers": as_logits((sums / stage.repeats).numpy())}
             seconds = prepared.seconds + time.time() - began
             saver.save(done, state={"steps": steps, "seconds": seconds})
-    measured = measure((sums / stage.repeats).numpy(), samples.examples.targets)
-    metrics = {"twins": len(folds), **{name: value for name, value in measured.items() if isinstance(value, float)}}
+    metrics = {"twins": len(folds), **measure((sums / stage.repeats).numpy(), samples.examples.targets)}
     cost = prepared.cost(steps=steps, asked=len(samples) * stage.repeats, seconds=seconds)
     return StageResult(stage.name, stage.kind, context.key, "done", step_folder(stage.name, done), metrics, cost)
 

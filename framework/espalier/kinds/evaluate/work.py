@@ -12,7 +12,7 @@ from espalier.evaluation.answers import all_answers, probabilities
 from espalier.evaluation.finite import NotFinite, exp, or_none
 from espalier.evaluation.gates import gate_faults
 from espalier.evaluation.generation import continuations
-from espalier.evaluation.metrics import measure
+from espalier.evaluation.metrics import confusion, measure
 from espalier.evaluation.perplexity import Perplexity, measure_perplexity
 from espalier.jobs.recipe import stages_of
 from espalier.kinds.evaluate.kind import EvaluateStage
@@ -68,8 +68,11 @@ def _answered(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]
         peak = max(world.gather(peak_bytes(world)))
     length = mean_tokens(sequences, context.data.sequence_tokens)
     with _naming(context, name):
-        measures = measure(probabilities(logits), labelled.valid.targets)
-    return measures | {
+        answers, targets = probabilities(logits), labelled.valid.targets
+        measures = measure(answers, targets)
+    return {
+        **measures,
+        **({"confusion": confusion(answers, targets)} if answers.shape[1] > 1 else {}),
         "tokens": sequences.num_tokens,
         "parameters": num_parameters(config),
         "flops_per_token": model_flops(config, tokens=1, sequence_tokens=length),

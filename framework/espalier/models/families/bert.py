@@ -95,13 +95,13 @@ def _classifier(config: ConfigDict, shape: ModelShape) -> Table:
 
 
 def _transform(model: nn.Module, hidden: Tensor) -> Tensor:
-    return model.cls.predictions.transform(hidden)
+    return model.get_submodule("cls.predictions.transform")(hidden)
 
 
 def _pooled(model: nn.Module, hidden: Tensor) -> Tensor:
-    """At every token; the labels tell that the first one is read."""
-    pooler = model.bert.pooler
-    return model.dropout(pooler.activation(pooler.dense(hidden)))
+    """Pooler and dropout, at every token; only the first token has a label."""
+    dense, activation = model.get_submodule("bert.pooler.dense"), model.get_submodule("bert.pooler.activation")
+    return model.get_submodule("dropout")(activation(dense(hidden)))
 
 
 def _one_matrix(shape: ModelShape) -> int:

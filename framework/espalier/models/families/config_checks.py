@@ -1,4 +1,4 @@
-"""Values of a config.json that stock code would fail on minutes later, or would read as something else."""
+"""Check a config.json for values that stock code fails on minutes later, or takes for something else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _RULES: dict[str, ConfigRule] = {
 
 
 def require_loadable(config: ConfigDict) -> None:
-    """Look at every key that stock code computes with.
+    """Check every key that stock code computes with.
 
     Raises:
         RefusedInput: an unknown family; keys that are of another kind than stock code takes them for, all at once.

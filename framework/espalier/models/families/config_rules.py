@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from espalier.config.faults import Fault
 from espalier.models.shape import ConfigDict
@@ -26,12 +27,12 @@ class ConfigRule:
     holds: Callable[[object], bool]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """A finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_whole(value: object, least: int) -> bool:
+def is_whole(value: object, least: int) -> TypeGuard[int]:
     """A whole number from `least` to what 32 bits hold."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
 
@@ -47,7 +48,7 @@ ACTIVATION = ConfigRule(
 
 
 def rope_faults(config: ConfigDict, *, head_dim: object | None) -> Iterator[Fault]:
-    """Settings of rotary positions that stock code would stumble over.
+    """Settings of rotary positions that stock code cannot use.
 
     Args:
         head_dim: as the family reads it; hidden / heads where None.

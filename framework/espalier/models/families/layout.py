@@ -1,4 +1,4 @@
-"""The parameters of a model and the modules it is measured at, read off its family's table."""
+"""The parameters of a model, and where it is measured, from its family's table."""
 
 from __future__ import annotations
 

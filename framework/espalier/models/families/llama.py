@@ -66,7 +66,7 @@ def _misfit(config: ConfigDict, shape: ModelShape) -> Fault | None:
 
 
 def _resize(config: ConfigDict, shape: ModelShape, kept_layers: Sequence[int]) -> ConfigDict:
-    """KV heads, head width and, in Qwen, which layers have a window."""
+    """The keys that follow a new shape: KV heads, head width and, in Qwen, which layers have a window."""
     changed: ConfigDict = {"num_key_value_heads": shape.kv_heads}
     if config.get("head_dim") is not None or shape.hidden != shape.heads * shape.head_dim:
         changed["head_dim"] = shape.head_dim
@@ -86,7 +86,7 @@ def _window_rule(config: ConfigDict) -> list[str] | None:
 
 
 def _window_faults(config: ConfigDict) -> Iterator[Fault]:
-    """Of Qwen alone; Llama and Mistral read no `layer_types`."""
+    """Faults of Qwen's `layer_types`, which Llama and Mistral do not read."""
     types, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if types is None:
         return

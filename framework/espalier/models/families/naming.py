@@ -13,7 +13,7 @@ from espalier.models.shape import ConfigDict
 
 @dataclass(frozen=True)
 class Match:
-    """What the tensors of a folder are to a model.
+    """How the tensors of a folder map to the parameters of a model.
 
     Attributes:
         sources: parameter -> the tensor that is it.
@@ -29,7 +29,7 @@ class Match:
 
 
 def match_names(found: Iterable[str], config: ConfigDict) -> Match:
-    """Take the tensors of a folder for the parameters of a model, as stock `from_pretrained` of its class does.
+    """Map the tensors of a folder to the parameters of a model, as stock `from_pretrained` of its class does.
 
     Published folders store a body with its prefix or without, name the two parts of a norm as TensorFlow did, carry
     buffers that are computed today, heads of other tasks, and a tied head beside the embedding it equals, or alone.
@@ -62,7 +62,7 @@ def match_names(found: Iterable[str], config: ConfigDict) -> Match:
 
 
 def has_masked_lm_head(found: Iterable[str], family: Family) -> bool:
-    """Whether the tensors of a folder hold the head that fills in masks."""
+    """Whether the tensors of a folder hold a masked-LM head."""
     marks = [one.stored_as for one in family.classes.values() if one.head_kind == "masked_lm" and one.stored_as]
     return any(name.startswith(tuple(marks)) for name in found)
 

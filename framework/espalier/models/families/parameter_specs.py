@@ -1,4 +1,4 @@
-"""What a family's table is written with: the parameters of a module, each with its logical axes."""
+"""Building blocks of a family's table: the parameters of a module, each with its logical axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Table = dict[str, tuple[Dimension, ...]]
 
 def linear(name: str, *, out: Axis, into: Axis, bias: bool) -> Table:
     """`nn.Linear`: weight [out, in]."""
-    return {f"{name}.weight": ((out,), (_read(into),))} | ({f"{name}.bias": ((out,),)} if bias else {})
+    weight: Table = {f"{name}.weight": ((out,), (_read(into),))}
+    return weight | ({f"{name}.bias": ((out,),)} if bias else {})
 
 
 def conv1d(name: str, *, into: Axis, out: Dimension) -> Table:
@@ -28,7 +29,8 @@ def embedding(name: str, rows: Axis, columns: Axis) -> Table:
 def norm(name: str, axis: Axis, *, bias: bool) -> Table:
     """RMSNorm (no bias) or LayerNorm over one axis."""
     axis = replace(axis, is_normed=True)
-    return {f"{name}.weight": ((axis,),)} | ({f"{name}.bias": ((axis,),)} if bias else {})
+    weight: Table = {f"{name}.weight": ((axis,),)}
+    return weight | ({f"{name}.bias": ((axis,),)} if bias else {})
 
 
 def last_norm(name: str, shape: ModelShape, *, bias: bool, into_embedding: bool) -> Table:

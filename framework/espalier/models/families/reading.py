@@ -1,6 +1,8 @@
-"""From a Hugging Face config to a shape, refusing what the tables do not describe."""
+"""Read a model's shape from its Hugging Face config; refuse what the tables do not describe."""
 
 from __future__ import annotations
+
+from typing import TypeGuard
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.models.families.family import ConfigReading, Family, StockClass
@@ -24,14 +26,17 @@ def shape_of(config: ConfigDict) -> ModelShape:
         raise RefusedInput(faults)
     reading = family.reading
     sizes = {axis: config.get(key) for axis, key in reading.sizes.items()}
-    sizes["ffn"] = sizes["ffn"] or 4 * sizes["hidden"]
+    hidden, heads = _whole(sizes["hidden"]), _whole(sizes["heads"])
     shape = ModelShape(
         family=config["model_type"],
-        **sizes,
-        kv_heads=_kv_heads(config, reading),
-        head_dim=reading.head_dim(config) or sizes["hidden"] // sizes["heads"],
+        layers=_whole(sizes["layers"]),
+        hidden=hidden,
+        ffn=_whole(sizes["ffn"] or 4 * hidden),
+        heads=heads,
+        kv_heads=_whole(_kv_heads(config, reading)),
+        head_dim=_whole(reading.head_dim(config) or hidden // heads),
         vocabulary=config["vocab_size"],
-        positions=reading.positions(config),
+        positions=_whole(reading.positions(config)),
         tied=bool(config.get("tie_word_embeddings", reading.tied_by_default)),
     )
     _check_divisions(config, family, shape)
@@ -91,10 +96,11 @@ def _bad_sizes(config: ConfigDict, family: Family) -> list[Fault]:
         if not _is_size(value) and not (key in reading.optional_sizes and value is None)
     ]
     if not faults:
+        positions = reading.positions(config)
         derived = {
             "num_key_value_heads": _kv_heads(config, reading),
             "head_dim": reading.head_dim(config) or 1,
-            "positions": reading.positions(config) or 1,
+            "positions": 1 if positions == 0 else positions,  # 0: no table
         }
         faults = [Fault(_at(k), v, "a positive whole number") for k, v in derived.items() if not _is_size(v)]
     return faults
@@ -116,8 +122,14 @@ def _kv_heads(config: ConfigDict, reading: ConfigReading) -> object:
     return config[reading.sizes["heads"]] if reading.kv_heads is None else reading.kv_heads(config)
 
 
-def _is_size(value: object) -> bool:
+def _is_size(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _whole(value: object) -> int:
+    """A value that `_bad_sizes` has let through."""
+    assert isinstance(value, int)
+    return value
 
 
 def _at(key: str) -> str:

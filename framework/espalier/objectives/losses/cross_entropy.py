@@ -22,7 +22,7 @@ def _values(settings: CrossEntropy, student: Tensor, teacher: Tensor | None, lab
 
 
 def _gradient(settings: CrossEntropy, student: Tensor, teacher: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """By the logits: q - 1 at the label."""
+    """Gradient by the logits: q, less 1 at the label."""
     column = labels.unsqueeze(-1)
     chosen = student.gather(-1, column)
     q, log_sum = softmax(student)

@@ -25,7 +25,7 @@ def _values(settings: ForwardKL, student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _gradient(settings: ForwardKL, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """By the logits: q - p."""
+    """Gradient by the logits: q - p."""
     p, teacher_log_sum = softmax(teacher)
     gap = teacher.sub_(student).mul_(p).sum(-1)
     q, student_log_sum = softmax(student, out=teacher)  # `teacher` has served

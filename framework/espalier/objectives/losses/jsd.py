@@ -36,7 +36,7 @@ def _values(settings: JensenShannon, student: Tensor, teacher: Tensor) -> Tensor
 
 
 def _gradient(settings: JensenShannon, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """By q: (1 - beta) log(q / m)."""
+    """Gradient by q: (1 - beta) log(q / m)."""
     beta = settings.beta
     p, q, gap, log_m_over_q = mixed(student, teacher, teacher_share=beta)
     teacher_part = gap.sub_(log_m_over_q).mul_(p).sum(-1)

@@ -25,7 +25,7 @@ def _values(settings: ReverseKL, student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _gradient(settings: ReverseKL, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """By q: log(q / p), up to a constant."""
+    """Gradient by q: log(q / p), up to a constant."""
     q, student_log_sum = softmax(student)
     gap, gradient = centred(q, student.sub_(teacher))
     return gap - student_log_sum.squeeze(-1) + teacher.logsumexp(-1), gradient

@@ -46,7 +46,7 @@ def _forward_values(settings: SkewedForwardKL, student: Tensor, teacher: Tensor)
 
 
 def _forward_gradient(settings: SkewedForwardKL, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """By q: (skew - 1) p / m."""
+    """Gradient by q: (skew - 1) p / m."""
     p, q, gap, log_m_over_q = mixed(student, teacher, teacher_share=settings.skew)
     log_p_over_m = gap.sub_(log_m_over_q)
     values = p.mul_(log_p_over_m).sum(-1)
@@ -59,7 +59,7 @@ def _reverse_values(settings: SkewedReverseKL, student: Tensor, teacher: Tensor)
 
 
 def _reverse_gradient(settings: SkewedReverseKL, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """By q: log(q / m) - skew q / m, up to a constant."""
+    """Gradient by q: log(q / m) - skew q / m, up to a constant."""
     import torch
 
     _, q, gap, log_m_over_q = mixed(student, teacher, teacher_share=1 - settings.skew)

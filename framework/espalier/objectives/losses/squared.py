@@ -43,7 +43,7 @@ def _to_teacher_gradient(
 
 
 def _values(values: Tensor, others: Tensor) -> Tensor:
-    """[N] of values and others [N, 1]."""
+    """Squared distances [N] of values from others, both [N, 1]."""
     return (values - others).square().sum(-1)
 
 
