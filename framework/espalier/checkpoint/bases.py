@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest
-from espalier.checkpoint.manifest_file import check_files, is_committed, load_hashed, load_manifest
+from espalier.checkpoint.manifest_file import Hashed, check_files, is_committed, load_hashed, load_manifest
 from espalier.storage.contract import Storage
 
 
@@ -22,17 +22,22 @@ def load_bases(storage: Storage, folder: str, manifest: Manifest) -> tuple[Manif
     return loaded
 
 
-def check_state(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
+def check_state(
+    storage: Storage, folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None
+) -> None:
     """Hold a checkpoint and its bases to their manifests: every file's size always, its hash when `verify`.
+
+    Args:
+        hashed: see `check_files`.
 
     Raises:
         DamagedCheckpoint: naming what is missing or not as it was written.
         RefusedInput: a newer espalier wrote a base.
     """
-    check_files(storage, folder, manifest, verify=verify)
+    check_files(storage, folder, manifest, verify=verify, hashed=hashed)
     for base, below in zip(manifest.bases, load_bases(storage, folder, manifest), strict=True):
         try:
-            check_files(storage, base.folder, below, verify=verify)
+            check_files(storage, base.folder, below, verify=verify, hashed=hashed)
         except DamagedCheckpoint as damage:
             raise _stands_on(folder, damage) from None
 

@@ -16,6 +16,9 @@ from espalier.storage.contract import COMMIT, Storage
 MANIFEST = COMMIT
 _MAX_BYTES = 256 * 2**20
 
+Hashed = set[tuple[str, str]]
+"""Files that were read and had the hash that a manifest gives them: path and hash of each."""
+
 
 def is_committed(storage: Storage, folder: str) -> bool:
     """Whether the folder is a checkpoint, damaged or not."""
@@ -70,21 +73,30 @@ def load_hashed(storage: Storage, folder: str) -> tuple[Manifest, str]:
     return manifest, xxh3
 
 
-def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
+def check_files(
+    storage: Storage, folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None
+) -> None:
     """Hold every file to the manifest: its size always, its hash when `verify` (reads all of it).
+
+    Args:
+        hashed: files that had their hash before; they are not read again, and files that have it now are added.
 
     Raises:
         DamagedCheckpoint: naming every file that is missing or not as it was written.
     """
     reasons = []
+    hashed = set() if hashed is None else hashed
     for name, record in manifest.files.items():
         path = f"{folder}/{name}"
         try:
             num_bytes = storage.num_bytes(path)
             if num_bytes != record.num_bytes:
                 reasons.append(f"`{name}` has {num_bytes} bytes where {record.num_bytes} were written")
-            elif verify and storage.xxh3(path) != record.xxh3:
-                reasons.append(f"`{name}` is not as it was written")
+            elif verify and (path, record.xxh3) not in hashed:
+                if storage.xxh3(path) == record.xxh3:
+                    hashed.add((path, record.xxh3))
+                else:
+                    reasons.append(f"`{name}` is not as it was written")
         except FileNotFoundError:
             reasons.append(f"`{name}` is missing")
     if reasons:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +24,22 @@ class StateReader:
     for.
     """
 
-    def __init__(self, storage: Storage, folder: str, *, manifest: Manifest, xxh3: str = "") -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        folder: str,
+        *,
+        manifest: Manifest,
+        xxh3: str = "",
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._own = _Held(storage, folder, manifest)
         below = zip(manifest.bases, load_bases(storage, folder, manifest), strict=True)
         self._bases = {base: _Held(storage, base.folder, loaded) for base, loaded in below}
         self._xxh3 = xxh3
+        self._check, self._is_checked = check, False
 
     @classmethod
     def open(cls, storage: Storage, folder: str, *, verify: bool = True) -> StateReader:
@@ -45,6 +55,20 @@ class StateReader:
         manifest, xxh3 = load_hashed(storage, folder)
         check_state(storage, folder, manifest, verify=verify)
         return cls(storage, folder, manifest=manifest, xxh3=xxh3)
+
+    @classmethod
+    def described(cls, storage: Storage, folder: str, *, check: Callable[[Manifest], None]) -> StateReader:
+        """Open a checkpoint for what its manifest says; its files are not looked at unless values are asked for.
+
+        Args:
+            check: called with the manifest before the first value is read; what it raises leaves through the read.
+
+        Raises:
+            DamagedCheckpoint: not committed, or its manifest or that of a base is not as it was written.
+            RefusedInput: a newer espalier wrote it.
+        """
+        manifest, xxh3 = load_hashed(storage, folder)
+        return cls(storage, folder, manifest=manifest, xxh3=xxh3, check=partial(check, manifest))
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -90,6 +114,9 @@ class StateReader:
         """`length` values of the flattened tensor from `offset` on: [length], on the CPU, a copy."""
         whole = torch.Size(self.manifest.shape(slot, name) or ()).numel()
         assert 0 <= offset <= offset + length <= whole, f"{name}: no such run"
+        if not self._is_checked:
+            self._check()
+            self._is_checked = True
         return self._holder(slot, name).read(slot, name, offset=offset, length=length)
 
     def _holder(self, slot: Slot, name: str) -> _Held:

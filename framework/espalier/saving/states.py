@@ -139,7 +139,7 @@ def find_resume(context: StageContext[Any]) -> StateReader | None:
 
 def _newest(context: StageContext[Any]) -> str | None:
     storage, stage = context.storage, stage_folder(context.config.name)
-    found = latest(storage, stage, key=context.key)
+    found = latest(storage, stage, key=context.key, hashed=context.hashed)
     if found.damaged and not found.folder:
         remedy = f"put one back, or remove {stage} to begin the stage again"
         raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")
