@@ -18,6 +18,7 @@ from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.training import updates
+from espalier.worker.context import StageContext
 from espalier.worker.run_stage import run_stage
 from support.tiny import write_job, write_text
 from support.whole_run import plan_job
@@ -49,7 +50,7 @@ def folder(ground: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each file of a state was hashed, by its path below `stages/`, a file's attempt and rank left out."""
+    """How many files of each state were hashed, by its folder below `stages/`; each state has one file here."""
     found: Counter[str] = Counter()
     xxh3 = LocalStorage.xxh3
 
@@ -96,6 +97,14 @@ def test_one_that_goes_on_hashes_no_student(
     flip(folder, "slim/step-00000000")  # nobody reads its values
     run(folder, "heal", attempt=4)
     assert hashed == {"heal/step-00000003": 1, "parent/step-00000000": 1}
+
+
+def test_a_state_that_is_opened_again_is_not_hashed_again(folder: Path, hashed: Counter[str]) -> None:
+    context = StageContext.open(StageOrder(str(folder), "heal", 3), World.alone(), Control())
+    for _ in range(2):
+        reader = context.model_of("parent")
+        reader.tensor("parameter", reader.names("parameter")[0])
+    assert hashed == {"parent/step-00000000": 1}
 
 
 @pytest.mark.parametrize("stage", ["slim", "parent"])
