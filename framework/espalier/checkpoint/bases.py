@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest
 from espalier.checkpoint.manifest_file import Hashed, check_files, is_committed, load_hashed, load_manifest
+from espalier.checkpoint.published_values import check_published
 from espalier.storage.contract import Storage
 
 
@@ -23,21 +24,32 @@ def load_bases(storage: Storage, folder: str, manifest: Manifest) -> tuple[Manif
 
 
 def check_state(
-    storage: Storage, folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None
+    storage: Storage,
+    folder: str,
+    manifest: Manifest,
+    *,
+    verify: bool,
+    outside: bool | None = None,
+    hashed: Hashed | None = None,
 ) -> None:
-    """Hold a checkpoint and its bases to their manifests: every file's size always, its hash when `verify`.
+    """Hold a checkpoint, its bases and the published files that they refer to to their manifests: every file's size
+    always, its hash when `verify`.
 
     Args:
+        outside: whether published files are hashed, where that is another matter: each host may have its own.
         hashed: see `check_files`.
 
     Raises:
         DamagedCheckpoint: naming what is missing or not as it was written.
         RefusedInput: a newer espalier wrote a base.
     """
+    outside = verify if outside is None else outside
     check_files(storage, folder, manifest, verify=verify, hashed=hashed)
+    check_published(folder, manifest, verify=outside, hashed=hashed)
     for base, below in zip(manifest.bases, load_bases(storage, folder, manifest), strict=True):
         try:
             check_files(storage, base.folder, below, verify=verify, hashed=hashed)
+            check_published(base.folder, below, verify=outside, hashed=hashed)
         except DamagedCheckpoint as damage:
             raise _stands_on(folder, damage) from None
 
@@ -65,9 +77,7 @@ def _load(storage: Storage, folder: str, base: Base) -> Manifest:
 
 
 def _is_held(manifest: Manifest, name: str, bases: tuple[Manifest, ...]) -> bool:
-    return any(
-        name in base.tensors.get("parameter", {}) and base.shapes[name] == manifest.shapes[name] for base in bases
-    )
+    return any(name in base.own_parameters and base.shapes[name] == manifest.shapes[name] for base in bases)
 
 
 def _stands_on(folder: str, damage: DamagedCheckpoint) -> DamagedCheckpoint:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import xxhash
 from pydantic import ValidationError
 
-from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
+from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import COMMIT, Storage
@@ -84,23 +85,30 @@ def check_files(
     Raises:
         DamagedCheckpoint: naming every file that is missing or not as it was written.
     """
+    if reasons := file_faults(storage, folder, manifest.files, verify=verify, hashed=hashed):
+        raise DamagedCheckpoint(folder, reasons)
+
+
+def file_faults(
+    storage: Storage, folder: str, files: Mapping[str, FileRecord], *, verify: bool, hashed: Hashed | None = None
+) -> list[str]:
+    """A sentence about every file that is missing or not as it was written; see `check_files`."""
     reasons = []
-    hashed = set() if hashed is None else hashed
-    for name, record in manifest.files.items():
-        path = f"{folder}/{name}"
+    hashed, root = set() if hashed is None else hashed, getattr(storage, "root", "")
+    for name, record in files.items():
+        path, known = f"{folder}/{name}", (f"{root}/{folder}/{name}", record.xxh3)
         try:
             num_bytes = storage.num_bytes(path)
             if num_bytes != record.num_bytes:
                 reasons.append(f"`{name}` has {num_bytes} bytes where {record.num_bytes} were written")
-            elif verify and (path, record.xxh3) not in hashed:
+            elif verify and known not in hashed:
                 if storage.xxh3(path) == record.xxh3:
-                    hashed.add((path, record.xxh3))
+                    hashed.add(known)
                 else:
                     reasons.append(f"`{name}` is not as it was written")
         except FileNotFoundError:
             reasons.append(f"`{name}` is missing")
-    if reasons:
-        raise DamagedCheckpoint(folder, reasons)
+    return reasons
 
 
 def discard(storage: Storage, folder: str) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from espalier.checkpoint.bases import check_state, load_bases
 from espalier.checkpoint.fragments import Slot, tensor_key
-from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, TensorRecord
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, PublishedTensor, TensorRecord
 from espalier.checkpoint.manifest_file import load_hashed
+from espalier.checkpoint.published_values import PublishedValues
 from espalier.storage.contract import NotAsWritten, Storage
 
 
@@ -78,7 +79,8 @@ class StateReader:
     @property
     def slots(self) -> tuple[Slot, ...]:
         """What is stored: `parameter`, and the moments unless the optimizer was fresh."""
-        return tuple(self.manifest.tensors)
+        of_model: tuple[Slot, ...] = ("parameter",) if self.shapes else ()
+        return tuple(dict.fromkeys((*of_model, *self.manifest.tensors)))
 
     def names(self, slot: Slot) -> tuple[str, ...]:
         """Parameters that have this slot; none when the slot is absent. Moments are those that came with this state."""
@@ -132,13 +134,18 @@ class _Held:
     def __init__(self, storage: Storage, folder: str, manifest: Manifest) -> None:
         self._storage, self._folder, self._manifest = storage, folder, manifest
         self._files = sorted(manifest.files)
+        self._parameters = manifest.own_parameters
+        self._published = PublishedValues(folder, manifest, manifest.published) if manifest.published else None
         self._opened: dict[int, safe_open] = {}
 
-    def records(self, slot: Slot) -> dict[str, TensorRecord]:
-        return self._manifest.tensors.get(slot, {})
+    def records(self, slot: Slot) -> Mapping[str, TensorRecord | PublishedTensor]:
+        return self._parameters if slot == "parameter" else self._manifest.tensors.get(slot, {})
 
     def read(self, slot: Slot, name: str, *, offset: int, length: int) -> Tensor:
-        record = self.records(slot)[name]
+        record = self._manifest.tensors.get(slot, {}).get(name)
+        if record is None:
+            assert self._published is not None, f"{self._folder} has no {slot} {name}"
+            return self._published.read(name, offset=offset, length=length)
         values = torch.empty(length, dtype=getattr(torch, record.dtype))
         first = bisect_right(record.runs, offset, key=lambda run: run[0]) - 1
         for start, count, file in record.runs[first:]:

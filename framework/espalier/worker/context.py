@@ -90,23 +90,27 @@ class StageContext(Generic[Settings]):
         return frozenset(standing_on(self.storage))
 
     def model_of(self, stage: str) -> StateReader:
-        """The committed model of an earlier stage, for its configuration or its values.
+        """The committed model of an earlier stage, for its configuration or its values; see `state`."""
+        result = self.folder.result(stage)
+        assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
+        return self.state(result.checkpoint, stage=stage)
 
-        Before the first value is read, the files are held to their sizes and, by rank zero, once in an attempt, to
-        their hashes. The manifest is held to its own at once.
+    def state(self, folder: str, *, stage: str) -> StateReader:
+        """A committed state of a stage.
+
+        Before its first value is read, files are held to their sizes and, once in an attempt, to their hashes: by rank
+        zero, and published files outside of the run by one worker of each host, which may have its own. The manifest is
+        held to its hash at once.
 
         Raises:
             StageFailed: it is not as it was written; so does the first read. Storage may recover, so this is worth a
                 second try.
         """
-        result = self.folder.result(stage)
-        assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
-        folder = result.checkpoint
 
         def check(manifest: Manifest) -> None:
+            verify, outside = self.world.is_rank_zero, self.world.is_first_of_host
             with self._damage_told(stage):
-                verify = self.world.is_rank_zero
-                check_state(self.storage, folder, manifest, verify=verify, hashed=self.hashed)
+                check_state(self.storage, folder, manifest, verify=verify, outside=outside, hashed=self.hashed)
 
         with self._damage_told(stage):
             return StateReader.described(self.storage, folder, check=check)
