@@ -12,7 +12,7 @@ from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
-from espalier.checkpoint.published_values import check_published
+from espalier.checkpoint.published_files import check_published
 from espalier.checkpoint.steps import stage_folder, step_folder
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.stages.run_folder import RunFolder

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest
 from espalier.checkpoint.manifest_file import Hashed, check_files, is_committed, load_hashed, load_manifest
-from espalier.checkpoint.published_values import check_published
+from espalier.checkpoint.published_files import check_published
 from espalier.storage.contract import Storage
 
 

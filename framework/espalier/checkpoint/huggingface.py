@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from espalier.checkpoint.published_values import published_storage
+from espalier.checkpoint.published_files import published_storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
 

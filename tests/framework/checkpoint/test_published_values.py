@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Published
 from espalier.checkpoint.manifest_file import load_manifest
-from espalier.checkpoint.published_values import refer_to
+from espalier.checkpoint.published_files import refer_to
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import RefusedInput

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.distributed.world import World
@@ -18,6 +19,7 @@ from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
+from espalier.worker.context import StageContext
 from espalier.worker.run_stage import run_stage
 from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
@@ -115,6 +117,21 @@ def test_a_published_file_that_has_changed_ends_the_stage_in_a_sentence(loaded: 
         order(loaded, "heal", attempt=3)
     file.write_bytes(whole)
     order(loaded, "heal", attempt=4)
+
+
+@pytest.mark.parametrize(("local_rank", "expected"), [(0, ["model.safetensors"]), (1, [])])
+def test_one_worker_of_each_host_hashes_its_published_files(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch, local_rank: int, expected: list[str]
+) -> None:
+    hashed: list[str] = []
+    xxh3 = LocalStorage.xxh3
+    monkeypatch.setattr(LocalStorage, "xxh3", lambda here, path: (hashed.append(Path(path).name), xxh3(here, path))[1])
+    world = World(rank=1, size=2, device=torch.device("cpu"), local_rank=local_rank)
+    context = StageContext.open(StageOrder(str(loaded), "heal", 3), world, Control())
+    for stage in ("parent", "slim"):  # slim holds its own values, which rank zero hashes
+        reader = context.model_of(stage)
+        reader.tensor("parameter", reader.names("parameter")[0])
+    assert hashed == expected
 
 
 def test_a_run_that_was_moved_still_finds_it(loaded: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espalier.checkpoint.manifest import Published
-from espalier.checkpoint.published_values import refer_to
+from espalier.checkpoint.published_files import refer_to
 from espalier.kinds.load.kind import LoadStage, refers
 from espalier.models.stored_tensors import stored_tensors
 from espalier.worker.context import StageContext
