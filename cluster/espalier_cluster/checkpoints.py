@@ -12,6 +12,7 @@ from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
+from espalier.checkpoint.published_files import check_published
 from espalier.checkpoint.steps import stage_folder, step_folder
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.stages.run_folder import RunFolder
@@ -81,7 +82,7 @@ def states_of(run_folder: Path) -> Storage:
 def examine(
     storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None], known: dict[Base, tuple[str, ...]]
 ) -> Health:
-    """Hash every file of a checkpoint, and of the states that it stands on.
+    """Hash every file of a checkpoint, of the states that it stands on, and published ones that they refer to.
 
     Args:
         on_bytes: called after each of its own files with the bytes that were to be read.
@@ -95,6 +96,7 @@ def examine(
     for name, record in found.manifest.files.items():
         reasons += _file_faults(storage, found.folder, found.manifest, name, record)
         on_bytes(record.num_bytes)
+    reasons += _published_faults(found.folder, found.manifest)
     reasons += _base_faults(storage, found.folder, found.manifest, known)
     if not reasons:
         return Health("whole")
@@ -110,6 +112,14 @@ def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, r
         return (f"`{name}` cannot be read: {error.strerror}",)
     except RefusedInput:
         return (f"`{name}` is a link that leaves the run",)
+    return ()
+
+
+def _published_faults(folder: str, manifest: Manifest) -> tuple[str, ...]:
+    try:
+        check_published(folder, manifest, verify=True)
+    except DamagedCheckpoint as damage:
+        return damage.reasons
     return ()
 
 
@@ -129,7 +139,7 @@ def _base_faults(
             files = below.files.items()
             known[base] = tuple(
                 fault for name, one in files for fault in _file_faults(storage, base.folder, below, name, one)
-            )
+            ) + _published_faults(base.folder, below)
         yield from (f"it stands on `{base.folder}`: {reason}" for reason in known[base])
 
 

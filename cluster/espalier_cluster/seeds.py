@@ -109,8 +109,8 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
 
 def _result(folder: RunFolder, stage: str) -> StageResult | None:
     """Of a stage as the run's plan has it now."""
-    result, keys = folder.result(stage), [entry.key for entry in folder.plan() if entry.name == stage]
-    return result if result is not None and [result.key] == keys else None
+    result, planned = folder.result(stage), folder.planned(stage)
+    return result if result is not None and planned is not None and result.key == planned.key else None
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:

@@ -83,6 +83,9 @@ def show_one(console: Console, folder: Path) -> None:
     console.print(_origin_table(manifest))
     console.print(_slot_table(manifest))
     console.print(_file_table(manifest))
+    if manifest.published:
+        names, folder = manifest.published.tensors, manifest.published.folder
+        _say(console, f"{len(names)} parameters are in published files in {folder}, which this state refers to")
     if manifest.bases:
         places = ", ".join(base.folder for base in manifest.bases)
         _say(console, f"{len(manifest.names_below)} parameters were not trained and are in {places}")
@@ -129,7 +132,9 @@ def _slot_table(manifest: Manifest) -> Table:
 
 def _file_table(manifest: Manifest) -> Table:
     table = _table("file", "size", "xxh3")
-    for name, record in manifest.files.items():
+    published = manifest.published
+    outside = {} if published is None else {f"{published.folder}/{name}": one for name, one in published.files.items()}
+    for name, record in {**manifest.files, **outside}.items():
         _row(table, name, bytes_text(record.num_bytes), record.xxh3)
     return table
 

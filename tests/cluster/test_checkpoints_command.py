@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.published_files import refer_to
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import Fault, RefusedInput
@@ -112,6 +114,24 @@ def test_verify_finds_all_whole(run: Path) -> None:
         "stages/heal/step-00000015: uncommitted",
         "3 whole, 1 uncommitted",
     ]
+
+
+def test_published_files_that_a_state_refers_to(run: Path, tmp_path: Path) -> None:
+    storage, model, folder = LocalStorage(run), tmp_path / "model", "stages/slim/step-00000001"
+    model.mkdir()
+    save_file({name: torch.ones(shape) for name, shape in SHAPES.items()}, model / "model.safetensors")
+    published = refer_to(model, {name: ("model.safetensors", name, "float32") for name in SHAPES})
+    begin(storage, folder, attempt=3)
+    ranks = [write_fragments(storage, folder, fragments=[], rank=0, attempt=3)]
+    origin = make_origin(step=1, attempt=3, num_ranks=1)
+    commit(storage, folder, origin=origin, shapes=SHAPES, state={}, ranks=ranks, published=published)
+    output = espalier("show", run / folder)
+    assert f"3 parameters are in published files in {model}" in output
+    assert published.files["model.safetensors"].xxh3 in output
+    assert f"{folder}: whole" in espalier("verify", run).splitlines()
+    flip_last_byte(model / "model.safetensors")
+    told = f"{folder}: damaged (it refers to the published files in {model}: `model.safetensors` is not as it was"
+    assert told in espalier("verify", run, code=1)
 
 
 def test_verify_names_every_damaged_file_and_its_cause(run: Path) -> None:

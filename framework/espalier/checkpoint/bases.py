@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest
-from espalier.checkpoint.manifest_file import check_files, is_committed, load_hashed, load_manifest
+from espalier.checkpoint.manifest_file import Hashed, check_files, is_committed, load_hashed, load_manifest
+from espalier.checkpoint.published_files import check_published
 from espalier.storage.contract import Storage
 
 
@@ -22,17 +23,33 @@ def load_bases(storage: Storage, folder: str, manifest: Manifest) -> tuple[Manif
     return loaded
 
 
-def check_state(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
-    """Hold a checkpoint and its bases to their manifests: every file's size always, its hash when `verify`.
+def check_state(
+    storage: Storage,
+    folder: str,
+    manifest: Manifest,
+    *,
+    verify: bool,
+    outside: bool | None = None,
+    hashed: Hashed | None = None,
+) -> None:
+    """Hold a checkpoint, its bases and the published files that they refer to to their manifests: every file's size
+    always, its hash when `verify`.
+
+    Args:
+        outside: whether published files are hashed, where that is another matter: each host may have its own.
+        hashed: see `check_files`.
 
     Raises:
         DamagedCheckpoint: naming what is missing or not as it was written.
         RefusedInput: a newer espalier wrote a base.
     """
-    check_files(storage, folder, manifest, verify=verify)
+    outside = verify if outside is None else outside
+    check_files(storage, folder, manifest, verify=verify, hashed=hashed)
+    check_published(folder, manifest, verify=outside, hashed=hashed)
     for base, below in zip(manifest.bases, load_bases(storage, folder, manifest), strict=True):
         try:
-            check_files(storage, base.folder, below, verify=verify)
+            check_files(storage, base.folder, below, verify=verify, hashed=hashed)
+            check_published(base.folder, below, verify=outside, hashed=hashed)
         except DamagedCheckpoint as damage:
             raise _stands_on(folder, damage) from None
 
@@ -60,9 +77,7 @@ def _load(storage: Storage, folder: str, base: Base) -> Manifest:
 
 
 def _is_held(manifest: Manifest, name: str, bases: tuple[Manifest, ...]) -> bool:
-    return any(
-        name in base.tensors.get("parameter", {}) and base.shapes[name] == manifest.shapes[name] for base in bases
-    )
+    return any(name in base.own_parameters and base.shapes[name] == manifest.shapes[name] for base in bases)
 
 
 def _stands_on(folder: str, damage: DamagedCheckpoint) -> DamagedCheckpoint:

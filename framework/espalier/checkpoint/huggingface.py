@@ -15,9 +15,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from espalier.checkpoint.published_files import published_storage
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
-from espalier.storage.local import LocalStorage
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -56,11 +56,7 @@ def tensors_of(folder: Path, *, setting: str = "model") -> ModelFolder:
         RefusedInput: no such folder, no config, pickled weights, or files that are missing, damaged, or not
             what the index says; every such file at once.
     """
-    path = folder.resolve()
-    # A snapshot in the hub's cache is a folder of links to blobs beside it, so the whole entry is the root.
-    entry = path.parent.parent
-    root = entry if path.parent.name == "snapshots" and entry.name.startswith("models--") else path
-    source = _Source(LocalStorage(root), path.relative_to(root).as_posix(), f"{setting} ({folder})")
+    source = _Source(*published_storage(folder), f"{setting} ({folder})")
     config = source.json(CONFIG)
     files = source.weights()
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}

@@ -14,7 +14,8 @@ from espalier.config.training import ZeroLevel
 from espalier.storage.names import CheckpointPath, StageName, TokenizerKey
 
 SCHEMA: Final = 2
-"""Raised when an older espalier could no longer read what is written: 2 has `bases`, and only what has some says 2."""
+"""Raised when an older espalier could no longer read what is written: 2 has `bases` and `published`, and only what
+has one of them says 2."""
 
 WholeNumber = Annotated[int, Field(ge=0)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -94,12 +95,40 @@ class Base(Record):
     xxh3: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
+class PublishedTensor(Record):
+    """A parameter's whole value in a published file.
+
+    Attributes:
+        file: a place in the sorted names of the published files.
+        name: of the tensor there.
+    """
+
+    file: WholeNumber
+    name: str
+    dtype: Dtype
+
+
+class Published(Record):
+    """A model folder outside of the run, in Hugging Face layout, that holds values of a state.
+
+    Attributes:
+        folder: absolute path.
+        files: those of its safetensors files that are referred to, as they were when the state was committed.
+        tensors: by parameter.
+    """
+
+    folder: Annotated[str, Field(pattern=r"^/")]
+    files: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors$")], FileRecord]
+    tensors: dict[str, PublishedTensor]
+
+
 class Manifest(Record):
     """The whole of a checkpoint but for the values.
 
     Attributes:
         bases: where the values are that were not trained: of each parameter in the first of these that holds it
             itself. What a base stands on is listed here, too, so that nobody follows a chain.
+        published: files outside of the run that hold parameters of this state; None when it holds all itself.
         shapes: of every parameter of the model, by name, wherever its values are.
         beside: shapes of parameters that the stage trained along and that are no part of the model, by name; their
             values are here.
@@ -113,6 +142,7 @@ class Manifest(Record):
     schema_version: Literal[1, 2] = 1
     origin: Origin
     bases: tuple[Base, ...] = ()
+    published: Published | None = None
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]]
     beside: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(default_factory=dict)
     tables: dict[str, tuple[WholeNumber, ...]] = Field(default_factory=dict)
@@ -127,6 +157,10 @@ class Manifest(Record):
         if not self.bases:
             missing += self.names_below
         found = [f"`{name}` has a shape but no values" for name in missing]
+        if self.published is not None:
+            names, num_files = self.published.tensors, len(self.published.files)
+            found += [f"published `{name}` has values but no shape" for name in names if name not in self.shapes]
+            found += [f"`{name}` lies in no published file" for name, one in names.items() if one.file >= num_files]
         for slot, records in self.tensors.items():
             for name, record in records.items():
                 found += (f"{slot} `{name}` {fault}" for fault in self._record_faults(slot, name, record))
@@ -135,8 +169,13 @@ class Manifest(Record):
     @property
     def names_below(self) -> list[str]:
         """Parameters whose values are in a base."""
-        own = self.tensors.get("parameter", {})
+        own = self.own_parameters
         return [name for name in self.shapes if name not in own]
+
+    @property
+    def own_parameters(self) -> dict[str, TensorRecord | PublishedTensor]:
+        """Parameters whose values are here, or in published files that this state refers to itself."""
+        return {**self.tensors.get("parameter", {}), **(self.published.tensors if self.published else {})}
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor of this slot; None when there is none of this name."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import xxhash
 from pydantic import ValidationError
 
-from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, Manifest
+from espalier.checkpoint.manifest import SCHEMA, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import COMMIT, Storage
 
 MANIFEST = COMMIT
 _MAX_BYTES = 256 * 2**20
+
+Hashed = set[tuple[str, str]]
+"""Files that were read and had the hash that a manifest gives them: path and hash of each."""
 
 
 def is_committed(storage: Storage, folder: str) -> bool:
@@ -70,25 +74,41 @@ def load_hashed(storage: Storage, folder: str) -> tuple[Manifest, str]:
     return manifest, xxh3
 
 
-def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:
+def check_files(
+    storage: Storage, folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None
+) -> None:
     """Compare every file with the manifest: its size always, its hash when `verify` (reads all of it).
+
+    Args:
+        hashed: files that had their hash before; they are not read again, and files that have it now are added.
 
     Raises:
         DamagedCheckpoint: naming every file that is missing or not as it was written.
     """
+    if reasons := file_faults(storage, folder, manifest.files, verify=verify, hashed=hashed):
+        raise DamagedCheckpoint(folder, reasons)
+
+
+def file_faults(
+    storage: Storage, folder: str, files: Mapping[str, FileRecord], *, verify: bool, hashed: Hashed | None = None
+) -> list[str]:
+    """A sentence about every file that is missing or not as it was written; see `check_files`."""
     reasons = []
-    for name, record in manifest.files.items():
-        path = f"{folder}/{name}"
+    hashed, root = set() if hashed is None else hashed, getattr(storage, "root", "")
+    for name, record in files.items():
+        path, known = f"{folder}/{name}", (f"{root}/{folder}/{name}", record.xxh3)
         try:
             num_bytes = storage.num_bytes(path)
             if num_bytes != record.num_bytes:
                 reasons.append(f"`{name}` has {num_bytes} bytes where {record.num_bytes} were written")
-            elif verify and storage.xxh3(path) != record.xxh3:
-                reasons.append(f"`{name}` is not as it was written")
+            elif verify and known not in hashed:
+                if storage.xxh3(path) == record.xxh3:
+                    hashed.add(known)
+                else:
+                    reasons.append(f"`{name}` is not as it was written")
         except FileNotFoundError:
             reasons.append(f"`{name}` is missing")
-    if reasons:
-        raise DamagedCheckpoint(folder, reasons)
+    return reasons
 
 
 def discard(storage: Storage, folder: str) -> None:

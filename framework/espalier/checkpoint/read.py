@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from espalier.checkpoint.bases import check_state, load_bases
 from espalier.checkpoint.fragments import Slot, tensor_key
-from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, TensorRecord
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, PublishedTensor, TensorRecord
 from espalier.checkpoint.manifest_file import load_hashed
+from espalier.checkpoint.published_values import PublishedValues
 from espalier.storage.contract import NotAsWritten, Storage
 
 
@@ -23,13 +25,22 @@ class StateReader:
     for.
     """
 
-    def __init__(self, storage: Storage, folder: str, *, manifest: Manifest, xxh3: str = "") -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        folder: str,
+        *,
+        manifest: Manifest,
+        xxh3: str = "",
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._own = _Held(storage, folder, manifest)
         below = zip(manifest.bases, load_bases(storage, folder, manifest), strict=True)
         self._bases = {base: _Held(storage, base.folder, loaded) for base, loaded in below}
         self._xxh3 = xxh3
+        self._check, self._is_checked = check, False
 
     @classmethod
     def open(cls, storage: Storage, folder: str, *, verify: bool = True) -> StateReader:
@@ -46,6 +57,20 @@ class StateReader:
         check_state(storage, folder, manifest, verify=verify)
         return cls(storage, folder, manifest=manifest, xxh3=xxh3)
 
+    @classmethod
+    def described(cls, storage: Storage, folder: str, *, check: Callable[[Manifest], None]) -> StateReader:
+        """Open a checkpoint for what its manifest says; its files are not looked at unless values are asked for.
+
+        Args:
+            check: called with the manifest before the first value is read; what it raises leaves through the read.
+
+        Raises:
+            DamagedCheckpoint: not committed, or its manifest or that of a base is not as it was written.
+            RefusedInput: a newer espalier wrote it.
+        """
+        manifest, xxh3 = load_hashed(storage, folder)
+        return cls(storage, folder, manifest=manifest, xxh3=xxh3, check=partial(check, manifest))
+
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the model's parameters, by name, without those that a stage trained along."""
@@ -54,7 +79,8 @@ class StateReader:
     @property
     def slots(self) -> tuple[Slot, ...]:
         """What is stored: `parameter`, and the moments unless the optimizer was fresh."""
-        return tuple(self.manifest.tensors)
+        of_model: tuple[Slot, ...] = ("parameter",) if self.shapes else ()
+        return tuple(dict.fromkeys((*of_model, *self.manifest.tensors)))
 
     def names(self, slot: Slot) -> tuple[str, ...]:
         """Parameters that have this slot; none when the slot is absent. Moments are those that came with this state."""
@@ -90,6 +116,9 @@ class StateReader:
         """`length` values of the flattened tensor from `offset` on: [length], on the CPU, a copy."""
         whole = torch.Size(self.manifest.shape(slot, name) or ()).numel()
         assert 0 <= offset <= offset + length <= whole, f"{name}: no such run"
+        if not self._is_checked:
+            self._check()
+            self._is_checked = True
         return self._holder(slot, name).read(slot, name, offset=offset, length=length)
 
     def _holder(self, slot: Slot, name: str) -> _Held:
@@ -105,13 +134,18 @@ class _Held:
     def __init__(self, storage: Storage, folder: str, manifest: Manifest) -> None:
         self._storage, self._folder, self._manifest = storage, folder, manifest
         self._files = sorted(manifest.files)
+        self._parameters = manifest.own_parameters
+        self._published = PublishedValues(folder, manifest, manifest.published) if manifest.published else None
         self._opened: dict[int, safe_open] = {}
 
-    def records(self, slot: Slot) -> dict[str, TensorRecord]:
-        return self._manifest.tensors.get(slot, {})
+    def records(self, slot: Slot) -> Mapping[str, TensorRecord | PublishedTensor]:
+        return self._parameters if slot == "parameter" else self._manifest.tensors.get(slot, {})
 
     def read(self, slot: Slot, name: str, *, offset: int, length: int) -> Tensor:
-        record = self.records(slot)[name]
+        record = self._manifest.tensors.get(slot, {}).get(name)
+        if record is None:
+            assert self._published is not None, f"{self._folder} has no {slot} {name}"
+            return self._published.read(name, offset=offset, length=length)
         values = torch.empty(length, dtype=getattr(torch, record.dtype))
         first = bisect_right(record.runs, offset, key=lambda run: run[0]) - 1
         for start, count, file in record.runs[first:]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from espalier.checkpoint.bases import check_state, standing_on
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
-from espalier.checkpoint.manifest_file import discard, forget_unlisted, is_committed, load_manifest
+from espalier.checkpoint.manifest_file import Hashed, discard, forget_unlisted, is_committed, load_manifest
 from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.storage.contract import UNFINISHED, Storage
 
@@ -39,13 +39,16 @@ def step_folder(stage: str, step: int) -> str:
     return f"{stage_folder(stage)}/step-{step:08d}"
 
 
-def latest(storage: Storage, folder: str, *, key: str | None = None, verify: bool = True) -> Latest:
+def latest(
+    storage: Storage, folder: str, *, key: str | None = None, verify: bool = True, hashed: Hashed | None = None
+) -> Latest:
     """The newest checkpoint of a stage, by step, that is committed and as it was written.
 
     Args:
         folder: of the stage.
         key: that it was made under; those of other keys are passed over without a word. None for any.
         verify: hash every file; without it only the manifest and the files' sizes are checked.
+        hashed: see `check_files`.
 
     Raises:
         RefusedInput: a newer espalier wrote it; an older checkpoint is not used in its place.
@@ -55,7 +58,7 @@ def latest(storage: Storage, folder: str, *, key: str | None = None, verify: boo
         if not is_committed(storage, candidate) or is_of_other_key(storage, candidate, key):
             continue
         try:
-            _check(storage, candidate, step=step, verify=verify)
+            _check(storage, candidate, step=step, verify=verify, hashed=hashed)
         except DamagedCheckpoint as error:
             damaged.append(error)
         else:
@@ -188,9 +191,9 @@ def _usable_origin(storage: Storage, candidate: str, step: int) -> Origin | None
         return None
 
 
-def _check(storage: Storage, candidate: str, *, step: int, verify: bool) -> Manifest:
+def _check(storage: Storage, candidate: str, *, step: int, verify: bool, hashed: Hashed | None = None) -> Manifest:
     manifest = load_manifest(storage, candidate)
     if manifest.origin.step != step:
         raise DamagedCheckpoint(candidate, [f"`manifest.json` is of step {manifest.origin.step}"])
-    check_state(storage, candidate, manifest, verify=verify)
+    check_state(storage, candidate, manifest, verify=verify, hashed=hashed)
     return manifest

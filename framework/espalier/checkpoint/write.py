@@ -21,7 +21,7 @@ from torch import Tensor
 
 from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.fragments import Dtype, Fragment, Run, Slot, split, tensor_key
-from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest, Origin, Published, TensorRecord
 from espalier.checkpoint.manifest_file import (
     check_files,
     discard,
@@ -143,6 +143,7 @@ def commit(
     tables: Mapping[str, tuple[int, ...]] | None = None,
     beside: Mapping[str, tuple[int, ...]] | None = None,
     bases: Sequence[Base] = (),
+    published: Published | None = None,
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
 
@@ -153,6 +154,7 @@ def commit(
         tables: shape of every table among the fragments, by name.
         beside: shape of every parameter among them that is no part of the model, by name.
         bases: committed states that hold the parameters which are not among the fragments.
+        published: files that hold parameters which are not among the fragments.
 
     Raises:
         DamagedCheckpoint: the fragments and bases do not cover every tensor exactly once, or a file is not there as
@@ -164,9 +166,10 @@ def commit(
     files = {name: record for one in ranks for name, record in one.files.items()}
     tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
     manifest = Manifest(
-        schema_version=2 if bases else 1,
+        schema_version=2 if bases or published else 1,
         origin=origin,
         bases=tuple(bases),
+        published=published,
         shapes=dict(shapes),
         beside=dict(beside or {}),
         tables=dict(tables or {}),

@@ -33,6 +33,12 @@ def fingerprint(data: DataConfig | LabelledConfig) -> str:
     return _hash([text_fingerprint(data, "train"), text_fingerprint(data, "valid"), shape])
 
 
+def text_fingerprints(data: DataConfig | LabelledConfig) -> dict[Split, str]:
+    """Of each split of a text; of data with labels none."""
+    splits: tuple[Split, ...] = () if isinstance(data, LabelledConfig) else ("train", "valid")
+    return {split: text_fingerprint(data, split) for split in splits}
+
+
 def text_fingerprint(data: DataConfig, split: Split) -> str:
     """Hash of the text of one split; the other split counts where it decides what this one holds."""
     train = _corpus(data.train, "data.train")

@@ -56,6 +56,7 @@ def keep_tokens(
     *,
     tokenizer: Tokenizer,
     cache: Path,
+    planned: str | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
     on_distrust: Callable[[str], None] = lambda text: None,
 ) -> str:
@@ -65,18 +66,22 @@ def keep_tokens(
     do this at once each do the work; let one do it first.
 
     Args:
+        planned: the text's fingerprint when the run was planned. Files are then read only if tokens are to be made.
         on_progress: called now and then with the number of documents tokenised.
         on_distrust: called with a sentence about each folder that is passed over.
 
     Raises:
-        RefusedInput: text that cannot be read; no folder left to make tokens in.
+        RefusedInput: text that cannot be read or that is not what was planned; no folder left to make tokens in.
     """
-    words = [_FORMAT, text_fingerprint(data, split), tokenizer.key, tokenizer.vocabulary, tokenizer.eos_id]
+    text = planned or text_fingerprint(data, split)
+    words = [_FORMAT, text, tokenizer.key, tokenizer.vocabulary, tokenizer.eos_id]
     name = xxhash.xxh3_128_hexdigest(repr(words).encode())
     for number in range(1, _MAX_FOLDERS + 1):
         folder = cache / (name if number == 1 else f"{name}.{number}")
         try:
             if open_tokens(folder, vocabulary=tokenizer.vocabulary) is None:
+                if text_fingerprint(data, split) != text:
+                    raise RefusedInput([_other_text(split)])
                 texts = split_documents(data, split)
                 write_tokens(texts, tokenizer, folder=folder, setting=f"data.{split}", on_progress=on_progress)
                 open_tokens(folder, vocabulary=tokenizer.vocabulary)
@@ -88,6 +93,11 @@ def keep_tokens(
             raise RefusedInput([Fault("storage", str(cache), allowed, given=f"refuses a file: {error}")]) from error
     allowed = f"a place for the tokens of `data.{split}`; {_MAX_FOLDERS} folders there do not hold what was written"
     raise RefusedInput([Fault("storage", str(cache), f"{allowed}, so see who changes them, and delete them")])
+
+
+def _other_text(split: Split) -> Fault:
+    allowed = "files as they were when this run was planned, the same on all hosts; start it again to plan it anew"
+    return Fault(f"data.{split}", None, allowed, given="has files that hold another text")
 
 
 def _changed(folder: Path, reason: str) -> Fault:

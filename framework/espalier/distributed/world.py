@@ -25,11 +25,13 @@ class World:
         rank: 0 to size - 1; rank zero writes what is written once.
         size: number of workers, R.
         device: where this worker computes.
+        local_rank: place among the workers of this host.
     """
 
     rank: int
     size: int
     device: torch.device
+    local_rank: int = 0
 
     @staticmethod
     def alone() -> World:
@@ -44,15 +46,20 @@ class World:
     @staticmethod
     def from_process_group() -> World:
         """The world that torch.distributed was told of when it was set up (by Ray, by a test)."""
-        device = torch.device("cpu")
+        device, local_rank = torch.device("cpu"), int(os.environ.get("LOCAL_RANK", "0"))
         if torch.cuda.is_available():
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+            device = torch.device("cuda", local_rank % torch.cuda.device_count())
             torch.cuda.set_device(device)
-        return World(dist.get_rank(), dist.get_world_size(), device)
+        return World(dist.get_rank(), dist.get_world_size(), device, local_rank)
 
     @property
     def is_rank_zero(self) -> bool:
         return self.rank == 0
+
+    @property
+    def is_first_of_host(self) -> bool:
+        """Of the workers of one host exactly one is."""
+        return self.local_rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all workers, on all of them. Collective; the argument is left as it was."""

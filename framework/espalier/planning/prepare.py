@@ -15,7 +15,7 @@ from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import Labelled, read_labelled
-from espalier.data.fingerprint import digest_of, fingerprint
+from espalier.data.fingerprint import Split, digest_of, fingerprint, text_fingerprints
 from espalier.data.look import look
 from espalier.jobs.data_sets import DataSet, data_path, data_sets, faults_of_data_set
 from espalier.jobs.files import check_files
@@ -39,6 +39,7 @@ class PreparedJob:
     Attributes:
         remarks: sentences about the data, for whoever reads the plan or starts the run.
         reads: by stage, a hash of each thing beside its settings that its key depends on.
+        texts: by stage, the fingerprint of the text of each split.
     """
 
     job: Job
@@ -47,12 +48,14 @@ class PreparedJob:
     sources: dict[str, Source]
     remarks: tuple[str, ...] = ()
     reads: dict[str, dict[str, str]] = field(default_factory=dict)
+    texts: dict[str, dict[Split, str]] = field(default_factory=dict)
 
     def write_down(self, folder: RunFolder) -> None:
         """What workers read before they begin, and the report."""
         folder.write_json("job.json", resolved(self.job))
-        reads = [{"reads": self.reads.get(preview.stage.name, {})} for preview in self.previews]
-        entries = [preview.to_json() | more for preview, more in zip(self.previews, reads, strict=True)]
+        names = [preview.stage.name for preview in self.previews]
+        read = [{"texts": self.texts.get(name, {}), "reads": self.reads.get(name, {})} for name in names]
+        entries = [preview.to_json() | more for preview, more in zip(self.previews, read, strict=True)]
         folder.write_json("plan.json", entries)
 
 
@@ -72,14 +75,16 @@ def prepare(job: Job) -> PreparedJob:
     context = {"seed": job.seed, "dtype": job.dtype}
     prints = {name: _fingerprint(name, data) for name, data in data_sets(job).items()}
     of_stages = {stage.name: prints[stage.data] for stage in stages}
+    texts = {name: text_fingerprints(data) for name, data in data_sets(job).items()}
     identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
     plan = build_plan(stages, context=context, data=of_stages, identities=identities)
     previews = preview(job, plan, sources, value_bytes=value_bytes(job), labelled=labelled)
     checked = Checked(job, plan, {one.stage.name: one for one in previews}, sources, labelled)
     if faults := [*plan_faults(checked), *text_faults(checked)]:
         raise RefusedInput(faults)
-    reads = _reads(of_stages, identities)
-    return PreparedJob(job, plan, previews, sources, (*remarks, *text_remarks(checked)), reads)
+    remarks += text_remarks(checked)
+    reads, texts_of = _reads(of_stages, identities), {stage.name: texts[stage.data] for stage in stages}
+    return PreparedJob(job, plan, previews, sources, tuple(remarks), reads, texts_of)
 
 
 def _look_at_data(job: Job) -> tuple[dict[DataSet, Labelled], list[str]]:

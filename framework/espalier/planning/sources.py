@@ -20,11 +20,13 @@ class Source:
     Attributes:
         tokenizer: None while it is yet to be made of the training text.
         identity: changes when the files do; part of the keys of all that is made from it.
+        weight_bytes: of the files that hold its weights; 0 where they are yet to be made.
     """
 
     config: ConfigDict
     tokenizer: PretrainedTokenizer | None
     identity: str
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True)

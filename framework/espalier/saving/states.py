@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.manifest import Base, Origin
+from espalier.checkpoint.manifest import Base, Origin, Published
 from espalier.checkpoint.manifest_file import discard, is_committed
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import is_of_other_key, latest, retain, stage_folder, step_folder
@@ -33,6 +33,7 @@ class Lineage:
     Attributes:
         beside: shapes of the parameters that are trained along and are no part of it, by name.
         bases: states that hold what is not saved with it, as it was not trained.
+        published: files that hold what is not saved with it, as it is where it was published.
     """
 
     model: ConfigDict
@@ -40,6 +41,7 @@ class Lineage:
     parent: str | None
     beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     bases: tuple[Base, ...] = ()
+    published: Published | None = None
 
     @staticmethod
     def after(
@@ -123,6 +125,7 @@ def commit_save(
         tables=tables,
         beside=lineage.beside,
         bases=lineage.bases if with_model else (),
+        published=lineage.published,
     )
 
 
@@ -134,12 +137,12 @@ def find_resume(context: StageContext[Any]) -> StateReader | None:
     come to stays until this one has come to its end.
     """
     folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
-    return None if folder is None else StateReader.open(context.storage, folder, verify=False)
+    return None if folder is None else context.state(folder, stage=context.config.name)
 
 
 def _newest(context: StageContext[Any]) -> str | None:
     storage, stage = context.storage, stage_folder(context.config.name)
-    found = latest(storage, stage, key=context.key)
+    found = latest(storage, stage, key=context.key, hashed=context.hashed)
     if found.damaged and not found.folder:
         remedy = f"put one back, or remove {stage} to begin the stage again"
         raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")

@@ -33,6 +33,7 @@ class PlanEntry(Record):
         inputs: setting -> name of the stage that it refers to; the first one is the model that the stage goes on from.
         shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
         code_version: of the espalier that planned it; None of one that did not write it down.
+        texts: fingerprint of the text of each split, so that workers need not read it; empty for data with labels.
         reads: what else its key depends on, each as a hash: where one has changed, the stage is done again.
     """
 
@@ -46,6 +47,7 @@ class PlanEntry(Record):
     tokens: Count | None = None
     steps: Count | None = None
     flops: Amount | None = None
+    texts: dict[Literal["train", "valid"], str] = Field(default_factory=dict)
     reads: dict[str, str] = Field(default_factory=dict)
 
 

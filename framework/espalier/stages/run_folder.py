@@ -153,6 +153,10 @@ class RunFolder:
             before.add(entry.name)
         return entries
 
+    def planned(self, stage: str) -> PlanEntry | None:
+        """What the plan says of a stage; None when it has no such stage."""
+        return next((entry for entry in self.plan() if entry.name == stage), None)
+
     def ids(self) -> dict[str, Any]:
         """Ids of this run, W&B's among them; empty before the driver made them."""
         found = self.read(RunFile, "run.json", what="record of a run")

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -169,8 +169,7 @@ class ObjectStorage:
         return self._info(path)["size"]
 
     def xxh3(self, path: str) -> str:
-        copy = self._copy(path)
-        return xxh3_of(copy.path)
+        return self._copy(path).xxh3
 
     def read_bytes(self, path: str, *, max_bytes: int) -> bytes:
         if self.num_bytes(path) > max_bytes:
@@ -180,7 +179,7 @@ class ObjectStorage:
     def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
         for _ in range(2):
             copy = self._copy(path)
-            if xxh3 in (None, xxh3_of(copy.path)):
+            if xxh3 in (None, copy.xxh3):
                 return safe_open(copy.path, framework="pt", device="cpu")
             self._kept.pop(self._inside(path), None)
         raise NotAsWritten("it is not as it was written")
@@ -263,6 +262,11 @@ class _Copy:
         weakref.finalize(self, os.close, descriptor)
         self.info = info
         self.path = Path(f"/proc/self/fd/{descriptor}")
+
+    @cached_property
+    def xxh3(self) -> str:
+        """Of its content, which stays as it came: nobody else can open the file."""
+        return xxh3_of(self.path)
 
 
 def passes(error: BaseException) -> bool:

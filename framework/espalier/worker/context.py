@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from espalier.checkpoint.bases import standing_on
-from espalier.checkpoint.manifest import DamagedCheckpoint
+from espalier.checkpoint.bases import check_state, standing_on
+from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest
+from espalier.checkpoint.manifest_file import Hashed
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.config.data import DataConfig
@@ -44,6 +47,8 @@ class StageContext(Generic[Settings]):
     Attributes:
         key: the stage's key in the plan; its result carries it.
         parent: name of the loaded model that this stage's line comes from.
+        texts: fingerprint of the text of each split, as planned; empty for data with labels.
+        hashed: files of states that this worker has held to their hashes in this attempt.
     """
 
     folder: RunFolder
@@ -51,12 +56,14 @@ class StageContext(Generic[Settings]):
     config: Settings
     key: str
     parent: str
+    texts: Mapping[str, str]
     attempt: int
     world: World
     events: EventLog
     times: TimeLog
     control: Control = field(default_factory=Control)
     started: float = field(default_factory=time.time)
+    hashed: Hashed = field(default_factory=set)
 
     @staticmethod
     def open(order: StageOrder, world: World, control: Control) -> StageContext[StageSettings]:
@@ -65,11 +72,12 @@ class StageContext(Generic[Settings]):
         folder = RunFolder(run_folder)
         job = folder.read_job()
         config = next(config for config in stages_of(job) if config.name == stage)
-        entry = next(entry for entry in folder.plan() if entry.name == stage)
-        assert entry.parent is not None, entry
+        entry = folder.planned(stage)
+        assert entry is not None and entry.parent is not None, entry
         events, times = EventLog(run_folder / EVENTS), TimeLog(run_folder / TIME)
-        key, parent = entry.key, entry.parent
-        return StageContext(folder, job, config, key, parent, order.attempt, world, events, times, control)
+        return StageContext(
+            folder, job, config, entry.key, entry.parent, entry.texts, order.attempt, world, events, times, control
+        )
 
     @cached_property
     def storage(self) -> Storage:
@@ -82,15 +90,35 @@ class StageContext(Generic[Settings]):
         return frozenset(standing_on(self.storage))
 
     def model_of(self, stage: str) -> StateReader:
-        """The committed model of an earlier stage; rank zero holds it to its hashes.
-
-        Raises:
-            StageFailed: it is not as it was written. Storage may recover, so this is worth a second try.
-        """
+        """The committed model of an earlier stage, for its configuration or its values; see `state`."""
         result = self.folder.result(stage)
         assert result is not None and result.checkpoint is not None, f"stage {stage} has no model"
+        return self.state(result.checkpoint, stage=stage)
+
+    def state(self, folder: str, *, stage: str) -> StateReader:
+        """A committed state of a stage.
+
+        Before its first value is read, files are held to their sizes and, once in an attempt, to their hashes: by rank
+        zero, and published files outside of the run by one worker of each host, which may have its own. The manifest is
+        held to its hash at once.
+
+        Raises:
+            StageFailed: it is not as it was written; so does the first read. Storage may recover, so this is worth a
+                second try.
+        """
+
+        def check(manifest: Manifest) -> None:
+            verify, outside = self.world.is_rank_zero, self.world.is_first_of_host
+            with self._damage_told(stage):
+                check_state(self.storage, folder, manifest, verify=verify, outside=outside, hashed=self.hashed)
+
+        with self._damage_told(stage):
+            return StateReader.described(self.storage, folder, check=check)
+
+    @contextmanager
+    def _damage_told(self, stage: str) -> Iterator[None]:
         try:
-            return StateReader.open(self.storage, result.checkpoint, verify=self.world.is_rank_zero)
+            yield
         except DamagedCheckpoint as damage:
             remedy = f"put its files back, or remove `stages/{stage}` from the run's folder to have it made again"
             raise StageFailed("error", f"stage {self.config.name}: {damage}; {remedy}") from damage
@@ -150,6 +178,7 @@ class StageContext(Generic[Settings]):
             split,
             tokenizer=tokenizer,
             cache=self.folder.cache,
+            planned=self.texts.get(split),
             on_progress=lambda done: self.control.alive(),
             on_distrust=self.announce,
         )

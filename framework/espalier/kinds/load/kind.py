@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from espalier.config.base import Words
+from espalier.config.base import EXECUTION, Words
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import FromScratch
 from espalier.config.paths import ModelSource
@@ -14,6 +14,8 @@ from espalier.jobs.kind import StageKind
 from espalier.jobs.stage import StageSettings
 
 _Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$"), Words("a branch, a tag or a commit")]
+
+_LARGE_BYTES = 512 * 2**20  # to copy less takes a second or two, and the run is then complete in itself
 
 
 class LoadStage(StageSettings):
@@ -27,6 +29,10 @@ class LoadStage(StageSettings):
     """Of a hub model."""
     head: Literal["auto", "new"] = "auto"
     """With labelled data: `new` gives a published classifier a fresh head; `auto` gives one to models without."""
+    weights: Annotated[Literal["auto", "copy", "refer"], EXECUTION] = "auto"
+    """`refer`: the run names the published files by hash and reads them where they are, on every host, as long as it
+    goes on. `copy`: it takes their values in and needs them no more. `auto` refers to 512 MiB and more and copies
+    less; where states are kept elsewhere (`checkpoints`) it copies all."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> LoadStage:
@@ -35,12 +41,25 @@ class LoadStage(StageSettings):
         return self
 
 
+def refers(stage: LoadStage, *, weight_bytes: int, checkpoints: str | None) -> bool:
+    """Whether a stage's state refers to the published files.
+
+    Args:
+        weight_bytes: of these files.
+        checkpoints: the job's setting: states that are kept elsewhere are to outlive this host's files.
+    """
+    if stage.weights == "auto":
+        return checkpoints is None and weight_bytes >= _LARGE_BYTES
+    return stage.weights == "refer"
+
+
 KIND = StageKind(
     name="load",
     settings=LoadStage,
     work="espalier.kinds.load.work:run",
     formats=("text", "labelled"),
     checks="espalier.kinds.load.checks:faults",
+    preview="espalier.kinds.load.preview:preview",
     source="espalier.kinds.load.source:find",
     past="loaded",
 )

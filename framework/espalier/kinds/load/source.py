@@ -59,4 +59,5 @@ def _look(stage: LoadStage, use: Use) -> Source:
         given = f"names {folder}, whose tokenizer has ids up to {tokenizer.vocabulary - 1}"
         allowed = f"a model with a row for each token of its tokenizer: its config.json says vocab_size {rows}"
         raise RefusedInput([Fault(setting, str(folder), allowed, given=given)])
-    return Source(published.config, tokenizer, repr([published.given, stamps, files_key(files)]))
+    identity = repr([published.given, stamps, files_key(files)])
+    return Source(published.config, tokenizer, identity, sum(stat.st_size for stat in stats))

@@ -1,4 +1,4 @@
-"""Stage `load`: bring a published model into the run as a committed state."""
+"""Stage `load`: bring a published model into the run as a committed state, which holds its values or names them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.distributed.streams import stream_seed
 from espalier.kinds.load import scratch
 from espalier.kinds.load.kind import LoadStage
+from espalier.kinds.load.reference import reference_to
 from espalier.models.families import num_parameters
 from espalier.models.initial import drawn
 from espalier.models.model_files import files_key, read_model_files, write_model_files
@@ -23,7 +24,7 @@ from espalier.worker.cost import stage_cost
 
 
 def run(context: StageContext[LoadStage]) -> StageResult:
-    """Rank zero reads tensor by tensor; the others wait."""
+    """Rank zero reads tensor by tensor, or hashes the files; the others wait."""
     stage = context.config
     if stage.from_scratch is not None:
         return scratch.run(context, stage.from_scratch)
@@ -44,10 +45,12 @@ def run(context: StageContext[LoadStage]) -> StageResult:
     if context.world.is_rank_zero:
         _require_stock(context, source, published, stored, setting=setting)
     context.world.barrier()
-    read = ((name, stored.read(old)) for name, old in published.sources.items())
+    refer = reference_to(context, source, published.sources, setting=setting) if context.world.is_rank_zero else None
+    copied = {} if refer else published.sources
+    read = ((name, stored.read(old)) for name, old in copied.items())
     seed = context.job.seed
     started = drawn(config, fresh, seed_of=lambda name: stream_seed(seed, f"fresh {name}"))
-    committed = save_model(context, whole_fragments(chain(read, started)), Lineage(config, key, None))
+    committed = save_model(context, whole_fragments(chain(read, started)), Lineage(config, key, None, published=refer))
     metrics = {"parameters": num_parameters(config), "tokenizer": key, "fresh": list(fresh)}
     if published.left_out:
         metrics["left_out"] = list(published.left_out)
