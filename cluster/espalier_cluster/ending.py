@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from espalier_cluster.desk import Chair
+from espalier_cluster.order_queue import WorkerAddress
 
 _DUMP_SIGNAL = signal.SIGUSR2  # Ray takes SIGTERM and SIGUSR1
 _DUMP_SECONDS = 1.0
@@ -34,19 +34,19 @@ def dump_on_signal(path: Path) -> None:
     faulthandler.register(_DUMP_SIGNAL, file=file, all_threads=True)
 
 
-def end_processes(chairs: Sequence[Chair]) -> str:
+def end_processes(addresses: Sequence[WorkerAddress]) -> str:
     """Ask every process for its stacks, then kill it; what was found, for a person.
 
     Nodes that cannot be reached are left to Ray.
     """
-    by_node: defaultdict[str, list[Chair]] = defaultdict(list)
-    for chair in chairs:
-        by_node[chair.node].append(chair)
+    by_node: defaultdict[str, list[WorkerAddress]] = defaultdict(list)
+    for address in addresses:
+        by_node[address.node].append(address)
     answers = []
     for node, there in by_node.items():
         place = NodeAffinitySchedulingStrategy(node, soft=False)
         task = ray.remote(_end).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
-        answers.append(task.remote([(chair.rank, chair.pid) for chair in there]))
+        answers.append(task.remote([(address.rank, address.pid) for address in there]))
     found = []
     for answer in answers:
         with contextlib.suppress(RayError):

@@ -1,7 +1,7 @@
 """The head of the cluster, asked for without Ray: a call to a head that is gone never returns.
 
 After a minute without its head Ray ends every process that is connected to it, this one too and with code 1
-(2.60). Until then workers and desk still hear each other, so there is time to save and to leave in order.
+(2.60). Until then workers and queue still hear each other, so there is time to save and to leave in order.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ class Head:
 
 
 def node_lives() -> bool:
-    """Whether the node that this process and its desk are on is still part of the cluster. Asks the head."""
+    """Whether the node that this process and its queue are on is still part of the cluster. Asks the head."""
     own = ray.get_runtime_context().get_node_id()
     return any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())

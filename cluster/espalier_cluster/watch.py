@@ -37,7 +37,7 @@ class Watch:
 
     def __init__(self, num_workers: int, *, least_seconds: float) -> None:
         self._num_workers, self._least_seconds = num_workers, least_seconds
-        self._seated: dict[int, float] = {}
+        self._started: dict[int, float] = {}
         self._heard: dict[int, tuple[Pulse, float]] = {}
         self._began = 0.0
 
@@ -46,9 +46,9 @@ class Watch:
         self._heard.clear()
         self._began = now
 
-    def sit_down(self, rank: int, now: float) -> None:
+    def worker_started(self, rank: int, now: float) -> None:
         """A worker has started and will give signs of life from here on."""
-        self._seated[rank] = now
+        self._started[rank] = now
 
     def hear(self, rank: int, pulse: Pulse, now: float) -> None:
         """A worker's sign of life has come."""
@@ -56,18 +56,18 @@ class Watch:
 
     def hang(self, now: float) -> Hang | None:
         """Whether nobody gets on any more."""
-        if len(self._seated) < self._num_workers:
+        if len(self._started) < self._num_workers:
             return None
         ages = {rank: pulse.seconds + now - at for rank, (pulse, at) in self._heard.items()}
         overdue = {rank for rank, (pulse, _) in self._heard.items() if ages[rank] > self._bound(pulse)}
-        silent = {rank for rank in self._seated if now - self._last_sign(rank) > self._least_seconds}
+        silent = {rank for rank in self._started if now - self._last_sign(rank) > self._least_seconds}
         if not overdue or len(overdue | silent) < self._num_workers:
             return None
-        phases = {rank: self._heard[rank][0].phase if rank in self._heard else "its start" for rank in self._seated}
+        phases = {rank: self._heard[rank][0].phase if rank in self._heard else "its start" for rank in self._started}
         return Hang(min(ages[rank] for rank in overdue), phases, tuple(sorted(silent)))
 
     def _bound(self, pulse: Pulse) -> float:
         return pulse.bound_seconds(least=self._least_seconds)
 
     def _last_sign(self, rank: int) -> float:
-        return self._heard[rank][1] if rank in self._heard else max(self._began, self._seated[rank])
+        return self._heard[rank][1] if rank in self._heard else max(self._began, self._started[rank])

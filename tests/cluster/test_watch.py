@@ -30,7 +30,7 @@ class Bench:
             self.controls = [Control() for _ in range(num_workers)]
         self.watch = Watch(num_workers, least_seconds=LEAST)
         for rank in range(num_workers):
-            self.watch.sit_down(rank, self.now)
+            self.watch.worker_started(rank, self.now)
         self.watch.begin(self.now)
         self._next_beat = self.now
 
@@ -171,6 +171,6 @@ def test_a_worker_that_is_stopped_before_its_first_sign_in_an_order_is_found_too
 
 def test_a_group_that_is_not_complete_does_not_hang() -> None:
     watch = Watch(2, least_seconds=LEAST)
-    watch.sit_down(0, 0.0)
+    watch.worker_started(0, 0.0)
     watch.begin(0.0)
     assert watch.hang(10_000.0) is None

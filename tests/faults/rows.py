@@ -54,11 +54,11 @@ ROWS: tuple[Row, ...] = (
     Row("P2", "kill -9 in forward, accumulation, update, recording", "bit-equal", tests=(_KILLS,)),
     Row(
         "P3",
-        "kill -9 of the driver, of the desk, of Ray Train's process",
+        "kill -9 of the driver, of the order queue, of Ray Train's process",
         "no worker after 10 s; the run goes on, or the same command does",
         tests=("tests/cluster/test_embedded.py::test_a_local_cluster_is_quiet_private_and_dies_with",),
         scenes=(
-            _lost("desk", within=3.0, says="hands out the orders", kills="Desk"),
+            _lost("queue", within=3.0, says="hands out the orders", kills="OrderQueue"),
             _lost("train", within=3.0, says="Ray Train ended", kills="_train"),
         ),
         plays=(scenes_command.driver_killed,),
