@@ -32,12 +32,13 @@ from espalier.tracking.follow import Follower
 from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
-from espalier_cluster.chronicle import Chronicle
 from espalier_cluster.embedded import cluster
+from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
+from espalier_cluster.event_recorder import EventRecorder
+from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.outcome import attempted, say_end, show_end
 from espalier_cluster.resume import arrived, go_back, refuse_exports, remove_replaced, told_again
 from espalier_cluster.show import show_remarks
-from espalier_cluster.silence import environment, secrets_kept_back, silenced, wandb_folders
 from espalier_cluster.stopping import stop_wish
 from espalier_cluster.terminal import say
 
@@ -71,9 +72,9 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     _make(folder, job)
     with (
         RunLock(folder.path / "lock", job=job.name) as lock,
-        silenced(verbose=how.verbose),
-        secrets_kept_back(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
-        environment(wandb_folders(folder.path)),
+        filter_logs(verbose=how.verbose),
+        hide_secrets(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
+        default_variables(wandb_folders(folder.path)),
     ):
         run_id = claim(folder, versions=_versions())
         if job.checkpoints is not None:
@@ -150,7 +151,7 @@ def _carry_out(
     surroundings = Surroundings(
         stop=stop,
         position=lambda stage: newest_step(storage, stage_folder(stage.name), key=stage.key),
-        on_event=Chronicle(folder, events, TimeLog(folder.path / TIME)),
+        on_event=EventRecorder(folder, events, TimeLog(folder.path / TIME)),
     )
     try:
         with _runner(prepared, folder, how, stop) as runner:
@@ -194,7 +195,7 @@ def check_room(prepared: PreparedJob, how: HowToRun) -> None:
     Raises:
         RefusedInput: too few workers' worth of room, a node that does not see the storage, no space, other versions.
     """
-    with silenced(verbose=how.verbose), _connected(prepared, how):
+    with filter_logs(verbose=how.verbose), _connected(prepared, how):
         pass
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import WorkersConfig
+from espalier_cluster.environment import default_variables, override_variables
 from espalier_cluster.held_folders import make_folder, remove, sweep
 from espalier_cluster.joining import forget_token, require_protected, resolve
-from espalier_cluster.silence import environment, overridden
 
 # Ray is imported inside the functions: it reads its variables on import, so they are set first.
 _RAY = {
@@ -53,15 +53,15 @@ def cluster(
     with contextlib.ExitStack() as stack:
         stack.callback(forget_token)  # last, when the variables are as they were
         stack.enter_context(_environment_kept())
-        stack.enter_context(environment(_RAY))
+        stack.enter_context(default_variables(_RAY))
         access = require_access(address, insecure=insecure)
         if address is None:
-            stack.enter_context(environment(_LOCAL))
+            stack.enter_context(default_variables(_LOCAL))
             folder = stack.enter_context(_folder())
-            stack.enter_context(overridden(access | _own_token(folder) | {FOLDER: str(folder)}))
+            stack.enter_context(override_variables(access | _own_token(folder) | {FOLDER: str(folder)}))
             options = _local_options(workers, folder)
         else:
-            stack.enter_context(overridden(access))
+            stack.enter_context(override_variables(access))
             options = {"address": resolve(address), "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
         _connect(options, verbose=verbose)
         try:

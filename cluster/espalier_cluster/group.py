@@ -13,9 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.jobs.job import WorkersConfig
 from espalier.stages.orders import StageOrder
-from espalier_cluster.ending import end_processes
+from espalier_cluster.hang_detector import Hang
+from espalier_cluster.kill_workers import kill_workers
 from espalier_cluster.order_queue import OrderQueue, WorkerAddress
-from espalier_cluster.watch import Hang
 
 _GRACE_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
@@ -68,7 +68,7 @@ class WorkerGroup:
             The hang, and what was found about the killed processes; None when nothing hangs.
         """
         found: tuple[Hang, list[WorkerAddress]] | None = _answer(self._queue.end_hang.remote())
-        return None if found is None else (found[0], end_processes(found[1]))
+        return None if found is None else (found[0], kill_workers(found[1]))
 
     def why_ended(self) -> str | None:
         """The reason why Ray Train ended; None while it runs."""

@@ -14,7 +14,7 @@ from typing import Literal
 from espalier.stages.control import Pulse
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.watch import Hang, Watch
+from espalier_cluster.hang_detector import Hang, HangDetector
 
 _LATENCY_SECONDS = 1.0  # of a heartbeat and of the driver's poll; subtracted so a hang is found in `hang_seconds`
 
@@ -53,7 +53,7 @@ class OrderQueue:
         self._group, self._is_lost, self._was_given = 0, True, False
         self._started: dict[int, WorkerAddress] = {}
         self._reported: dict[int, StageResult] = {}
-        self._watch = Watch(num_workers, least_seconds=self._least_seconds)
+        self._hang_detector = HangDetector(num_workers, least_seconds=self._least_seconds)
         self._is_closed = False
         self._is_stopping = False
         self._changed = asyncio.Condition()
@@ -68,7 +68,7 @@ class OrderQueue:
             self._num_orders += 1
             self._is_stopping = False
             self._reported.clear()
-            self._watch.begin(time.monotonic())
+            self._hang_detector.begin(time.monotonic())
             self._changed.notify_all()
             await self._changed.wait_for(lambda: self._outcome is not None)
             assert self._outcome is not None
@@ -83,8 +83,8 @@ class OrderQueue:
             self._is_lost = self._was_given = False
             self._started.clear()
             self._reported.clear()
-            self._watch = Watch(self._num_workers, least_seconds=self._least_seconds)
-            self._watch.begin(time.monotonic())
+            self._hang_detector = HangDetector(self._num_workers, least_seconds=self._least_seconds)
+            self._hang_detector.begin(time.monotonic())
             self._changed.notify_all()
             return self._group
 
@@ -96,13 +96,13 @@ class OrderQueue:
         """
         self._require(group)
         self._started[address.rank] = address
-        self._watch.worker_started(address.rank, time.monotonic())
+        self._hang_detector.worker_started(address.rank, time.monotonic())
 
     async def beat(self, group: int, rank: int, pulse: Pulse) -> Wish:
         """Record a rank's heartbeat; returns what the rank has to do."""
         if group != self._group or self._is_lost:
             return "leave"
-        self._watch.hear(rank, pulse, time.monotonic())
+        self._hang_detector.record_heartbeat(rank, pulse, time.monotonic())
         return "stop" if self._is_stopping else "go on"
 
     async def ask_to_stop(self) -> None:
@@ -111,7 +111,7 @@ class OrderQueue:
 
     async def end_hang(self) -> tuple[Hang, list[WorkerAddress]] | None:
         """If the current order hangs, fail it; returns the hang and the addresses of the workers to kill."""
-        hang = self._watch.hang(time.monotonic()) if self._outcome is None and not self._is_lost else None
+        hang = self._hang_detector.hang(time.monotonic()) if self._outcome is None and not self._is_lost else None
         if hang is None:
             return None
         addresses = list(self._started.values())

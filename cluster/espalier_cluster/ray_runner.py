@@ -18,7 +18,7 @@ from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
-from espalier_cluster.head import Head, node_lives
+from espalier_cluster.head_node import HeadNode, node_lives
 from espalier_cluster.preflight import room_faults
 
 _log = logging.getLogger("espalier.cluster")
@@ -62,7 +62,7 @@ class RayRunner:
         self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
         self._group: WorkerGroup | None = None
-        self._head = Head()
+        self._head_node = HeadNode()
 
     def run(self, order: StageOrder) -> StageResult:
         """Carry out one order and wait for its result.
@@ -83,7 +83,7 @@ class RayRunner:
     def close(self) -> None:
         """Let the workers exit, or kill them if they are working. May be called twice."""
         if self._group is not None:
-            if not self._head.silent_seconds() and node_lives():  # else Ray ends all processes by itself
+            if not self._head_node.silent_seconds() and node_lives():  # else Ray ends all processes by itself
                 self._group.leave()
             self._group = None
 
@@ -106,7 +106,7 @@ class RayRunner:
         asked_at: float | None = None
         while not ray.wait([answer], timeout=_POLL_SECONDS)[0]:
             now = time.monotonic()
-            silent = self._head.silent_seconds()
+            silent = self._head_node.silent_seconds()
             if lost := self._cluster_lost(silent):
                 return lost
             if end := group.why_ended():

@@ -22,8 +22,8 @@ from ray.exceptions import RayError
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.ending import dump_on_signal
 from espalier_cluster.failure import RankFailed, see
+from espalier_cluster.kill_workers import dump_on_signal
 from espalier_cluster.order_queue import Wish, WorkerAddress
 
 CONTROL = Control()

@@ -30,8 +30,8 @@ HOLD = """
 import os, time
 from espalier.jobs.job import WorkersConfig
 from espalier_cluster.embedded import FOLDER, cluster
-from espalier_cluster.silence import silenced
-with silenced(), cluster(WorkersConfig()):
+from espalier_cluster.log_filter import filter_logs
+with filter_logs(), cluster(WorkersConfig()):
     print(os.environ[FOLDER], flush=True)
     time.sleep(600)
 """

@@ -294,12 +294,12 @@ def test_a_stop_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
     from espalier.stages.orders import StageFailed
     from espalier.stages.plan import build_plan
     from espalier.tracking.events import read_events
-    from espalier_cluster.chronicle import Chronicle
+    from espalier_cluster.event_recorder import EventRecorder
 
     config = read_job(write_job(tmp_path)).stages[0]
     (stage,) = build_plan([config], context={}).stages
     folder = RunFolder(tmp_path / "run")
-    tell = Chronicle(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME))
+    tell = EventRecorder(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME))
     for cause in ("stopped", "preempted", "error"):
         tell("stage_failed", stage, StageFailed(cause, "after step 3"))
     assert [event.kind for event in read_events(folder.path / EVENTS)] == ["stopped", "stopped", "failed"]

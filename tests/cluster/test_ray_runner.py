@@ -14,8 +14,8 @@ import pytest
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier_cluster.embedded import cluster
+from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.ray_runner import RayRunner
-from espalier_cluster.silence import silenced
 
 WORKERS = WorkersConfig(count=2, cpus_each=3)
 
@@ -34,7 +34,7 @@ def stop() -> threading.Event:
 def runner(run_folder: str, stop: threading.Event) -> Iterator[RayRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        with silenced(), cluster(WORKERS):
+        with filter_logs(), cluster(WORKERS):
             runner = RayRunner(WORKERS, run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3))
             yield runner
             runner.close()

@@ -18,9 +18,9 @@ from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.embedded import cluster
 from espalier_cluster.joining import forget_token
+from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner
-from espalier_cluster.silence import silenced
 from support.kill import num_steps
 from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
@@ -37,7 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
     """Node b is started in another folder than node a, so /proc/self/cwd is a storage they do not share."""
-    with pytest.MonkeyPatch.context() as patch, silenced():
+    with pytest.MonkeyPatch.context() as patch, filter_logs():
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("RAY_AUTH_MODE", "disabled")
         forget_token()
