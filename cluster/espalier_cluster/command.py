@@ -204,23 +204,23 @@ def compare(
 ) -> None:
     """Set trainings beside each other: loss, FLOPs, seconds, and what the baseline's final loss took each."""
     from espalier.report.compare import baseline_of, write_page
-    from espalier.report.compare import compare as compare_lines
-    from espalier.report.lines import read_lines
+    from espalier.report.compare import compare as compare_curves
     from espalier.report.run import drawing
+    from espalier.report.training_curves import TrainingCurve, read_training_curves
     from espalier_cluster.show import show_grid
 
     for folder in runs:
         require_run(folder)
     if page is not None and (page.is_dir() or not page.absolute().parent.is_dir()):
         raise RefusedInput([Fault("--page", str(page), "a file in a folder that exists")])
-    lines = []
+    curves: list[TrainingCurve] = []
     for folder in runs:
         with drawing(folder):
-            lines += read_lines([folder])
-    if not lines:
+            curves += read_training_curves([folder])
+    if not curves:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
     with drawing(runs[0]):
-        comparison = compare_lines(lines, baseline_of(lines, baseline))
+        comparison = compare_curves(curves, baseline_of(curves, baseline))
     show_grid(open_terminal(), comparison.grid, comparison.sentence)
     if page is not None:
         write_page(comparison, page)

@@ -29,9 +29,9 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
-from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
+from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.embedded import cluster
 from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
 from espalier_cluster.event_recorder import EventRecorder
@@ -278,12 +278,12 @@ def _timed(folder: RunFolder) -> Iterator[None]:
     """The time inside is the run's."""
     end_killed_driver(folder.path)
     times = TimeLog(folder.path / TIME)
-    times.mark("waiting")
+    times.record("waiting")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # a full disk
-            times.mark("stopped")
+            times.record("stopped")
 
 
 @contextlib.contextmanager

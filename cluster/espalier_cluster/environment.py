@@ -45,8 +45,8 @@ def hide_secrets(names: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 def wandb_folders(run_folder: Path) -> dict[str, str]:
-    """Variables that make W&B keep its files in the run's folder where the home directory is not writable; else none."""
-    home = os.path.expanduser("~")  # as it is, where there is none
+    """Variables that make W&B keep its files in the run's folder; none when the home directory is writable."""
+    home = os.path.expanduser("~")  # stays "~" for a user without a home
     if os.access(home, os.W_OK):
         return {}
     names = {"WANDB_CACHE_DIR": "cache", "WANDB_DATA_DIR": "data", "WANDB_CONFIG_DIR": "config"}

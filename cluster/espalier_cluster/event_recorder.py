@@ -11,8 +11,8 @@ from espalier.stages.plan import Stage
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EventLog
-from espalier.tracking.figures import plain_lines
-from espalier.tracking.marks import TimeLog
+from espalier.tracking.number_format import plain_lines
+from espalier.tracking.time_log import TimeLog
 
 
 class EventRecorder:
@@ -36,7 +36,7 @@ class EventRecorder:
             self._folder.note_attempt(int(str(detail)))
             self._events.add("started", stage.name)
             if not self._has_failed:  # after a failure the time until work begins counts as restarting, not waiting
-                self._times.mark("waiting", stage.name)
+                self._times.record("waiting", stage.name)
 
     def _fail(self, stage: Stage, failure: StageFailed) -> None:
         with suppress(OSError):  # the disk may be full, which may be the failure itself; the terminal shows it anyway
@@ -44,8 +44,8 @@ class EventRecorder:
 
     def _write_failure(self, stage: Stage, failure: StageFailed) -> None:
         if failure.silent_seconds:
-            self._times.mark("hanging", stage.name, time=time.time() - failure.silent_seconds)
-        self._times.mark("restarting", stage.name)
+            self._times.record("hanging", stage.name, time=time.time() - failure.silent_seconds)
+        self._times.record("restarting", stage.name)
         self._has_failed = True
         asked = failure.cause in ("stopped", "preempted")
         self._events.add("stopped" if asked else "failed", stage.name, failure.message)

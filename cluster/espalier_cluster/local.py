@@ -9,7 +9,7 @@ import subprocess
 import psutil
 
 from espalier.planning.prepare import PreparedJob
-from espalier.tracking.figures import bytes_text
+from espalier.tracking.number_format import bytes_text
 
 
 def room_line(prepared: PreparedJob) -> str:

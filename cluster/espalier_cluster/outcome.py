@@ -18,8 +18,8 @@ from espalier.report.run import read_run
 from espalier.stages.controller import ExitCode, Stop
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import list_path
-from espalier.tracking.ledger import account
-from espalier.tracking.marks import TIME, read_marks
+from espalier.tracking.goodput import measure_goodput
+from espalier.tracking.time_log import TIME, read_time_log
 from espalier_cluster.show import show_grid, show_outcome, show_time
 from espalier_cluster.show_samples import show_suspects
 from espalier_cluster.terminal import say
@@ -39,7 +39,7 @@ def show_end(console: Console, folder: RunFolder, stages: Sequence[StageSettings
         if comparison := compare_growth(read_run(folder.path)):
             show_grid(console, comparison.grid, comparison.sentence)
     with attempted(console, "the run's time cannot be shown"):
-        show_time(console, account(read_marks(folder.path / TIME), now=time.time()))
+        show_time(console, measure_goodput(read_time_log(folder.path / TIME), now=time.time()))
 
 
 def say_end(console: Console, stop: Stop, folder: RunFolder) -> None:

@@ -16,9 +16,9 @@ from espalier.planning.preview import StagePreview
 from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text, perplexity_text
 from espalier.tracking.gap import gap_words, told_gap
-from espalier.tracking.ledger import Ledger
+from espalier.tracking.goodput import Goodput
+from espalier.tracking.number_format import bytes_text, count_text, perplexity_text
 from espalier_cluster.tables import show_table, table_fits
 from espalier_cluster.terminal import say
 
@@ -145,13 +145,13 @@ def _side_by_side(names: Iterable[str], columns: Columns) -> tuple[tuple[str, ..
     return ("model", *columns), list(zip(names, *columns.values(), strict=True))
 
 
-def show_time(console: Console, ledger: Ledger) -> None:
+def show_time(console: Console, goodput: Goodput) -> None:
     """Where the run's time went, on one line; nothing when no time was marked."""
-    if not ledger.wall:
+    if not goodput.wall:
         return
-    lost = [field.name for field in fields(Ledger) if field.name != "useful" and getattr(ledger, field.name)]
-    text = f"goodput {100 * ledger.goodput:.3g} %: {ledger.useful:.1f} s useful of {ledger.wall:.1f} s"
-    rest = ", ".join(f"{getattr(ledger, name):.1f} s {name}" for name in lost)
+    lost = [field.name for field in fields(Goodput) if field.name != "useful" and getattr(goodput, field.name)]
+    text = f"goodput {100 * goodput.ratio:.3g} %: {goodput.useful:.1f} s useful of {goodput.wall:.1f} s"
+    rest = ", ".join(f"{getattr(goodput, name):.1f} s {name}" for name in lost)
     say(console, f"{text}; {rest}" if rest else text)
 
 

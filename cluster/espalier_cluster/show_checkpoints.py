@@ -20,7 +20,7 @@ from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
-from espalier.tracking.figures import bytes_text, plain_lines, plain_text
+from espalier.tracking.number_format import bytes_text, plain_lines, plain_text
 from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
 
 _COLORS = {"whole": "green", "damaged": "bold red", "uncommitted": "yellow", "gone": "dim"}

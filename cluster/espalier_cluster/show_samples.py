@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path
-from espalier.tracking.figures import plain_text
-from espalier.tracking.notable import read_list, trust_note
+from espalier.tracking.number_format import plain_text
+from espalier.tracking.sample_reader import read_list, trust_note
 from espalier_cluster.terminal import say
 
 _SHOWN = 10

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from espalier.tracking.figures import plain_text
+from espalier.tracking.number_format import plain_text
 
 _NO_BOUND = 10_000  # columns: wider than any table
 _GAP = "  "

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook,
 from rich.measure import Measurement
 from rich.style import StyleType
 
-from espalier.tracking.figures import plain_lines, plain_text
+from espalier.tracking.number_format import plain_lines, plain_text
 
 _WIDTH = 140  # of a pipe or a log, which has none of its own
 

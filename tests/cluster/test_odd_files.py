@@ -21,8 +21,8 @@ from espalier.stages.ownership import claim
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
-from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.record import STEPS, StepLog
+from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.command import app
 from framework.tracking.samples import step
 from support.tiny import write_job
@@ -44,8 +44,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         metrics: dict[str, Any] = {"model": "heal", "models": MODELS} if stage.name == "score" else {}
         folder.write_result(StageResult(stage.name, stage.config.kind, stage.key, "done", None, metrics))
     times, events, steps = TimeLog(folder.path / TIME), EventLog(folder.path / EVENTS), StepLog(folder.path / STEPS)
-    times.mark("waiting", time=1000.0)
-    times.mark("stopped", time=1009.0)
+    times.record("waiting", time=1000.0)
+    times.record("stopped", time=1009.0)
     events.add("finished", "heal")
     for number in range(1, 7):
         steps.append(step(number))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from espalier.report.layout import Spot, laid_out
 from espalier.report.run import PlannedStage, RunRecord
-from espalier.tracking.figures import count_text
+from espalier.tracking.number_format import count_text
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 52, 44, 20
 _ARC_HEIGHT = 46

@@ -10,8 +10,8 @@ from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import count_text, flops_text, perplexity_text
 from espalier.tracking.gap import gap_words, told_gap
+from espalier.tracking.number_format import count_text, flops_text, perplexity_text
 
 Models = dict[str, dict[str, Any]]
 """What an evaluation measured of each model, by its name."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from espalier.config.labelled import SMALLER_IS_BETTER
 from espalier.report.changes import signed, signed_percent
-from espalier.tracking.figures import number_text
+from espalier.tracking.number_format import number_text
 
 METRIC_WORDS = {
     "accuracy": "accuracy",

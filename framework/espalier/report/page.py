@@ -9,10 +9,10 @@ import yaml
 from markupsafe import Markup
 
 from espalier.report.compare import compare_growth
-from espalier.report.curves import stage_curves
 from espalier.report.evaluated import evaluated
 from espalier.report.lineage import lineage_drawing
 from espalier.report.run import RunRecord, drawing, read_run
+from espalier.report.stage_charts import stage_charts
 from espalier.report.tables import cost_grid, settings_rows
 from espalier.report.time import time_use
 from espalier.report.validation import validation_charts
@@ -54,12 +54,12 @@ def render(run: RunRecord) -> str:
         lineage=lineage_drawing(run),
         evaluated=evaluated(run),
         measured_on="validation samples" if run.watched else "held-out text",
-        curves=[stage_curves(steps, loss=loss) for steps in run.steps.values() if steps],
-        lines=compare_growth(run),
+        charts=[stage_charts(steps, loss=loss) for steps in run.steps.values() if steps],
+        comparison=compare_growth(run),
         validation={stage: validation_charts(run, stage) for stage in run.steps},
         weights=[found for stage in run.steps if (found := sample_weights(run, stage)) is not None],
         costs=cost_grid(run),
-        time=time_use(run.ledger),
+        time=time_use(run.goodput),
         job=yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
         settings=settings_rows(run.run),
     )

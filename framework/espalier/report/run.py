@@ -14,17 +14,16 @@ from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.records import unreadable
-from espalier.tracking.board import Board
-from espalier.tracking.board import State as Seen
 from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
-from espalier.tracking.ledger import Ledger, account
-from espalier.tracking.marks import TIME, Mark, read_marks
+from espalier.tracking.goodput import Goodput, measure_goodput
 from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
+from espalier.tracking.stage_status import StageState, StageStatuses
+from espalier.tracking.time_log import TIME, TimeEntry, read_time_log
 
-State = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
+ReportState = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,19 @@ class RunRecord:
     Attributes:
         folder: where it lies; files with a row for each sample are read when they are shown.
         epochs: of each stage, each epoch once.
-        ledger: where the time went up to the last thing told; None when no time was marked.
+        goodput: where the time went up to the last thing told; None when no time was marked.
     """
 
     folder: Path
     job: dict[str, Any]
     run: dict[str, Any]
     stages: tuple[PlannedStage, ...]
-    states: dict[str, State]
+    states: dict[str, ReportState]
     messages: dict[str, str]
     results: dict[str, StageResult]
     steps: dict[str, tuple[StepRecord, ...]]
     epochs: dict[str, tuple[EpochRecord, ...]]
-    ledger: Ledger | None
+    goodput: Goodput | None
 
     @property
     def watched(self) -> str | None:
@@ -142,25 +141,25 @@ def read_run(run_folder: Path) -> RunRecord:
     results = folder.results(names)
     steps = read_steps(run_folder / STEPS)
     events = read_events(run_folder / EVENTS)
-    board = Board(names)
-    board.take(News(steps=tuple(steps), events=tuple(events)))
+    statuses = StageStatuses(names)
+    statuses.apply(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
         folder=run_folder,
         job=folder.job_values(),
         run=folder.ids(),
         stages=stages,
-        states={name: _state(results.get(name), board.rows[name].state) for name in names},
-        messages={name: board.rows[name].message for name in names},
+        states={name: _state(results.get(name), statuses.by_stage[name].state) for name in names},
+        messages={name: statuses.by_stage[name].message for name in names},
         results=results,
         steps={name: tuple(step for step in steps if step.stage == name) for name in names},
         epochs={name: tuple(final_epochs(run_folder / EPOCHS, name)) for name in names},
-        ledger=_ledger(read_marks(run_folder / TIME), [*events, *steps]),
+        goodput=_goodput(read_time_log(run_folder / TIME), [*events, *steps]),
     )
 
 
-def _ledger(marks: list[Mark], news: list[Event | StepRecord]) -> Ledger | None:
+def _goodput(marks: list[TimeEntry], news: list[Event | StepRecord]) -> Goodput | None:
     """Not up to the present: a driver that was killed marked no end, and the page may be written days later."""
-    return account(marks, now=max(one.time for one in [*marks, *news])) if marks else None
+    return measure_goodput(marks, now=max(one.time for one in [*marks, *news])) if marks else None
 
 
 def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
@@ -173,7 +172,7 @@ def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
     return tuple(stages.values())
 
 
-def _state(result: StageResult | None, seen: Seen) -> State:
+def _state(result: StageResult | None, recorded: StageState) -> ReportState:
     if result is not None:
         return "done" if result.status == "done" else "gate failed"
-    return seen if seen in ("failed", "running", "stopped") else "pending"
+    return recorded if recorded in ("failed", "running", "stopped") else "pending"

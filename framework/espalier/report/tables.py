@@ -14,7 +14,7 @@ from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_names, metric_text
 from espalier.report.run import PlannedStage, RunRecord
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text, perplexity_text
+from espalier.tracking.number_format import bytes_text, count_text, duration_text, flops_text, perplexity_text
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 NOTHING = "–"  # noqa: RUF001

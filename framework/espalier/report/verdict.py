@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from espalier.report.measured import Measured, Tile, measured
 from espalier.report.run import RunRecord
-from espalier.tracking.figures import count_text, duration_text, flops_text, number_text
+from espalier.tracking.number_format import count_text, duration_text, flops_text, number_text
 
 
 @dataclass(frozen=True)

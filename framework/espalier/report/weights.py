@@ -13,8 +13,8 @@ from espalier.report.charts import Axis, Band, Look, Series, line_chart, sparkli
 from espalier.report.run import RunRecord
 from espalier.report.validation import EPOCHS_AXIS, SMALL
 from espalier.tracking.epochs import EpochRecord
-from espalier.tracking.figures import count_text, number_text
-from espalier.tracking.notable import (
+from espalier.tracking.number_format import count_text, number_text
+from espalier.tracking.sample_reader import (
     Row,
     heaviest,
     listed_samples,

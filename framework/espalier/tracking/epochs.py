@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from espalier.storage.names import Count, SamplesPath, StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.record import is_after
 
 EPOCHS = Path("records", "epochs.jsonl")
@@ -47,22 +47,22 @@ class EpochLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def append(self, record: EpochRecord) -> None:
-        lines.append(self._path, asdict(record))
+        jsonl.append(self._path, asdict(record))
 
     def rewind(self, stage: str, step: int) -> None:
         """Forget the epochs of `stage` that ended after `step`."""
-        values = lines.read(self._path)
+        values = jsonl.read(self._path)
         kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
-            lines.rewrite(self._path, kept)
+            jsonl.rewrite(self._path, kept)
 
 
 def read_epochs(path: Path) -> list[EpochRecord]:
     """Every epoch that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, EpochRecord)
+    return jsonl.read_as(path, EpochRecord)
 
 
 def final_epochs(path: Path, stage: str) -> list[EpochRecord]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from espalier.storage.names import StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 
 EVENTS = Path("records", "events.jsonl")
 """Where the events lie in a run's folder."""
@@ -44,7 +44,7 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._activity_time = 0.0
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def add(self, kind: EventKind, stage: str, message: str = "") -> None:
         """Write one event. Activities that follow one another within a second are left out."""
@@ -53,9 +53,9 @@ class EventLog:
             if now - self._activity_time < _ACTIVITY_SECONDS:
                 return
             self._activity_time = now
-        lines.append(self._path, asdict(Event(kind, stage, now, message)))
+        jsonl.append(self._path, asdict(Event(kind, stage, now, message)))
 
 
 def read_events(path: Path) -> list[Event]:
     """Every event that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, Event)
+    return jsonl.read_as(path, Event)

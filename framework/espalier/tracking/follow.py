@@ -8,7 +8,7 @@ from typing import BinaryIO, TypeVar
 from zlib import crc32
 
 from espalier.storage.regular_file import open_regular
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS, EpochRecord
 from espalier.tracking.events import EVENTS, Event
 from espalier.tracking.record import STEPS, StepRecord
@@ -103,4 +103,4 @@ class _Tail:
 
 
 def _known(found: list[bytes], kind: type[Kind]) -> tuple[Kind, ...]:
-    return tuple(value for line in found if (value := lines.parse_as(line, kind)) is not None)
+    return tuple(value for line in found if (value := jsonl.parse_as(line, kind)) is not None)

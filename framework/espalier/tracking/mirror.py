@@ -17,8 +17,8 @@ from espalier.jobs.tracker import TRACKERS, TrackerKind
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
-from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
+from espalier.tracking.number_format import plain_text
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.tracker import Position, TrackedRun, Tracker
 

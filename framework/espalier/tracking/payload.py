@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from espalier.stages.result import StageResult
 from espalier.tracking.epochs import EpochRecord
-from espalier.tracking.notable import heaviest, listed_samples, sample_answers, sample_names
 from espalier.tracking.record import StepRecord
+from espalier.tracking.sample_reader import heaviest, listed_samples, sample_answers, sample_names
 
 AXIS = "trainer/step"
 """The axis of everything: steps over the whole run. W&B's own counter only ever grows, so it cannot serve."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from espalier.storage.names import Amount, Count, StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 
 STEPS = Path("records", "steps.jsonl")
 """Where the record lies in a run's folder."""
@@ -71,23 +71,23 @@ class StepLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def append(self, record: StepRecord) -> None:
         """Add one step; it is in the operating system's hands when this returns."""
-        lines.append(self._path, record.to_json())
+        jsonl.append(self._path, record.to_json())
 
     def rewind(self, stage: str, step: int) -> None:
         """Forget the steps of `stage` after `step`: a resume from there is going to take them again."""
-        values = lines.read(self._path)
+        values = jsonl.read(self._path)
         kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
-            lines.rewrite(self._path, kept)
+            jsonl.rewrite(self._path, kept)
 
 
 def read_steps(path: Path) -> list[StepRecord]:
     """Every step that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, StepRecord)
+    return jsonl.read_as(path, StepRecord)
 
 
 def is_after(value: dict[str, Any], step: int) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.storage.local import LocalStorage
-from espalier.tracking.notable import sample_column, table_refused
+from espalier.tracking.sample_reader import sample_column, table_refused
 
 if TYPE_CHECKING:  # it starts threads when it is imported; only runs that weigh samples need it
     import pyarrow

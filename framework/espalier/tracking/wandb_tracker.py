@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from espalier.stages.result import StageResult
-from espalier.tracking import notable, payload
+from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import StepRecord
@@ -119,7 +119,7 @@ class WandbTracker:
         import wandb
 
         folder, names = self._tracked.folder, payload.class_names(self._tracked.job["data"])
-        weights = notable.sample_column(folder / str(record.samples), "weight")
+        weights = sample_reader.sample_column(folder / str(record.samples), "weight")
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
         return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}

@@ -170,7 +170,7 @@ def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch)
         return column
 
     monkeypatch.setattr(module, "sample_column", counted)
-    monkeypatch.setattr("espalier.tracking.notable.sample_column", counted)
+    monkeypatch.setattr("espalier.tracking.sample_reader.sample_column", counted)
     shown(write_labelled_run(tmp_path))
     assert columns == ["weight"] * (NUM_EPOCHS + 1) + ["teacher", "student"]
 

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS, EpochRecord, list_path, names_path, read_epochs, table_path
-from espalier.tracking.notable import COLUMNS, read_list, sample_answers, sample_column, sample_names
+from espalier.tracking.sample_reader import COLUMNS, read_list, sample_answers, sample_column, sample_names
 from espalier.tracking.samples import SampleTable, read_samples, write_samples
 
 PATH = table_path("fixed", 1)
@@ -107,9 +107,9 @@ def test_what_is_no_list_of_samples_is_named(tmp_path: Path, content: bytes) -> 
 )
 def test_an_epochs_table_is_no_path_out_of_the_run(tmp_path: Path, samples: str) -> None:
     record = EpochRecord("fixed", 1, 1, 1, 1, 1.0, samples=str(PATH))
-    lines.prepare(tmp_path / EPOCHS)
-    lines.append(tmp_path / EPOCHS, asdict(record))
+    jsonl.prepare(tmp_path / EPOCHS)
+    jsonl.append(tmp_path / EPOCHS, asdict(record))
     assert read_epochs(tmp_path / EPOCHS) == [record]
-    lines.append(tmp_path / EPOCHS, asdict(record) | {"samples": samples})
+    jsonl.append(tmp_path / EPOCHS, asdict(record) | {"samples": samples})
     with pytest.raises(RefusedInput, match="line 2, samples"):
         read_epochs(tmp_path / EPOCHS)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from espalier.tracking.figures import (
+from espalier.tracking.number_format import (
     bytes_text,
     count_text,
     duration_text,

@@ -1,4 +1,4 @@
-"""Trainings as lines from the first step to the last, over every stage that the model grew through."""
+"""Trainings as curves from the first step to the last, over every stage that the model grew through."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class TrainingCurve:
     """The training of one model.
 
     Attributes:
@@ -75,21 +75,21 @@ class Line:
         return next((point for point in self.smooth() if point.loss <= loss), None)
 
 
-def read_lines(run_folders: Sequence[Path]) -> list[Line]:
-    """The lines of several runs; labels are unique."""
-    return [line for folder in run_folders for line in lines_of(read_run(folder), run_name=folder.name)]
+def read_training_curves(run_folders: Sequence[Path]) -> list[TrainingCurve]:
+    """The curves of several runs; labels are unique."""
+    return [curve for folder in run_folders for curve in training_curves_of(read_run(folder), run_name=folder.name)]
 
 
-def lines_of(run: RunRecord, *, run_name: str = "") -> list[Line]:
-    """One line for each stage that trained and that no other trained stage goes on from."""
+def training_curves_of(run: RunRecord, *, run_name: str = "") -> list[TrainingCurve]:
+    """One curve for each stage that trained and that no other trained stage goes on from."""
     trained = [stage for stage in run.stages if stage.declared.moments == "made" and run.steps[stage.name]]
     gone_on = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
     last = [stage for stage in trained if stage.name not in gone_on]
     labels = [run_name if run_name and len(last) == 1 else f"{run_name}:{stage.name}".lstrip(":") for stage in last]
-    return [_line(run, stage, label) for stage, label in zip(last, labels, strict=True)]
+    return [_training_curve(run, stage, label) for stage, label in zip(last, labels, strict=True)]
 
 
-def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
+def _training_curve(run: RunRecord, last: PlannedStage, label: str) -> TrainingCurve:
     points: list[Point] = []
     growths: list[tuple[Point, str]] = []
     before = Point(0, 0, 0, 0)
@@ -101,7 +101,7 @@ def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
         before = taken[-1] if taken else before
         points += taken
     vocabulary = last.shape.get("vocabulary", 0)
-    return Line(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
+    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
 
 
 def _measure(run: RunRecord) -> tuple[str, str]:

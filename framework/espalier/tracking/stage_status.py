@@ -1,4 +1,4 @@
-"""Where each stage of a run stands, folded from the news. No terminal here."""
+"""The status of each stage of a run, computed from its events and steps; independent of any display."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from espalier.tracking.events import Event
 from espalier.tracking.follow import News
 from espalier.tracking.record import StepRecord
 
-State = Literal["waiting", "running", "stopped", "done", "failed"]
+StageState = Literal["waiting", "running", "stopped", "done", "failed"]
 
 _RECENT_STEPS = 20
-_ENDS: dict[str, State] = {"finished": "done", "failed": "failed", "stopped": "stopped"}
+_ENDS: dict[str, StageState] = {"finished": "done", "failed": "failed", "stopped": "stopped"}
 
 
 @dataclass
-class Row:
-    """One stage.
+class StageStatus:
+    """The status of one stage.
 
     Attributes:
-        message: what the last event said: an activity, a failed gate, a cause.
+        started: unix seconds of the first start; None before it.
+        ended: unix seconds; None while the stage is running.
+        message: of the last event: an activity, a failed gate, a cause of failure.
         last: the latest step; None before the first and for stages without steps.
-        recent_seconds: times of the latest steps.
+        recent_seconds: durations of the latest steps.
     """
 
     name: str
-    state: State = "waiting"
+    state: StageState = "waiting"
     started: float | None = None
     ended: float | None = None
     message: str = ""
@@ -36,17 +38,17 @@ class Row:
     recent_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_STEPS))
 
     def elapsed_seconds(self, now: float) -> float:
-        """Since the stage started, until it ended."""
+        """Seconds from the stage's start to its end, or to `now` while it is running."""
         return 0.0 if self.started is None else max(0.0, (self.ended or now) - self.started)
 
     def remaining_seconds(self) -> float | None:
-        """Of the steps that are left, at the pace of the latest ones; None when there is no pace yet."""
+        """Expected seconds of the remaining steps, from the mean of the latest ones; None before the first step."""
         if self.last is None or not self.recent_seconds:
             return None
         pace = sum(self.recent_seconds) / len(self.recent_seconds)
         return pace * (self.last.num_steps - self.last.step)
 
-    def take_event(self, event: Event) -> None:
+    def apply_event(self, event: Event) -> None:
         if event.kind in ("started", "resumed"):
             self.state, self.ended, self.message = "running", None, event.message
             self.started = event.time if self.started is None else self.started
@@ -57,27 +59,27 @@ class Row:
         else:
             self.message = event.message
 
-    def take_step(self, step: StepRecord) -> None:
+    def apply_step(self, step: StepRecord) -> None:
         self.last = step
         self.message = ""
         self.recent_seconds.append(step.step_seconds)
 
 
-class Board:
-    """The stages of a plan, in its order."""
+class StageStatuses:
+    """The status of every stage of a plan, in the plan's order, and messages that concern the whole run."""
 
     def __init__(self, stages: Iterable[str]) -> None:
-        self.rows = {name: Row(name) for name in stages}
+        self.by_stage = {name: StageStatus(name) for name in stages}
         self.notices: list[str] = []
 
-    def take(self, news: News) -> None:
+    def apply(self, news: News) -> None:
         """Fold news in. A stage that the plan does not have is shown after the others."""
         for happened in sorted([*news.events, *news.steps], key=lambda happened: happened.time):
             if isinstance(happened, Event) and not happened.stage:
                 self.notices.append(happened.message)
                 continue
-            row = self.rows.setdefault(happened.stage, Row(happened.stage))
+            status = self.by_stage.setdefault(happened.stage, StageStatus(happened.stage))
             if isinstance(happened, Event):
-                row.take_event(happened)
+                status.apply_event(happened)
             else:
-                row.take_step(happened)
+                status.apply_step(happened)

@@ -10,14 +10,14 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from espalier.report.charts import Axis, Look, Series, line_chart
-from espalier.tracking.figures import count_text, duration_text, number_text
+from espalier.tracking.number_format import count_text, duration_text, number_text
 from espalier.tracking.record import StepRecord
 
 _SMALL = (330, 180)
 
 
 @dataclass(frozen=True)
-class Curves:
+class StageCharts:
     """One stage's charts: the loss large, the others small under it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Curves:
     notes: tuple[str, ...]
 
 
-def stage_curves(steps: Sequence[StepRecord], *, loss: str | None = None) -> Curves:
+def stage_charts(steps: Sequence[StepRecord], *, loss: str | None = None) -> StageCharts:
     """Draw the steps of one stage; at least one. `loss` says what it is; left out, the terms do."""
     last = steps[-1]
     series = _loss_series(steps)
@@ -51,7 +51,7 @@ def stage_curves(steps: Sequence[StepRecord], *, loss: str | None = None) -> Cur
     caption = f"{last.kind}, step {last.step} of {last.num_steps}, {taken}"
     drawn = line_chart(series, Axis("tokens", tick_text), Axis(loss or _loss_name(steps), number_text), look=wide)
     legend = tuple(one.name for one in series) if len(series) > 1 else ()
-    return Curves(last.stage, caption, drawn, legend, others, _notes(steps))
+    return StageCharts(last.stage, caption, drawn, legend, others, _notes(steps))
 
 
 def tick_text(value: float) -> str:
