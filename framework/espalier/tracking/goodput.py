@@ -1,4 +1,4 @@
-"""Where a run's time went, to the second: what was useful, what had to be done again, what was lost."""
+"""Goodput: how many seconds of a run were useful, redone, or spent on saving, restarting, hanging and waiting."""
 
 from __future__ import annotations
 

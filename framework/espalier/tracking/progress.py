@@ -1,4 +1,4 @@
-"""A run in the terminal: a live board where there is one, plain lines where there is not."""
+"""Show a run's progress: a live table in a terminal, plain lines in a pipe or log file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -19,11 +19,11 @@ from espalier.tracking.number_format import bytes_text, count_text, duration_tex
 from espalier.tracking.stage_status import StageStatus, StageStatuses
 
 _LINE_SECONDS = 10.0
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "yellow")}
+_SYMBOLS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "yellow")}
 
 
 class Display(Protocol):
-    """Shows news to the person who waits. Use as a context manager."""
+    """Shows the progress of a run. A context manager."""
 
     def __enter__(self) -> Display: ...
 
@@ -33,19 +33,19 @@ class Display(Protocol):
 
 
 def open_display(stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> Display:
-    """The display that fits `console`; `stages` are the plan's, in order."""
+    """A live table when `console` is a terminal, plain lines otherwise; `stages` are the plan's, in order."""
     return (
         LiveDisplay(stages, console, clock=clock) if console.is_terminal else LineDisplay(stages, console, clock=clock)
     )
 
 
 class LiveDisplay:
-    """One status per stage, redrawn in place."""
+    """One table row per stage, redrawn in place."""
 
     def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._statuses = StageStatuses(stages)
         self._clock = clock
-        self._spinner = Spinner("dots", style="cyan")  # one for all draws, or it would start again at each
+        self._spinner = Spinner("dots", style="cyan")  # one for all draws: a new one would restart its animation
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=8)
 
     def __enter__(self) -> LiveDisplay:
@@ -64,21 +64,21 @@ class LiveDisplay:
             table.add_row(*self._cells(status))
         return Group(table, *(Text(plain_text(notice), style="yellow") for notice in self._statuses.notices[-2:]))
 
-    def _cells(self, status: StageStatus) -> tuple[Spinner | Text, ...]:
-        mark = self._spinner if status.state == "running" else Text(*_MARKS[status.state])
+    def _cells(self, status: StageStatus) -> tuple[RenderableType, ...]:
+        symbol = self._spinner if status.state == "running" else Text(*_SYMBOLS[status.state])
         name = Text(
             plain_text(status.name),
             style="bold" if status.state == "running" else "dim" if status.state == "waiting" else "",
         )
         time_text = "" if status.started is None else duration_text(status.elapsed_seconds(self._clock()))
-        bar = ""
+        bar: RenderableType = ""
         if status.last is not None:
             bar = ProgressBar(total=status.last.num_steps, completed=status.last.step, width=24)
-        return mark, name, Text(time_text, justify="right", style="dim"), bar, Text(describe(status))
+        return symbol, name, Text(time_text, justify="right", style="dim"), bar, Text(describe(status))
 
 
 class LineDisplay:
-    """A line when a stage changes, and one about every ten seconds while it steps."""
+    """One line for each event, and one about every ten seconds while a stage takes steps."""
 
     def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._statuses = StageStatuses(stages)
@@ -112,7 +112,7 @@ class LineDisplay:
 
 
 def describe(status: StageStatus) -> str:
-    """What a stage is at: `120/400  loss 2.313  12.3 k tokens/s  3.1 GiB  3:12 min left`, or its activity."""
+    """A stage's progress, as `120/400  loss 2.313  12.3 k tokens/s  3.1 GiB  3:12 min left`, or its activity."""
     if status.last is None or status.message:
         return plain_text(status.message)
     step = status.last

@@ -49,6 +49,7 @@ class StageStatus:
         return pace * (self.last.num_steps - self.last.step)
 
     def apply_event(self, event: Event) -> None:
+        """Update state, times and message."""
         if event.kind in ("started", "resumed"):
             self.state, self.ended, self.message = "running", None, event.message
             self.started = event.time if self.started is None else self.started
@@ -60,6 +61,7 @@ class StageStatus:
             self.message = event.message
 
     def apply_step(self, step: StepRecord) -> None:
+        """Update the latest step; it replaces the message of an activity."""
         self.last = step
         self.message = ""
         self.recent_seconds.append(step.step_seconds)
@@ -73,13 +75,14 @@ class StageStatuses:
         self.notices: list[str] = []
 
     def apply(self, news: News) -> None:
-        """Fold news in. A stage that the plan does not have is shown after the others."""
-        for happened in sorted([*news.events, *news.steps], key=lambda happened: happened.time):
-            if isinstance(happened, Event) and not happened.stage:
-                self.notices.append(happened.message)
+        """Update the statuses, in order of time. A stage that is not in the plan is added after the others."""
+        records: list[Event | StepRecord] = [*news.events, *news.steps]
+        for record in sorted(records, key=lambda record: record.time):
+            if isinstance(record, Event) and not record.stage:
+                self.notices.append(record.message)
                 continue
-            status = self.by_stage.setdefault(happened.stage, StageStatus(happened.stage))
-            if isinstance(happened, Event):
-                status.apply_event(happened)
+            status = self.by_stage.setdefault(record.stage, StageStatus(record.stage))
+            if isinstance(record, Event):
+                status.apply_event(record)
             else:
-                status.apply_step(happened)
+                status.apply_step(record)
