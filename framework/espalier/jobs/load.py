@@ -37,6 +37,6 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> Job:
 def _with_reason(fault: Fault) -> Fault:
     """The fault of a name that an installed package would bring, if it could be used, says why it cannot."""
     for setting, broken in (("kind", KINDS.broken), ("name", RECIPES.broken)):
-        if fault.path.endswith(f".{setting}") and fault.value in broken:
+        if fault.path.endswith(f".{setting}") and isinstance(fault.value, str) and fault.value in broken:
             return replace(fault, allowed=f"{fault.allowed}; {broken[fault.value]}", near=None)
     return fault

@@ -45,7 +45,7 @@ def run(context: StageContext[GrowStage]) -> StageResult:
         "parent_shape": asdict(before),
         "sources": list(growth.sources),
         "operator": stage.operator,
-        "moments": "exp_avg" in student.slots,
+        "moments": _has_moments(student),
         "seam": seam,
     }
     cost = stage_cost(context, flops=seam_flops(context, growth) if seam else 0.0)
@@ -54,7 +54,12 @@ def run(context: StageContext[GrowStage]) -> StageResult:
 
 def _kept_state(student: StateReader) -> dict[str, Any]:
     """How many updates the moments have seen: Adam's bias correction goes on from there."""
-    return {"updates": student.manifest.state["updates"]} if "exp_avg" in student.slots else {}
+    return {"updates": student.manifest.state["updates"]} if _has_moments(student) else {}
+
+
+def _has_moments(student: StateReader) -> bool:
+    """Whether there are some of all parameters; those of a part that was trained alone are left behind."""
+    return student.has_moments(student.shapes)
 
 
 def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growth) -> Iterator[Fragment]:
@@ -66,7 +71,8 @@ def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growt
         model = build_initialised(growth.config, seed=stream_seed(seed, f"fresh layers {name}"))
         return {name: value.detach() for name, value in model.named_parameters()}
 
-    for slot in student.slots:
+    with_moments = _has_moments(student)
+    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _ORDERS)):
 
         def read(name: str, slot: Slot = slot) -> Tensor:
             return student.tensor(slot, name)
