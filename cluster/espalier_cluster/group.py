@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from ray.types import ObjectRef
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.jobs.job import WorkersConfig
-from espalier.stages.orders import StageOrder
+from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.result import StageResult
 from espalier_cluster.hang_detector import Hang
 from espalier_cluster.kill_workers import kill_workers
 from espalier_cluster.order_queue import OrderQueue, WorkerAddress
+
+if TYPE_CHECKING:  # it imports Ray Train, which the driver does not need
+    from espalier_cluster.worker_loop import WorkerLoopConfig
 
 _GRACE_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
@@ -40,11 +45,16 @@ class WorkerGroup:
         self._num_workers = workers.count
         self._is_left = False
         queue = ray.remote(OrderQueue).options(max_concurrency=2 * workers.count + 16, **here)
-        self._queue = queue.remote(workers.count, hang_seconds=hang_seconds)
-        loop = {"queue": self._queue, "work": work, "logs": logs, "stacks": f"{run_folder}/logs/stacks"}
+        self._queue: ActorHandle = queue.remote(workers.count, hang_seconds=hang_seconds)
+        loop: WorkerLoopConfig = {
+            "queue": self._queue,
+            "work": work,
+            "logs": logs,
+            "stacks": f"{run_folder}/logs/stacks",
+        }
         self._train = ray.remote(_train).options(max_retries=0, **here).remote(workers, run_folder, loop)
 
-    def carry_out(self, order: StageOrder) -> ObjectRef:
+    def carry_out(self, order: StageOrder) -> ObjectRef[StageResult | StageFailed]:
         """Put the order into the queue; the reference resolves to a `StageResult` or a `StageFailed`."""
         return self._queue.carry_out.remote(order)
 
@@ -105,7 +115,7 @@ def _free_places() -> None:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(place))))
 
 
-def _answer(asked: ObjectRef) -> Any:
+def _answer(asked: ObjectRef[Any]) -> Any:
     """Get an answer of the order queue.
 
     Raises:
@@ -114,7 +124,7 @@ def _answer(asked: ObjectRef) -> Any:
     return ray.get(asked, timeout=_ANSWER_SECONDS)
 
 
-def _train(workers: WorkersConfig, run_folder: str, loop: dict[str, Any]) -> str:
+def _train(workers: WorkersConfig, run_folder: str, loop: WorkerLoopConfig) -> str:
     """Run Ray Train to its end; returns why it ended, because Ray would print an exception to the terminal."""
     from espalier_cluster.train import fit  # imports torch, which the driver does not need
 

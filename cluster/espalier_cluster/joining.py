@@ -32,9 +32,11 @@ def resolve(address: str) -> str:
     try:
         owner, found = file.stat().st_uid, file.read_text().strip()
     except OSError:
-        raise _refused(address, "a machine on which `ray start` was run; or the head's address, `host:port`") from None
+        raise _refused(
+            address, "a machine on which `ray start` was run; or the head node's address, `host:port`"
+        ) from None
     if owner not in (0, os.getuid()):
-        text = f"a cluster that you have started; {file} is another user's: give the head's address, `host:port`"
+        text = f"a cluster that you have started; {file} is another user's: give the head node's address, `host:port`"
         raise _refused(address, text)
     return _checked(found, given=address)
 
@@ -91,7 +93,7 @@ def _lets_anybody_in(address: str) -> bool:
         except AuthenticationError:
             return False
         except (RpcError, RuntimeError) as error:
-            text = f"the address of a Ray head; what listens there does not answer as one ({error})"
+            text = f"the address of a Ray head node; what listens there does not answer as one ({error})"
             raise _refused(address, text) from error
     return True
 

@@ -11,8 +11,8 @@ import threading
 import time
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import RayError
-from ray.types import ObjectRef
 
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
@@ -20,6 +20,8 @@ from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
 from espalier_cluster.head_node import HeadNode, node_lives
 from espalier_cluster.preflight import room_faults
+
+_Outcome = StageResult | StageFailed
 
 _log = logging.getLogger("espalier.cluster")
 
@@ -101,7 +103,7 @@ class RayRunner:
             )
         return self._group
 
-    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef) -> StageResult | StageFailed:
+    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef[_Outcome]) -> StageResult | StageFailed:
         waiting_since = spoke_at = time.monotonic()
         asked_at: float | None = None
         while not ray.wait([answer], timeout=_POLL_SECONDS)[0]:
@@ -115,7 +117,7 @@ class RayRunner:
                 return ray.get(answer) if has_answered else StageFailed("worker_lost", f"Ray Train ended: {end}")
             if asked_at is None and (self._stop.is_set() or silent > _HEAD_STOP_SECONDS):
                 if silent:
-                    _log.warning("The head of the cluster does not answer: saving at the end of this step.")
+                    _log.warning("The head node of the cluster does not answer: saving at the end of this step.")
                 asked_at = now
                 group.ask_to_stop()
             if asked_at is not None and now - asked_at > self._retry.grace_seconds:
@@ -141,7 +143,7 @@ class RayRunner:
     def _cluster_lost(self, silent: float) -> StageFailed | None:
         """The failure to report when the head node has been silent too long or this node is dead; else None."""
         if silent > _HEAD_LOST_SECONDS:
-            return StageFailed("stopped", f"the head of the cluster has not answered for {silent:.0f} s")
+            return StageFailed("stopped", f"the head node of the cluster has not answered for {silent:.0f} s")
         if not silent and not node_lives():
             return StageFailed("stopped", "Ray's process on this machine died, and the cluster is out of reach")
         return None

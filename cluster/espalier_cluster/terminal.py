@@ -1,4 +1,4 @@
-"""The terminal: the one place where text that comes from outside is made safe to be shown there.
+"""Create the command's consoles and print to them; all text from outside is made safe for the terminal here.
 
 Names, paths, labels, prompts and messages of errors are data. They are printed without markup, so that `[/red]` in a
 path is that and nothing else, and without control characters, so that none of them steers the terminal.

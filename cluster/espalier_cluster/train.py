@@ -34,12 +34,13 @@ def fit(workers: WorkersConfig, run_folder: str, loop: WorkerLoopConfig) -> None
         ray.train.TrainingFailedError: the workers cannot be started.
     """
     queue = loop["queue"]
+    callbacks = [_FailureReporter(queue, loop["logs"]), _GroupOpener(queue)]
     _Trainer(
-        take_orders,
+        take_orders,  # type: ignore[arg-type]  # Ray wants a plain dict, which a TypedDict is at run time
         train_loop_config=dict(loop),
         torch_config=_torch_config(workers),
         scaling_config=_scaling_config(workers),
-        run_config=_run_config(workers, run_folder, callbacks=[_Watch(queue, loop["logs"]), _Group(queue)]),
+        run_config=_run_config(workers, run_folder, callbacks=callbacks),
     ).fit()
 
 
@@ -50,11 +51,12 @@ class _Trainer(TorchTrainer):
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        needed = [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
-        return sorted(needed, key=lambda one: not isinstance(one, _Group))
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # of v2; mypy sees the class of v1
+        needed = [one for one in callbacks if not isinstance(one, DatasetsCallback)]
+        return sorted(needed, key=lambda one: not isinstance(one, _GroupOpener))
 
 
-class _Watch(UserCallback):
+class _FailureReporter(UserCallback):
     """Fails the order queue's current order when Ray reports an exception of a worker."""
 
     def __init__(self, queue: ActorHandle, logs: str) -> None:
@@ -65,7 +67,7 @@ class _Watch(UserCallback):
         ray.get(self._queue.lose_group.remote(judge(worker_exceptions, logs=self._logs)))
 
 
-class _Group(WorkerGroupCallback):
+class _GroupOpener(WorkerGroupCallback):
     """Opens a group in the order queue before workers start, and fails it when their start fails.
 
     `join` runs in each worker's main thread, because only that may handle signals and Ray runs our work in another.
@@ -93,7 +95,8 @@ class _Group(WorkerGroupCallback):
             raise WorkerGroupStartupFailedError(text) from error  # Ray retries on this error
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        self._number = ray.get(self._queue.open_group.remote())
+        number: ray.ObjectRef[int] = self._queue.open_group.remote()
+        self._number = ray.get(number)
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         self._started = worker_group
@@ -111,7 +114,7 @@ def _scaling_config(workers: WorkersConfig) -> ScalingConfig:
 
 
 def _run_config(workers: WorkersConfig, run_folder: str, *, callbacks: list[Any]) -> RunConfig:
-    return RunConfig(
+    return RunConfig(  # type: ignore[call-arg]  # arguments of v2; mypy sees the class of v1
         name="ray",  # Ray Train requires a folder on the shared storage; we store nothing in it
         storage_path=run_folder,
         failure_config=FailureConfig(max_failures=-1),  # unlimited: the controller decides when to give up

@@ -94,7 +94,8 @@ def _send_heartbeats(queue: ActorHandle, group: int, rank: int) -> None:
     with contextlib.suppress(RayError):  # the queue's actor died; Ray is about to end this process too
         given_up_at: float | None = None
         while True:
-            wish: Wish = ray.get(queue.beat.remote(group, rank, CONTROL.pulse()))
+            answer: ray.ObjectRef[Wish] = queue.beat.remote(group, rank, CONTROL.pulse())
+            wish = ray.get(answer)
             if wish == "stop":
                 CONTROL.stop.set()
             if wish == "leave":

@@ -18,7 +18,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.tracking.events import EVENTS, read_events
 from espalier_cluster.command import app
-from espalier_cluster.resume import go_back
+from espalier_cluster.resume import apply_resume
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors
 from support.tiny import write_job, write_model
 
@@ -52,7 +52,7 @@ def finish(folder: RunFolder, key: str) -> None:
 def go_on(job: Path, *overrides: str) -> tuple[PreparedJob, RunFolder]:
     prepared = prepare(read_job(job, overrides))
     folder = RunFolder.of(prepared.job)
-    go_back(prepared, folder)
+    apply_resume(prepared, folder)
     return prepared, folder
 
 

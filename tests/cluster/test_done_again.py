@@ -21,7 +21,7 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.training.updates import Update, Updates
 from espalier_cluster.command import app
-from espalier_cluster.resume import remove_replaced, told_again
+from espalier_cluster.resume import remove_replaced, repeated_stage_messages
 from support.tiny import tiny_job, write_job
 
 FASTER = "stages.heal.optimizer.lr=0.001"
@@ -184,9 +184,9 @@ def test_files_that_changed_under_the_same_names_are_told(tmp_path: Path) -> Non
     prepared.write_down(folder)
     for stage in prepared.plan.stages:
         folder.write_result(StageResult(stage.name, stage.config.kind, stage.key, "done", None))
-    assert told_again(prepare(read_job(job)), folder) == []
+    assert repeated_stage_messages(prepare(read_job(job)), folder) == []
     (tmp_path / "text" / "work-00.txt").write_text("the king speaks " * 100)
-    told = told_again(prepare(read_job(job)), folder)
+    told = repeated_stage_messages(prepare(read_job(job)), folder)
     assert [line.split()[0] for line in told] == ["parent", "slim", "heal", "score", "out"]
     assert all("what the files of `data` hold has changed" in line for line in told)
 
@@ -196,7 +196,7 @@ def test_a_stage_is_done_again_as_its_input_is(tmp_path: Path) -> None:
     prepared, folder = prepare(read_job(job)), folder_of(job)
     for stage in prepared.plan.stages:
         folder.write_result(StageResult(stage.name, stage.config.kind, f"old-{stage.key}", "done", None))
-    told = told_again(prepared, folder)
+    told = repeated_stage_messages(prepared, folder)
     assert told[0] == "parent is done again: it was made with other settings or files."
     assert told[1] == "slim is done again: parent is."
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier_cluster.stopping import heeding, stop_wish
+from espalier_cluster.stopping import handle_signals, stop_wish
 
 HUNG_UP = """
 import os, signal, sys
@@ -53,7 +53,7 @@ def test_each_is_a_wish_to_stop_and_is_what_it_was_afterwards(number: signal.Sig
 def test_a_hang_up_that_was_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with heeding(lambda number, frame: pytest.fail("nohup was not heeded")):
+        with handle_signals(lambda number, frame: pytest.fail("nohup was ignored")):
             send(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)

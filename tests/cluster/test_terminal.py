@@ -65,14 +65,14 @@ def test_errors_are_text_too() -> None:
     assert b"\x1b" not in told.stderr
 
 
-HEAD = ("stage", "kind", "a long heading\nfor a figure")
+HEADINGS = ("stage", "kind", "a long heading\nfor a figure")
 ROWS = [("a-stage-with-a-long-name", "train", "123,456"), ("b", "", "-")]
 
 
 @pytest.mark.parametrize("width", [40, 55, 80])
 def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    show_table(console, HEAD, ROWS, right=HEAD[2:])
+    show_table(console, HEADINGS, ROWS, right=HEADINGS[2:])
     shown = console.file.getvalue()
     assert "…" not in shown and all(len(line.rstrip()) <= width for line in shown.splitlines())
     assert all(cell in shown for row in ROWS for cell in row)

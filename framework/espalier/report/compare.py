@@ -1,4 +1,4 @@
-"""Several trainings beside each other: loss against tokens, FLOPs and seconds, and what reaching a loss took."""
+"""Compare trainings: loss against tokens, FLOPs and seconds, and the cost of reaching the baseline's final loss."""
 
 from __future__ import annotations
 
@@ -20,8 +20,17 @@ from espalier.report.training_curves import Point, TrainingCurve, training_curve
 from espalier.storage.local import LocalStorage
 from espalier.tracking.number_format import count_text, duration_text, flops_text, number_text
 
-_ROOM = Path(__file__).parent
-HEAD = ("training", "tokens", "compute", "time", "final loss", "validation", "compute to the same", "time to the same")
+_TEMPLATES = Path(__file__).parent
+HEADINGS = (
+    "training",
+    "tokens",
+    "compute",
+    "time",
+    "final loss",
+    "validation",
+    "compute to the same",
+    "time to the same",
+)
 
 _OVER: tuple[tuple[str, Callable[[Point], float], Callable[[float], str]], ...] = (
     ("tokens", lambda point: point.tokens, tick_text),
@@ -32,7 +41,7 @@ _OVER: tuple[tuple[str, Callable[[Point], float], Callable[[float], str]], ...] 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is shown: a table, charts over three measures, names in the order of their colours."""
+    """A comparison: a table, (title, chart) over tokens, FLOPs and seconds, the curves' names in order of colour."""
 
     grid: Grid
     charts: tuple[tuple[str, Markup], ...]
@@ -41,10 +50,10 @@ class Comparison:
 
 
 def baseline_of(curves: Sequence[TrainingCurve], asked: str | None = None) -> TrainingCurve:
-    """The curve that others are held against: the one asked for, one called baseline, or the first.
+    """Choose the curve that others are compared with: the one asked for, else one called baseline, else the first.
 
     Raises:
-        RefusedInput: no such curve.
+        RefusedInput: no curve has the name that was asked for.
     """
     labels = [curve.label for curve in curves]
     if asked is not None and asked not in labels:
@@ -55,10 +64,10 @@ def baseline_of(curves: Sequence[TrainingCurve], asked: str | None = None) -> Tr
 
 
 def compare(curves: Sequence[TrainingCurve], baseline: TrainingCurve) -> Comparison:
-    """Hold each curve against the baseline's final loss; at least one curve.
+    """Compare each of at least one curve with the baseline's final loss.
 
     Raises:
-        RefusedInput: losses that are counted in different things.
+        RefusedInput: the losses have different units.
     """
     for curve in curves:
         if curve.measure != baseline.measure:
@@ -68,40 +77,44 @@ def compare(curves: Sequence[TrainingCurve], baseline: TrainingCurve) -> Compari
             )
     rows = tuple(_row(curve, baseline) for curve in curves)
     charts = tuple((f"loss over {label}", _chart(curves, label, place, text)) for label, place, text in _OVER)
-    return Comparison(Grid(HEAD, rows), charts, tuple(curve.label for curve in curves), _sentence(curves, baseline))
+    return Comparison(Grid(HEADINGS, rows), charts, tuple(curve.label for curve in curves), _sentence(curves, baseline))
 
 
 def _sentence(curves: Sequence[TrainingCurve], baseline: TrainingCurve) -> str:
-    """What the table holds the trainings against, and what it does not tell."""
+    """The caption: which loss the trainings are compared with, and the limits of the comparison."""
     goal, measure = baseline.final_loss, baseline.measure
-    said = [
+    sentences = [
         f"{baseline.label} learns from a teacher alone, so it has no final loss that others could be held against."
         if goal is None
         else f"The same: the final training loss of {baseline.label}, {goal:.4f} {measure}, as the mean over the last "
         "steps of a model in its whole depth."
     ]
     if any(not math.isfinite(point.loss) for curve in curves for point in curve.points):
-        said.append(f"Steps that learn from a teacher alone have no loss in {measure} and are left out of the curves.")
+        sentences.append(
+            f"Steps that learn from a teacher alone have no loss in {measure} and are left out of the curves."
+        )
     if any(curve.growths for curve in curves):
-        said.append("Marks show where a model was grown or pruned.")
+        sentences.append("Marks show where a model was grown or pruned.")
     if len({curve.vocabulary for curve in curves} - {0}) > 1 and measure == "nats per token":
-        said.append("The vocabularies differ in size, so their tokens are not alike and their losses do not compare.")
-    return " ".join(said)
+        sentences.append(
+            "The vocabularies differ in size, so their tokens are not alike and their losses do not compare."
+        )
+    return " ".join(sentences)
 
 
 def compare_growth(run: RunRecord) -> Comparison | None:
-    """The trainings of one run beside each other, where a model grew in one."""
+    """Compare the trainings of one run; None when no model of it grew."""
     curves = training_curves_of(run)
     has_grown = any(stage.declared.past == "grown" for stage in run.stages) and any(curve.growths for curve in curves)
     return compare(curves, baseline_of(curves)) if has_grown else None
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
-    """One self-contained HTML file."""
+    """Write the comparison as one self-contained HTML file."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    style = Markup((_ROOM / "page.css").read_text(encoding="utf-8"))
+    style = Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8"))
     page = environment.get_template("compare.html").render(style=style, comparison=comparison)
     LocalStorage(path.parent).replace(path.name, page.encode())
 

@@ -1,4 +1,4 @@
-"""Which curves a stage that trains is shown with."""
+"""The charts of one stage that trains: loss, learning rate, gradient norm and speed over tokens."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class StageCharts:
     """One stage's charts: the loss large, the others small under it.
 
     Attributes:
-        legend: names of the loss's curves, in the order of their colours; empty when there is only one.
-        notes: what the eye cannot see: steps without a finite loss, attempts.
+        legend: names of the loss curves in order of their colours; empty when there is only one.
+        others: (title, chart) of the small ones.
+        notes: what the charts do not show: steps without a finite loss, the number of attempts.
     """
 
     stage: str
@@ -34,7 +35,7 @@ class StageCharts:
 
 
 def stage_charts(steps: Sequence[StepRecord], *, loss: str | None = None) -> StageCharts:
-    """Draw the steps of one stage; at least one. `loss` says what it is; left out, the terms do."""
+    """Draw the steps of one stage, at least one. `loss` labels the loss axis; by default the names of its terms do."""
     last = steps[-1]
     series = _loss_series(steps)
     marks = tuple((before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt)
@@ -55,7 +56,7 @@ def stage_charts(steps: Sequence[StepRecord], *, loss: str | None = None) -> Sta
 
 
 def tick_text(value: float) -> str:
-    """A count without needless zeros, for ticks: `20 k`, `1.5 M`."""
+    """Format a count for a tick, without trailing zeros: `20 k`, `1.5 M`."""
     number, _, unit = count_text(value).partition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".rstrip()
 
@@ -87,6 +88,6 @@ def _chart(
 
 def _notes(steps: Sequence[StepRecord]) -> tuple[str, ...]:
     broken = [step.step for step in steps if not math.isfinite(step.loss)]
-    attempts = len({step.attempt for step in steps})  # their numbers count the whole run
+    attempts = len({step.attempt for step in steps})  # distinct ones, because attempts are numbered over the whole run
     notes = [f"{len(broken)} steps without a finite loss, the first one {broken[0]}"] if broken else []
     return (*notes, *([f"{attempts} attempts"] if attempts > 1 else []))

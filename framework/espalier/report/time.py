@@ -1,4 +1,4 @@
-"""Where the run's time went, as the page shows it."""
+"""The report's table of where the run's time went, with the goodput."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class TimeUse:
-    """The goodput in one sentence and in a table."""
+    """The goodput as a sentence and as a table of seconds."""
 
     sentence: str
     grid: Grid
 
 
 def time_use(goodput: Goodput | None) -> TimeUse | None:
-    """None for a run that marked no time."""
+    """None for a run without a time log."""
     if goodput is None or not goodput.wall:
         return None
     sentence = f"Goodput {_percent(goodput.ratio)}: {duration_text(goodput.useful)} of {duration_text(goodput.wall)}."

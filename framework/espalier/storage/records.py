@@ -7,8 +7,6 @@ nested a million levels deep, or a pipe in the place of a file. Each error is on
 from __future__ import annotations
 
 import errno
-from collections.abc import Hashable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +25,8 @@ NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR)
 """errno values for a path that is no regular file: a folder, a device, a loop of links."""
 
 Kind = TypeVar("Kind")
+
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 
 
 class Versioned(Record):
@@ -66,7 +66,7 @@ def read_record(kind: type[Kind], path: Path, *, what: str, remedy: str, max_byt
 def parse_record(kind: type[Kind], data: bytes, *, path: Path, what: str, remedy: str) -> Kind:
     """Parse and validate JSON text; see `read_record`."""
     try:
-        value = _adapter(kind).validate_json(data)
+        value = adapter(kind).validate_json(data)
     except ValidationError as error:
         _refuse_newer(_version(data), path)
         raise unreadable(path, what=what, reason=first_reason(error), remedy=remedy) from None
@@ -100,10 +100,8 @@ def _refuse_newer(version: int, path: Path) -> None:
         raise RefusedInput([Fault(f"{path}: schema_version", version, allowed)])
 
 
-@cache
-def _cached_adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
-    return _cached_adapter(kind)
+def adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+    """The validator of a schema; each is built once per process."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable
-from functools import cache, lru_cache
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from espalier.config.faults import RefusedInput
 from espalier.storage.local import LocalStorage
-from espalier.storage.records import NO_FILE, first_reason, unreadable
+from espalier.storage.records import NO_FILE, adapter, first_reason, unreadable
 
 _MAX_BYTES = 16 * 2**30
 _REMEDY = "lines as espalier wrote them; remove that line, or bring back a copy of the file"
@@ -58,7 +58,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
 def parse_as(line: bytes, kind: type[Kind]) -> Kind | None:
     """Parse one line as a record; None for a line that is cut off or has another schema, so that a follower goes on."""
     try:
-        return _adapter(kind).validate_json(line)
+        return adapter(kind).validate_json(line)
     except ValidationError:
         return None
 
@@ -72,7 +72,7 @@ def read_as(path: Path, kind: type[Kind]) -> list[Kind]:
     found: list[Kind] = []
     for number, line in enumerate(_content(path).splitlines(), start=1):
         try:
-            found.append(_adapter(kind).validate_json(line))
+            found.append(adapter(kind).validate_json(line))
         except ValidationError as error:
             if parse(line) is not None:
                 reason = f"line {number}, {first_reason(error)}"
@@ -101,15 +101,6 @@ def _content(path: Path) -> bytes:
         if error.errno not in NO_FILE:
             raise
         raise unreadable(path, what="record of a run", reason=str(error.strerror), remedy=_REMEDY) from None
-
-
-@cache
-def _cached_adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
-    return _cached_adapter(kind)
 
 
 @lru_cache

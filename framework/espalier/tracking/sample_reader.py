@@ -50,7 +50,7 @@ def sample_column(path: Path, name: str) -> NDArray[Any] | None:
     return column
 
 
-def sample_weights(path: Path) -> NDArray[np.float32]:
+def weight_column(path: Path) -> NDArray[np.float32]:
     """The column `weight` [N] of an epoch's table, at least one row.
 
     Raises:

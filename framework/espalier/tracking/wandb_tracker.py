@@ -119,7 +119,7 @@ class WandbTracker:
         import wandb
 
         folder, names = self._tracked.folder, payload.class_names(self._tracked.job["data"])
-        weights = sample_reader.sample_weights(folder / str(record.samples))
+        weights = sample_reader.weight_column(folder / str(record.samples))
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
         return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}

@@ -63,7 +63,7 @@ def test_models_stand_in_the_order_they_came_to_be(tmp_path):
     run = read_run(write_run(tmp_path))
     grid = model_grid(run, run.evaluation())
     assert [row[0].text for row in grid.rows] == ["parent", "pruned", "healed"]
-    perplexity = grid.head.index("perplexity")
+    perplexity = grid.headings.index("perplexity")
     assert [row[perplexity].text for row in grid.rows] == ["24.10", "53.70", "29.00"]
     assert [row[perplexity].note for row in grid.rows] == ["", "+123 %", "+20.3 %"]
     assert [name for name, _ in samples(run, run.evaluation())[0].texts] == ["parent", "pruned", "healed"]
@@ -79,7 +79,7 @@ def test_costs_add_up(tmp_path):
         "exported",
         "all stages",
     ]
-    time = [row[grid.head.index("time")] for row in grid.rows]
+    time = [row[grid.headings.index("time")] for row in grid.rows]
     assert time[-1].text == "6:02 min"
     assert sum(cell.share for cell in time[:-1]) == pytest.approx(1.0)
 

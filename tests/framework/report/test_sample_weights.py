@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from espalier.report import weights as module
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.report.weights import sample_weights
+from espalier.tracking import sample_reader
 from espalier.tracking.epochs import EPOCHS, EpochLog, list_path
 from espalier_cluster.show_samples import show_suspects
 from framework.report.labelled_runs import NUM_EPOCHS, write_labelled_run
@@ -160,7 +160,7 @@ def test_one_epoch_can_be_drawn(tmp_path):
 
 
 def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch):
-    read, alive, columns = module.sample_column, [], []
+    read, alive, columns = sample_reader.sample_column, [], []
 
     def counted(path, name):
         assert [one for one in alive if one() is not None] == []
@@ -169,8 +169,7 @@ def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch)
         columns.append(name)
         return column
 
-    monkeypatch.setattr(module, "sample_column", counted)
-    monkeypatch.setattr("espalier.tracking.sample_reader.sample_column", counted)
+    monkeypatch.setattr(sample_reader, "sample_column", counted)
     shown(write_labelled_run(tmp_path))
     assert columns == ["weight"] * (NUM_EPOCHS + 1) + ["teacher", "student"]
 
