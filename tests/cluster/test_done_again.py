@@ -1,4 +1,4 @@
-"""A stage that is done again under other settings: what it came to before stays until it has come to something new."""
+"""A stage that is repeated with other settings keeps its old result until the new one is committed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def steps(job: Path) -> list[str]:
     return [name for name in folder_of(job).files.list("stages/heal") if name.startswith("step-")]
 
 
-def test_what_a_kill_right_after_the_result_has_left_is_removed_by_the_next_start(
+def test_checkpoints_replaced_before_a_kill_are_removed_by_the_next_start(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter = "stages.heal.budget.steps=4"
@@ -119,9 +119,7 @@ def test_a_model_that_is_made_in_one_go_stays_until_the_new_one_is_whole(
     assert len(folder_of(job).files.list("stages/slim/step-00000000")) == 2
 
 
-def test_going_back_to_the_settings_before_needs_nothing_and_loses_nothing(
-    job: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_returning_to_earlier_settings_reuses_their_result(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = model(job, "heal")
     with monkeypatch.context() as patch:
         stop_before(4, patch)
@@ -201,7 +199,7 @@ def test_a_stage_is_done_again_as_its_input_is(tmp_path: Path) -> None:
     assert told[1] == "slim is done again: parent is."
 
 
-def test_storage_that_is_removed_while_a_run_goes_on_is_told_truly(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_is_removed_during_a_run_is_reported(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take = Updates.take
 
     def gone(updates: Updates, number: int) -> Update:

@@ -1,4 +1,4 @@
-"""The log filter acts inside its block only, and keeps variables that a person has set."""
+"""The log filter acts inside its block only, and keeps variables that the user has set."""
 
 import logging
 import os

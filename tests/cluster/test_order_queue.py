@@ -67,7 +67,7 @@ def test_a_rank_waits_for_the_next_order_and_never_gets_the_last_one_again() -> 
     with_queue(scene, num_workers=1)
 
 
-def test_the_first_reason_of_a_loss_is_the_one_told_and_its_group_is_told_nothing_more() -> None:
+def test_the_first_failure_of_a_group_is_reported_and_the_lost_group_gets_no_orders() -> None:
     async def scene(queue: OrderQueue) -> None:
         group = await start_group(queue)
         outcome = asyncio.create_task(queue.carry_out(FIRST))
@@ -90,7 +90,7 @@ def test_the_first_reason_of_a_loss_is_the_one_told_and_its_group_is_told_nothin
     with_queue(scene)
 
 
-def test_after_a_loss_the_next_order_goes_to_the_new_group_and_the_old_one_is_not_heard() -> None:
+def test_after_a_loss_the_new_group_gets_the_next_order_and_reports_of_the_old_one_are_ignored() -> None:
     async def scene(queue: OrderQueue) -> None:
         old = await start_group(queue)
         first = asyncio.create_task(queue.carry_out(FIRST))
@@ -112,7 +112,7 @@ def test_after_a_loss_the_next_order_goes_to_the_new_group_and_the_old_one_is_no
     with_queue(scene)
 
 
-def test_a_group_that_ray_replaces_without_a_word_has_lost_the_order_that_it_was_given() -> None:
+def test_the_order_of_a_group_that_ray_replaces_silently_fails() -> None:
     async def scene(queue: OrderQueue) -> None:
         outcome = asyncio.create_task(queue.carry_out(FIRST))
         await start_group(queue)
@@ -127,7 +127,7 @@ def test_a_group_that_ray_replaces_without_a_word_has_lost_the_order_that_it_was
     with_queue(scene)
 
 
-def test_a_wish_to_stop_is_of_one_order() -> None:
+def test_a_stop_request_ends_with_its_order() -> None:
     async def scene(queue: OrderQueue) -> None:
         group = await start_group(queue)
         outcome = asyncio.create_task(queue.carry_out(FIRST))
@@ -144,7 +144,7 @@ def test_a_wish_to_stop_is_of_one_order() -> None:
     with_queue(scene)
 
 
-def test_a_hang_is_told_once_with_the_places_of_its_workers() -> None:
+def test_a_hang_is_reported_once_with_the_addresses_of_its_workers() -> None:
     async def scene(queue: OrderQueue) -> None:
         group = await start_group(queue)
         outcome = asyncio.create_task(queue.carry_out(FIRST))
@@ -172,7 +172,7 @@ def test_a_rank_that_fails_after_rank_zero_has_reported_still_fails_the_order() 
     with_queue(scene)
 
 
-def test_closing_sends_waiting_ranks_home_and_all_that_come_later() -> None:
+def test_a_closed_queue_answers_none_to_waiting_and_later_ranks() -> None:
     async def scene(queue: OrderQueue) -> None:
         group = await start_group(queue)
         waiting = asyncio.create_task(queue.next_order(group, after=0))

@@ -61,20 +61,20 @@ def left(folder: RunFolder) -> set[str]:
     return {str(path.relative_to(folder.path / "stages")) for path in folder.path.glob("stages/*/*")}
 
 
-def test_auto_leaves_everything(job: Path) -> None:
+def test_resume_auto_removes_nothing(job: Path) -> None:
     run, folder = prepared(job, "auto")
     before = left(folder)
     apply_resume(run, folder)
     assert left(folder) == before
 
 
-def test_never_leaves_nothing(job: Path) -> None:
+def test_resume_never_removes_everything(job: Path) -> None:
     run, folder = prepared(job, "never")
     apply_resume(run, folder)
     assert left(folder) == set()
 
 
-def test_a_checkpoint_leaves_what_is_not_newer_and_nothing_that_was_made_of_it(job: Path) -> None:
+def test_resume_from_a_checkpoint_removes_newer_ones_and_dependent_stages(job: Path) -> None:
     run, folder = prepared(job, checkpoint(job, 4))
     apply_resume(run, folder)
     assert left(folder) == {
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_nothing_is_removed(job:
 
 
 @pytest.mark.parametrize("resume", ["never", "a checkpoint"])
-def test_the_same_command_goes_back_once_and_again_when_it_had_come_to_an_end(job: Path, resume: str) -> None:
+def test_the_same_command_applies_resume_once_until_the_run_has_ended(job: Path, resume: str) -> None:
     run, folder = prepared(job, resume if resume == "never" else checkpoint(job, 4))
     newer = "stages/heal/step-00000006"
     apply_resume(run, folder)

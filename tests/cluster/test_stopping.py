@@ -1,4 +1,4 @@
-"""What signals mean to a run, and that a terminal which is gone does not stop it from saving."""
+"""What signals do to a run, and that a closed terminal does not keep it from saving."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-def test_the_second_wish_ends_the_run_and_a_hang_up_never_does() -> None:
+def test_the_second_signal_ends_the_run_unless_it_is_a_hang_up() -> None:
     said: list[str] = []
     with stop_wish(said.append) as stop:
         try:
@@ -42,7 +42,7 @@ def test_the_second_wish_ends_the_run_and_a_hang_up_never_does() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_each_is_a_wish_to_stop_and_is_what_it_was_afterwards(number: signal.Signals) -> None:
+def test_each_signal_asks_to_stop_and_its_handler_is_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_wish(lambda text: None) as stop:
         send(number)
@@ -59,7 +59,7 @@ def test_a_hang_up_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_run_whose_terminal_is_gone_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_run_whose_terminal_is_closed_finishes(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-c", HUNG_UP, str(tmp_path / "end")], stdin=theirs, stdout=theirs, stderr=theirs

@@ -1,4 +1,4 @@
-"""A folder that no run has made, and files that no run has written: refused, and left exactly as they are."""
+"""Folders and files that no run has made are refused and left as they are."""
 
 from __future__ import annotations
 

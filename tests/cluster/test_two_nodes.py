@@ -1,4 +1,4 @@
-"""Two hosts in small: two raylets on one machine, each with one worker's worth of room."""
+"""A cluster of two nodes, simulated by two raylets on one machine with room for one worker each."""
 
 import os
 import time
@@ -68,7 +68,7 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
 
 
 @pytest.mark.slow
-def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
+def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
     runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
     with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
@@ -87,7 +87,7 @@ def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Pa
     runner.close()
 
 
-def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dict[str, Path]) -> None:
+def test_waiting_for_a_node_ends_after_patience_seconds(nodes: Cluster, folders: dict[str, Path]) -> None:
     runner = RayRunner(WorkersConfig(count=3), str(folders["run"]), work="stand_in:serve", patience_seconds=2)
     with pytest.raises(StageFailed) as failed:
         runner.run(StageOrder(str(folders["run"]), "any", 1))
@@ -97,7 +97,7 @@ def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dic
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_real_job_outlives_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) -> None:
+def test_a_real_job_continues_after_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     for root in (calm, rough):
         stages = tiny_job(root)["stages"]

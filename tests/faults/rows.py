@@ -100,7 +100,7 @@ ROWS: tuple[Row, ...] = (
         "P8",
         "out of memory, again and again",
         "two tries, with advice",
-        tests=("tests/cluster/test_failure.py::test_ray_s_text_about_a_dead_actor_is_read",),
+        tests=("tests/cluster/test_failure.py::test_the_cause_of_a_death_is_read_from_rays_message",),
         scenes=(RayScene("memory", ("out_of_memory",) * 2, code=ExitCode.ERROR, says="smaller microbatch"),),
         left_out="Ray's memory monitor is not provoked: it watches the whole machine; its text is read in a test",
     ),

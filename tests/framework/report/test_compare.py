@@ -1,4 +1,4 @@
-"""Trainings beside each other: what counts up over stages, where a model grew, what the same loss took."""
+"""Comparing trainings: totals over stages, growth, and the cost of reaching the same loss."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_of(large: list[float], baseline: list[float]) -> RunRecord:
 RUN = run_of([5.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0], [6.0] * 5 + [3.0] * 5)
 
 
-def test_a_line_goes_on_through_growth_and_ends_where_nothing_goes_on() -> None:
+def test_a_training_curve_spans_growth_up_to_the_last_trained_stage() -> None:
     grown, baseline = training_curves_of(RUN, run_name="r")
     assert [grown.label, baseline.label] == ["r:large", "r:baseline"]
     assert [point.tokens for point in grown.points] == [100, 200, 300, *range(400, 1100, 100)]
@@ -72,7 +72,7 @@ def test_a_line_goes_on_through_growth_and_ends_where_nothing_goes_on() -> None:
     assert (grown.nll, baseline.nll) == (2.5, 2.6)
 
 
-def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
+def test_the_baselines_loss_is_searched_among_steps_of_the_whole_model() -> None:
     grown, baseline = training_curves_of(RUN)
     assert baseline.final_loss == 3.0
     reached = grown.reaches(baseline.final_loss)
@@ -80,20 +80,20 @@ def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
     assert grown.reaches(2.0) is None
 
 
-def test_a_step_of_a_drawn_depth_says_nothing_about_the_model() -> None:
+def test_steps_with_a_sampled_depth_are_left_out_of_the_loss() -> None:
     points = [Point(n, n, n, loss, whole=loss > 2) for n, loss in enumerate([4.0, 1.0, 4.0, 1.0])]
     curve = TrainingCurve("x", tuple(points), (), None)
     assert [point.loss for point in curve.smooth()] == [4.0] and curve.reaches(3.0) is None
 
 
-def test_one_lucky_step_after_growing_reaches_nothing() -> None:
+def test_a_single_low_loss_after_growing_does_not_count_as_reached() -> None:
     grown, baseline = training_curves_of(run_of([2.0, 6.0, 6.0, 6.0, 6.0, 3.0, 3.0], [3.0] * 10))
     assert grown.reaches(baseline.final_loss) is None
     short, _ = training_curves_of(run_of([2.0, 4.0], [3.0] * 10))
     assert short.final_loss == 3.0 and short.reaches(3.0) == short.smooth()[-1], "all steps are one window"
 
 
-def test_what_growing_took_counts_for_what_follows() -> None:
+def test_the_cost_of_growing_is_part_of_the_curve() -> None:
     growth = StageResult("grow", "grow", "k", "done", "f", {}, Cost(flops=1000.0, seconds=50.0))
     grown, baseline = training_curves_of(replace(RUN, results=RUN.results | {"grow": growth}))
     assert [point.flops for point in grown.points[:4]] == [1, 2, 3, 1007]
@@ -102,7 +102,7 @@ def test_what_growing_took_counts_for_what_follows() -> None:
     assert baseline.points == training_curves_of(RUN)[1].points
 
 
-def test_the_table_tells_what_was_saved() -> None:
+def test_the_table_gives_the_savings() -> None:
     curves = training_curves_of(RUN)
     comparison = compare(curves, baseline_of(curves))
     rows = {row[0].text: [cell.note for cell in row] for row in comparison.grid.rows}
@@ -168,7 +168,7 @@ def test_a_distillation_that_learns_from_text_too_is_measured_on_it() -> None:
     assert healed.reaches(2.5) is not None
 
 
-def test_losses_of_different_things_are_not_compared() -> None:
+def test_losses_in_different_units_are_not_compared() -> None:
     labelled = training_curves_of(
         replace(RUN, job={"name": "n", "data": {"task": "classification"}}), run_name="reviews"
     )
@@ -177,7 +177,7 @@ def test_losses_of_different_things_are_not_compared() -> None:
     assert "nats per sample" in compare(labelled, labelled[0]).sentence
 
 
-def test_losses_over_other_vocabularies_are_said_not_to_compare() -> None:
+def test_the_caption_warns_about_different_vocabularies() -> None:
     one, other = (replace(training_curves_of(RUN)[0], vocabulary=size) for size in (300, 1024))
     assert "vocabularies differ" in compare([one, other], one).sentence
     assert "vocabularies differ" not in compare([one, one], one).sentence

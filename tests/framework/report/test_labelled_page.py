@@ -122,7 +122,7 @@ def test_a_regression_has_its_own_metrics_and_no_confusion(tmp_path):
     assert "Answers that differ" not in write_report(tmp_path).read_text()
 
 
-def test_nothing_on_the_page_is_said_in_terms_of_text(tmp_path):
+def test_the_page_of_labelled_data_has_no_words_about_text_models(tmp_path):
     html = write_report(write_labelled_run(tmp_path)).read_text()
     assert "perplexity" not in html
     assert "nats per token" not in html and "loss per sample" in html
@@ -135,7 +135,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
     assert not {"script", "link", "iframe", "img", "object", "a"} & set(page.tags)
 
 
-def test_corrected_models_stand_in_the_lineage_and_twins_do_not(tmp_path):
+def test_corrected_models_are_in_the_lineage_and_fold_models_are_not(tmp_path):
     svg = ElementTree.fromstring(lineage_drawing(read_run(write_labelled_run(tmp_path))))
     boxes = [list(box.itertext())[:2] for box in svg.iter("g")]
     assert boxes == [["parent", "loaded"], ["vanilla", "trained"], ["heal", "corrected"]]
@@ -155,7 +155,7 @@ def test_validation_has_a_curve_for_each_metric_with_the_watched_one_first(tmp_p
 @pytest.mark.parametrize(
     ("until", "headline", "curves"), [("parent", "31.9 k parameters", 0), ("twins", "31.9 k parameters", 1)]
 )
-def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path, until, headline, curves):
+def test_an_unfinished_run_is_shown_up_to_its_present_state(tmp_path, until, headline, curves):
     page = Page(write_report(write_labelled_run(tmp_path, until=until, lists=False)).read_text())
     assert headline in page.texts
     assert "Sample weights" not in page.texts

@@ -21,12 +21,12 @@ def test_seconds_and_shares_add_up():
     assert sum(row[2].share or 0.0 for row in use.grid.rows) == pytest.approx(1.0)
 
 
-def test_a_run_without_marks_shows_nothing(tmp_path):
+def test_a_run_without_a_time_log_shows_nothing(tmp_path):
     assert time_use(None) is None and time_use(Goodput()) is None
     assert "Where the time went" not in write_report(write_run(tmp_path)).read_text()
 
 
-def test_a_driver_that_was_killed_ends_with_the_last_thing_it_told(tmp_path):
+def test_the_time_of_a_killed_driver_ends_with_its_last_record(tmp_path):
     write_run(tmp_path, num_steps=113)  # steps end at 1.8e9 + 113
     log = TimeLog(tmp_path / TIME)
     log.record("waiting", time=1.8e9 - 17)

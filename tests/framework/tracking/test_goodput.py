@@ -30,7 +30,7 @@ def timeline(*entries):
 
 @settings(deadline=None)
 @given(random_entries, st.floats(1.7e9 - 10, 2e9))
-def test_every_second_of_the_drivers_starts_is_in_one_place(entries, now):
+def test_every_second_of_a_driver_is_counted_once(entries, now):
     goodput = measure_goodput(entries, now=now)
     assert goodput.wall == pytest.approx(sum(open_seconds(entries, now)), abs=1e-3)
     assert all(getattr(goodput, name) >= 0 for name in ("useful", "redone", *STATES[2:5], "waiting"))
@@ -60,7 +60,7 @@ def test_work_is_all_useful_when_nothing_interrupts_it(entries, rest):
     assert goodput.useful + goodput.saving == pytest.approx(goodput.wall)
 
 
-def test_a_calm_run():
+def test_a_run_without_interruption():
     entries = timeline(
         (0, "waiting", 0),
         (7, "working", 0),
@@ -88,7 +88,7 @@ def test_work_after_the_save_that_the_next_attempt_starts_from_is_redone():
     assert goodput == Goodput(useful=17 + 19, redone=17, saving=2, restarting=5, waiting=3 + 7)
 
 
-def test_an_older_checkpoint_costs_the_work_since_it_but_its_saves_stay_saves():
+def test_work_after_an_older_checkpoint_is_redone_but_its_saves_still_count_as_saving():
     entries = timeline(
         (0, "working", 0),
         (10, "saving", 5),
@@ -102,7 +102,7 @@ def test_an_older_checkpoint_costs_the_work_since_it_but_its_saves_stay_saves():
     assert measure_goodput(entries, now=53) == Goodput(useful=10 + 13, redone=11 + 13, saving=1 + 2, restarting=3)
 
 
-def test_what_a_second_attempt_reached_counts_for_the_third():
+def test_work_of_the_second_attempt_that_the_third_starts_from_is_useful():
     entries = timeline(
         (0, "working", 0),
         (10, "working", 5),
@@ -117,7 +117,7 @@ def test_what_a_second_attempt_reached_counts_for_the_third():
     assert measure_goodput(entries, now=95) == Goodput(useful=10 + 17 + 23, redone=11 + 13 + 19, restarting=2)
 
 
-def test_an_attempt_that_left_nothing_is_redone_wholly_and_other_stages_are_not():
+def test_an_attempt_without_a_checkpoint_is_redone_entirely_and_other_stages_are_not():
     entries = timeline(
         (0, "working", 0, "pruned"),
         (7, "waiting", 0, ""),
@@ -162,19 +162,19 @@ def test_a_driver_that_was_killed_lost_the_work_since_the_last_save():
     assert measure_goodput(entries, now=43) == Goodput(useful=10 + 17, redone=13, waiting=3)
 
 
-def test_a_hang_that_was_none_loses_no_work_before_a_failure_or_after():
+def test_a_hang_that_ended_by_itself_loses_no_work():
     entries = timeline((0, "working", 0), (10, "hanging", 0), (21, "working", 0))
     assert measure_goodput(entries, now=34) == Goodput(useful=10 + 13, hanging=11)
     entries += timeline((34, "restarting", 0), (37, "working", 0), (54, "hanging", 0), (59, "working", 0))
     assert measure_goodput(entries, now=82) == Goodput(useful=17 + 23, redone=10 + 13, hanging=11 + 5, restarting=3)
 
 
-def test_no_marks_is_no_time():
+def test_an_empty_time_log_has_no_seconds():
     assert measure_goodput([], now=1.7e9) == Goodput()
     assert Goodput().ratio == 0 and Goodput().wall == 0
 
 
-def test_a_mark_without_a_time_is_of_now_and_a_cut_off_line_is_none(tmp_path, monkeypatch):
+def test_an_entry_defaults_to_the_present_and_a_cut_off_line_is_ignored(tmp_path, monkeypatch):
     path = tmp_path / "records" / "time.jsonl"
     monkeypatch.setattr("espalier.tracking.time_log.clock.time", lambda: 137.0)
     TimeLog(path).record("waiting")
@@ -185,7 +185,7 @@ def test_a_mark_without_a_time_is_of_now_and_a_cut_off_line_is_none(tmp_path, mo
     assert math.isclose(measure_goodput(read_time_log(path), now=140.0).useful, 3.0)
 
 
-def test_no_file_is_no_marks(tmp_path):
+def test_a_missing_time_log_is_empty(tmp_path):
     assert read_time_log(tmp_path / "time.jsonl") == []
 
 
