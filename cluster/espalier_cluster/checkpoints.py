@@ -103,6 +103,7 @@ def examine(
 
 
 def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, record: FileRecord) -> tuple[str, ...]:
+    """The faults of one file: missing, of another size or with another hash."""
     try:
         check_files(storage, folder, manifest.model_copy(update={"files": {name: record}}), verify=True)
     except DamagedCheckpoint as damage:
@@ -117,6 +118,7 @@ def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, r
 def _base_faults(
     storage: Storage, folder: str, manifest: Manifest, known: dict[Base, tuple[str, ...]]
 ) -> Iterator[str]:
+    """The faults of the states that a checkpoint refers to."""
     try:
         loaded = load_bases(storage, folder, manifest)
     except DamagedCheckpoint as damage:

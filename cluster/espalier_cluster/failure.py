@@ -35,12 +35,12 @@ def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
         errors: rank -> exception that Ray Train reports.
         logs: folder of the workers' logs; empty when they have none.
     """
-    told = [error for error in errors.values() if isinstance(error, RankFailed)]
+    failures = [error for error in errors.values() if isinstance(error, RankFailed)]
     died = {rank: error for rank, error in errors.items() if not isinstance(error, RankFailed)}
     if died:
         rank, error = min(died.items())
         return _death(rank, str(error), log=f"{logs}/worker-{rank}.log" if logs else "")
-    first = min(told, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))
+    first = min(failures, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))
     return first.failure
 
 

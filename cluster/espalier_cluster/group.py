@@ -44,8 +44,8 @@ class WorkerGroup:
         logs = "" if verbose else f"{run_folder}/logs"
         self._num_workers = workers.count
         self._is_left = False
-        queue = ray.remote(OrderQueue).options(max_concurrency=2 * workers.count + 16, **here)
-        self._queue: ActorHandle = queue.remote(workers.count, hang_seconds=hang_seconds)
+        actor: Any = ray.remote(OrderQueue).options(max_concurrency=2 * workers.count + 16, **here)
+        self._queue: ActorHandle = actor.remote(workers.count, hang_seconds=hang_seconds)
         loop: WorkerLoopConfig = {
             "queue": self._queue,
             "work": work,

@@ -19,7 +19,7 @@ from espalier_cluster.hang_detector import Hang, HangDetector
 _LATENCY_SECONDS = 1.0  # of a heartbeat and of the driver's poll; subtracted so a hang is found in `hang_seconds`
 
 
-Wish = Literal["go on", "stop", "leave"]
+Instruction = Literal["go on", "stop", "leave"]
 """What a worker is told to do: continue, end its order after this step, or exit at once because its group is lost."""
 
 
@@ -98,7 +98,7 @@ class OrderQueue:
         self._started[address.rank] = address
         self._hang_detector.worker_started(address.rank, time.monotonic())
 
-    async def beat(self, group: int, rank: int, pulse: Pulse) -> Wish:
+    async def beat(self, group: int, rank: int, pulse: Pulse) -> Instruction:
         """Record a rank's heartbeat; returns what the rank has to do."""
         if group != self._group or self._is_lost:
             return "leave"

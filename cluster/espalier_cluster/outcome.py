@@ -47,7 +47,7 @@ def say_end(console: Console, stop: Stop, folder: RunFolder) -> None:
     with contextlib.suppress(OSError):
         if stop.code is ExitCode.DONE:
             page = folder.path / "report.html"
-            say(console, f"done; the report is {page}" if page.exists() else f"done; the run lies in {folder.path}")
+            say(console, f"done; the report is {page}" if page.exists() else f"done; the run is in {folder.path}")
         elif stop.code is ExitCode.RESUMABLE:
             say(console, f"stopped ({stop.reason}); the same command goes on from the last checkpoint")
         else:

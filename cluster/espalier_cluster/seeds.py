@@ -126,8 +126,8 @@ def _shown(row: dict[str, Any]) -> tuple[str, ...]:
     if row["model"] != row["baseline"]:
         interval = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
         beside = [f"{row['difference']:+.4f}", interval, "" if row["p"] is None else f"{row['p']:.3f}"]
-    figures = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
-    return (row["stage"], row["model"], row["metric"], *figures, *beside)
+    numbers = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
+    return (row["stage"], row["model"], row["metric"], *numbers, *beside)
 
 
 def _child(job: Job, folder: RunFolder, seed: int) -> Child:

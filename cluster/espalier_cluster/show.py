@@ -91,9 +91,9 @@ def _shape(preview: StagePreview) -> str:
 def _show_memory(console: Console, trained: Mapping[str, WorkerMemory]) -> None:
     """Print a column for each stage if the terminal is wide enough, else a row for each."""
     title, names = "memory of one worker", [field.name for field in fields(WorkerMemory)]
-    figures = {name.replace("_", " "): [getattr(memory, name) for memory in trained.values()] for name in names}
-    figures |= {"peak": [memory.total for memory in trained.values()]}
-    rows = [(name, *map(bytes_text, values)) for name, values in figures.items()]
+    columns = {name.replace("_", " "): [getattr(memory, name) for memory in trained.values()] for name in names}
+    columns |= {"peak": [memory.total for memory in trained.values()]}
+    rows = [(name, *map(bytes_text, values)) for name, values in columns.items()]
     if table_fits(console, (title, *trained), rows):
         show_table(console, (title, *trained), rows)
     else:

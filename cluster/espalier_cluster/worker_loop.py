@@ -24,10 +24,10 @@ from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.failure import RankFailed, see
 from espalier_cluster.kill_workers import dump_on_signal
-from espalier_cluster.order_queue import Wish, WorkerAddress
+from espalier_cluster.order_queue import Instruction, WorkerAddress
 
 CONTROL = Control()
-"""Shared by this process's threads: the main thread sets wishes from signals, the working thread reads them."""
+"""Shared by this process's threads: the main thread sets stop requests from signals, the working thread reads them."""
 
 _HEARTBEAT_SECONDS = 0.5
 _LEAVE_SECONDS = 30.0  # longer than writing the stacks and Ray's own shutdown of the group take
@@ -81,7 +81,7 @@ def take_orders(config: WorkerLoopConfig) -> None:
 
 
 def join(group: int) -> None:
-    """Remember this worker's group number, and treat SIGTERM (sent before a preemption) as a wish to stop.
+    """Remember this worker's group number, and treat SIGTERM (sent before a preemption) as a request to stop.
 
     Must be called in the process's main thread: only that may install signal handlers.
     """
@@ -94,11 +94,11 @@ def _send_heartbeats(queue: ActorHandle, group: int, rank: int) -> None:
     with contextlib.suppress(RayError):  # the queue's actor died; Ray is about to end this process too
         given_up_at: float | None = None
         while True:
-            answer: ray.ObjectRef[Wish] = queue.beat.remote(group, rank, CONTROL.pulse())
-            wish = ray.get(answer)
-            if wish == "stop":
+            answer: ray.ObjectRef[Instruction] = queue.beat.remote(group, rank, CONTROL.pulse())
+            instruction = ray.get(answer)
+            if instruction == "stop":
                 CONTROL.stop.set()
-            if wish == "leave":
+            if instruction == "leave":
                 given_up_at = given_up_at or time.monotonic()
                 if time.monotonic() - given_up_at > _LEAVE_SECONDS:  # the driver and Ray failed to kill it
                     os._exit(1)

@@ -99,8 +99,8 @@ def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:
     words = [f"{len(records)} epoch{'s' * (len(records) > 1)}", f"{count_text(num_samples)} samples"]
     if noise := last.get("noise"):
         words.append(f"{noise:.0%} of the labels look wrong")
-    if (heard := last.get("heard", 1.0)) < 1.0:
-        words.append(f"{heard:.0%} of the signal is heard")
+    if (trust := last.get("heard", 1.0)) < 1.0:
+        words.append(f"{trust:.0%} of the signal is trusted")
     return ", ".join(words)
 
 

@@ -27,9 +27,9 @@ def _duplicate_names(configs: Sequence[StageSettings]) -> Iterator[Fault]:
 def _unknown_inputs(configs: Sequence[StageSettings]) -> Iterator[Fault]:
     names = {config.name for config in configs}
     for config in configs:
-        marks = input_settings(type(config))
+        inputs = input_settings(type(config))
         for setting, name in config.inputs().items():
-            path, wanted = f"stages.{config.name}.{setting}", marks[setting.partition("[")[0]].yields
+            path, wanted = f"stages.{config.name}.{setting}", inputs[setting.partition("[")[0]].yields
             others = (other for other in configs if other is not config and _leaves_one_of(other, wanted))
             fitting = list(dict.fromkeys(other.name for other in others))
             if name not in names:

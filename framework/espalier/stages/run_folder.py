@@ -147,7 +147,7 @@ class RunFolder:
         before: set[str] = set()
         for entry in entries:
             if entry.name in before or not before.issuperset(entry.inputs.values()):
-                reason = f"stage {entry.name} stands twice or takes from a stage that does not come before it"
+                reason = f"stage {entry.name} is listed twice or takes from a stage that does not come before it"
                 raise unreadable(self.path / "plan.json", what="plan of a run", reason=reason, remedy=_REMEDY)
             before.add(entry.name)
         return entries

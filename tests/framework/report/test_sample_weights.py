@@ -135,7 +135,7 @@ def test_the_caption_gives_label_noise_and_signal_trust(tmp_path):
     told = replace(last, correction=last.correction | {"noise": 0.214, "heard": 0.5})
     EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
     EpochLog(tmp_path / EPOCHS).append(told)
-    assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is heard")
+    assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is trusted")
 
 
 @pytest.mark.parametrize(("trust", "words"), [(0.0, "no evidence"), (0.3, "30% of the"), (1.0, "")])
