@@ -205,7 +205,7 @@ def compare(
     """Set trainings beside each other: loss, FLOPs, seconds, and what the baseline's final loss took each."""
     from espalier.report.compare import baseline_of, write_page
     from espalier.report.compare import compare as compare_curves
-    from espalier.report.run import drawing
+    from espalier.report.run import damage_refused
     from espalier.report.training_curves import TrainingCurve, read_training_curves
     from espalier_cluster.show import show_grid
 
@@ -215,11 +215,11 @@ def compare(
         raise RefusedInput([Fault("--page", str(page), "a file in a folder that exists")])
     curves: list[TrainingCurve] = []
     for folder in runs:
-        with drawing(folder):
+        with damage_refused(folder):
             curves += read_training_curves([folder])
     if not curves:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
-    with drawing(runs[0]):
+    with damage_refused(runs[0]):
         comparison = compare_curves(curves, baseline_of(curves, baseline))
     show_grid(open_terminal(), comparison.grid, comparison.sentence)
     if page is not None:

@@ -45,7 +45,7 @@ from espalier_cluster.resume import (
     repeated_stage_messages,
 )
 from espalier_cluster.show import show_remarks
-from espalier_cluster.stopping import stop_wish
+from espalier_cluster.stopping import stop_on_signal
 from espalier_cluster.terminal import say
 
 _POLL_SECONDS = 0.5
@@ -100,7 +100,7 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         stop = decide(prepared.plan, earlier, job.retry)
         is_idle = isinstance(stop, Stop)
         following = _followed(prepared, folder, events, console, secrets)
-        with stop_wish(lambda text: say(console, text)) as stopping, following as advice:
+        with stop_on_signal(lambda text: say(console, text)) as stopping, following as advice:
             if not isinstance(stop, Stop):
                 lock.on_lost = lambda text: _stop_on_lost_lock(text, console, events, stopping)
                 with _timed(folder), _lost_lock_tolerated(lock):

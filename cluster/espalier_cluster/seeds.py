@@ -147,14 +147,14 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
     running: dict[int, subprocess.Popen[bytes]] = {}
     codes: dict[int, int] = {}
 
-    def heed(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: object) -> None:
         nonlocal stopping
         if number != signal.SIGHUP or not stopping:  # a second SIGTERM ends a child at once; SIGHUP may come twice
             for process in running.values():
                 process.send_signal(signal.SIGTERM)
         stopping = True
 
-    with handle_signals(heed):
+    with handle_signals(on_signal):
         try:
             while running or (waiting and not stopping):
                 while waiting and len(running) < most and not stopping:

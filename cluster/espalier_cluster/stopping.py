@@ -24,7 +24,7 @@ def handle_signals(handler: Handler) -> Iterator[None]:
 
     terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]  # isatty is false after the hang-up
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _discard_output(terminals)
         handler(number, frame)
@@ -32,7 +32,7 @@ def handle_signals(handler: Handler) -> Iterator[None]:
     before: Mapping[int, object] = {number: signal.getsignal(number) for number in _WISHES}
     for number, old in before.items():
         if not (number == signal.SIGHUP and old == signal.SIG_IGN):
-            signal.signal(number, heed)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
@@ -41,7 +41,7 @@ def handle_signals(handler: Handler) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_wish(say: Callable[[str], None]) -> Iterator[threading.Event]:
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[threading.Event]:
     """Yield an event that the first signal sets: the run has to stop at the end of a step.
 
     A second SIGTERM or SIGINT raises `KeyboardInterrupt`. SIGHUP never does: it is sent twice when a shell dies, and
@@ -53,7 +53,7 @@ def stop_wish(say: Callable[[str], None]) -> Iterator[threading.Event]:
     stop = threading.Event()
     asked = 0
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked += number != signal.SIGHUP
         if asked > 1:
@@ -62,7 +62,7 @@ def stop_wish(say: Callable[[str], None]) -> Iterator[threading.Event]:
             stop.set()
             say("saving at the end of this step, then stopping; once more to stop at once")
 
-    with handle_signals(heed):
+    with handle_signals(on_signal):
         yield stop
 
 

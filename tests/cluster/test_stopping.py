@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from espalier_cluster.stopping import handle_signals, stop_wish
+from espalier_cluster.stopping import handle_signals, stop_on_signal
 
 HUNG_UP = """
 import os, signal, sys
-from espalier_cluster.stopping import stop_wish
-with stop_wish(print) as stop:
+from espalier_cluster.stopping import stop_on_signal
+with stop_on_signal(print) as stop:
     os.write(1, b"up")
     stop.wait(20)
 print("all is saved", flush=True)
@@ -30,7 +30,7 @@ def send(number: signal.Signals) -> None:
 
 def test_the_second_signal_ends_the_run_unless_it_is_a_hang_up() -> None:
     said: list[str] = []
-    with stop_wish(said.append) as stop:
+    with stop_on_signal(said.append) as stop:
         try:
             for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
                 send(number)
@@ -44,7 +44,7 @@ def test_the_second_signal_ends_the_run_unless_it_is_a_hang_up() -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_each_signal_asks_to_stop_and_its_handler_is_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with stop_wish(lambda text: None) as stop:
+    with stop_on_signal(lambda text: None) as stop:
         send(number)
         assert stop.is_set()
     assert signal.getsignal(number) == before

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from espalier.report.compare import compare_growth
 from espalier.report.evaluated import evaluated
 from espalier.report.lineage import lineage_drawing
-from espalier.report.run import RunRecord, drawing, read_run
+from espalier.report.run import RunRecord, damage_refused, read_run
 from espalier.report.stage_charts import stage_charts
 from espalier.report.tables import cost_grid, settings_rows
 from espalier.report.time import time_use
@@ -32,7 +32,7 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         RefusedInput: a file of the run cannot be read.
     """
-    with drawing(run_folder):
+    with damage_refused(run_folder):
         page = render(read_run(run_folder))
     LocalStorage(run_folder).replace("report.html", page.encode())  # atomic: a reload shows the old or the new page
     return run_folder / "report.html"

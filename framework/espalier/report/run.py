@@ -117,7 +117,7 @@ class RunRecord:
 
 
 @contextmanager
-def drawing(run_folder: Path) -> Iterator[None]:
+def damage_refused(run_folder: Path) -> Iterator[None]:
     """Turn exceptions while drawing a run, caused by valid JSON with impossible values, into `RefusedInput`.
 
     Raises:
