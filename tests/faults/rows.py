@@ -68,8 +68,8 @@ ROWS: tuple[Row, ...] = (
         "loss of a node",
         "goes on when there is room again; patience has an end",
         tests=(
-            f"{_NODES}a_job_outlives_the_loss_of_a_node",
-            f"{_NODES}waiting_for_a_node_ends_when_patience_does",
+            f"{_NODES}orders_continue_after_the_loss_of_a_node",
+            f"{_NODES}waiting_for_a_node_ends_after_patience_seconds",
         ),
     ),
     Row(
@@ -161,7 +161,7 @@ ROWS: tuple[Row, ...] = (
         "SIGSTOP of a rank",
         "found within the bound, named, ended; the run goes on",
         scenes=(RayScene("stop", ("hang",), within=_HANG, says="worker 1 was stopped from outside"),),
-        tests=(f"{_RUNNER}a_stopped_worker_is_found_out",),
+        tests=(f"{_RUNNER}a_stopped_worker_is_detected",),
     ),
     Row(
         "H2",
@@ -186,7 +186,7 @@ ROWS: tuple[Row, ...] = (
         "H5",
         "1,000 steps, some five times slower; pauses of one rank",
         "no alarm",
-        tests=("tests/cluster/test_watch.py",),
+        tests=("tests/cluster/test_hang_detector.py",),
         scenes=(RayScene("slow"),),
     ),
     Row(
