@@ -1,4 +1,4 @@
-"""The checkpoints of a run, as they lie there. Takes no lock: what vanishes meanwhile is no error."""
+"""Find and verify the checkpoints of a run. Takes no lock: a checkpoint that vanishes in the meantime is no error."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.published_files import check_published
 from espalier.checkpoint.steps import stage_folder, step_folder
 from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.stages.files import PlanEntry
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.storage.local import LocalStorage
@@ -24,11 +25,11 @@ Known = TypeVar("Known")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One folder of a stage that is a checkpoint, or was to become one.
+    """One checkpoint folder of a stage, committed or not.
 
     Attributes:
         folder: relative to the run.
-        num_bytes: of the files that it lists; of those that lie there when it is not committed.
+        num_bytes: of the files in the manifest; of all files in the folder when it is not committed.
         manifest: None when it is uncommitted or its manifest cannot be used.
         faults: why the manifest cannot be used.
         is_result: the stage is done, and this is its model.
@@ -45,17 +46,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Health:
-    """What reading all of a checkpoint showed; `gone`: it was removed or written anew meanwhile."""
+    """The outcome of verifying a checkpoint; `gone`: it was removed or replaced in the meantime."""
 
     state: Literal["whole", "damaged", "uncommitted", "gone"]
     reasons: tuple[str, ...] = ()
 
 
 def find_checkpoints(run_folder: Path, *, stage: str | None = None) -> list[Checkpoint]:
-    """All checkpoints of a run, or of one stage; stages in the plan's order, steps rising. Reads manifests only.
+    """List the checkpoints of a run or of one stage, in the plan's order, steps rising. Reads manifests only.
 
     Raises:
-        RefusedInput: no folder of a run, no such stage in it, or a newer espalier wrote a checkpoint.
+        RefusedInput: the folder holds no run, the run has no such stage, or a newer espalier wrote a checkpoint.
     """
     storage, stages = states_of(run_folder), _stages(run_folder)
     if stage is not None and stage not in stages:
@@ -67,14 +68,14 @@ def find_checkpoints(run_folder: Path, *, stage: str | None = None) -> list[Chec
 
 
 def states_of(run_folder: Path) -> Storage:
-    """Where a run keeps its states, as its job says; with the run when its job cannot be read.
+    """The storage of a run's checkpoints, from its job; the run's folder when the job cannot be read.
 
     Raises:
-        RefusedInput: the job names a store whose library is not installed here.
+        RefusedInput: the library of the job's store is not installed.
     """
     try:
         job = RunFolder(run_folder).read_job()
-    except (OSError, ValueError):  # RefusedInput and pydantic's among them
+    except (OSError, ValueError):  # RefusedInput and pydantic's errors are ValueErrors
         return LocalStorage(run_folder)
     return state_storage(run_folder, job)
 
@@ -82,11 +83,11 @@ def states_of(run_folder: Path) -> Storage:
 def examine(
     storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None], known: dict[Base, tuple[str, ...]]
 ) -> Health:
-    """Hash every file of a checkpoint, of the states that it stands on, and published ones that they refer to.
+    """Verify a checkpoint: hash its files, those of states that it refers to, and published ones of both.
 
     Args:
-        on_bytes: called after each of its own files with the bytes that were to be read.
-        known: what was found of such states before, and what is found now: many stand on one.
+        on_bytes: called after each of its own files with the file's size.
+        known: faults of states that were verified before, by state; this call adds to it, as many refer to one.
     """
     if found.manifest is None:
         return Health("damaged", found.faults) if found.faults else Health("uncommitted")
@@ -104,6 +105,7 @@ def examine(
 
 
 def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, record: FileRecord) -> tuple[str, ...]:
+    """The faults of one file: missing, of another size or with another hash."""
     try:
         check_files(storage, folder, manifest.model_copy(update={"files": {name: record}}), verify=True)
     except DamagedCheckpoint as damage:
@@ -126,6 +128,7 @@ def _published_faults(folder: str, manifest: Manifest) -> tuple[str, ...]:
 def _base_faults(
     storage: Storage, folder: str, manifest: Manifest, known: dict[Base, tuple[str, ...]]
 ) -> Iterator[str]:
+    """The faults of the states that a checkpoint refers to."""
     try:
         loaded = load_bases(storage, folder, manifest)
     except DamagedCheckpoint as damage:
@@ -155,7 +158,8 @@ def _stages(run_folder: Path) -> list[str]:
     if not (run_folder / "plan.json").exists() and not (run_folder / "stages").exists():
         allowed = "the folder of a run, `<storage>/<job name>`; this one holds no plan.json and no stages"
         raise RefusedInput([Fault("run_folder", str(run_folder), allowed)])
-    planned = [entry.name for entry in _known(RunFolder(run_folder).plan, ())]
+    no_plan: tuple[PlanEntry, ...] = ()
+    planned = [entry.name for entry in _known(RunFolder(run_folder).plan, no_plan)]
     return list(dict.fromkeys([*planned, *LocalStorage(run_folder).list("stages")]))
 
 
@@ -172,10 +176,10 @@ def _of_stage(storage: Storage, run_folder: Path, stage: str) -> Iterator[Checkp
 
 
 def _look(storage: Storage, place: Checkpoint) -> Checkpoint | None:
-    """What lies there; None when it is gone."""
+    """Read a checkpoint's manifest; None when the folder is gone."""
     try:
         manifest = load_manifest(storage, place.folder)
-    except OSError as error:  # also what cannot even be asked whether it is there, such as links in a circle
+    except OSError as error:  # among others a path that cannot be resolved, such as a loop of links
         return replace(place, num_bytes=_bytes_there(storage, place.folder), faults=_sentences(error))
     except DamagedCheckpoint as error:
         if not storage.exists(place.folder):
@@ -190,14 +194,14 @@ def _sentences(error: DamagedCheckpoint | OSError) -> tuple[str, ...]:
 
 
 def _bytes_there(storage: Storage, folder: str) -> int:
-    """Of the files in a folder that may be written to or removed at this moment."""
+    """Total size of the files in a folder; 0 when one is removed in the meantime."""
     with contextlib.suppress(OSError):
         return sum(storage.num_bytes(f"{folder}/{name}") for name in storage.list(folder))
     return 0
 
 
 def _known(read: Callable[[], Known], otherwise: Known) -> Known:
-    """What one of the run's small files says; checkpoints are shown without it where it cannot be read."""
+    """Call `read`; return `otherwise` when the file cannot be read, because checkpoints are shown without it too."""
     with contextlib.suppress(OSError, RefusedInput):
         return read()
     return otherwise

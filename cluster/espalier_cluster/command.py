@@ -1,4 +1,4 @@
-"""The `espalier` command."""
+"""The `espalier` command: subcommands, flags and exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
         text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
         say(open_terminal(stderr=True), text, style="red")
         raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
-    except Exception:  # a fault of ours: all of it, but what its message holds steers no terminal
+    except Exception:  # a bug: print the traceback, without control characters that its message may hold
         open_terminal(stderr=True).print(traceback.format_exc(), highlight=False, soft_wrap=True)
         raise SystemExit(ExitCode.ERROR) from None
 
@@ -83,7 +83,7 @@ def plan(
     from espalier.planning.prepare import prepare
     from espalier.stages.ownership import require_own
     from espalier_cluster.local import room_line
-    from espalier_cluster.resume import refuse_exports, refuse_lost_work, told_again
+    from espalier_cluster.resume import refuse_exports, refuse_lost_work, repeated_stage_messages
     from espalier_cluster.show import plan_json, show_plan
 
     prepared = prepare(read_job(job_file, overrides or ()))
@@ -97,7 +97,7 @@ def plan(
     done = [s.name for s in prepared.plan.stages if (r := folder.result(s.name)) is not None and r.key == s.key]
     console = open_terminal()
     show_plan(console, prepared, done)
-    for sentence in told_again(prepared, folder):
+    for sentence in repeated_stage_messages(prepared, folder):
         say(console, sentence)
     if address is None:
         say(console, room_line(prepared))
@@ -204,23 +204,23 @@ def compare(
 ) -> None:
     """Set trainings beside each other: loss, FLOPs, seconds, and what the baseline's final loss took each."""
     from espalier.report.compare import baseline_of, write_page
-    from espalier.report.compare import compare as compare_lines
-    from espalier.report.lines import read_lines
-    from espalier.report.run import drawing
+    from espalier.report.compare import compare as compare_curves
+    from espalier.report.run import damage_refused
+    from espalier.report.training_curves import TrainingCurve, read_training_curves
     from espalier_cluster.show import show_grid
 
     for folder in runs:
         require_run(folder)
     if page is not None and (page.is_dir() or not page.absolute().parent.is_dir()):
         raise RefusedInput([Fault("--page", str(page), "a file in a folder that exists")])
-    lines = []
+    curves: list[TrainingCurve] = []
     for folder in runs:
-        with drawing(folder):
-            lines += read_lines([folder])
-    if not lines:
+        with damage_refused(folder):
+            curves += read_training_curves([folder])
+    if not curves:
         raise RefusedInput([Fault("runs", str(runs[0]), "runs in which a stage has trained")])
-    with drawing(runs[0]):
-        comparison = compare_lines(lines, baseline_of(lines, baseline))
+    with damage_refused(runs[0]):
+        comparison = compare_curves(curves, baseline_of(curves, baseline))
     show_grid(open_terminal(), comparison.grid, comparison.sentence)
     if page is not None:
         write_page(comparison, page)

@@ -1,4 +1,4 @@
-"""Driving a run: from a job that was accepted to an exit code. The only process that decides."""
+"""Drive a run from a prepared job to an exit code: lock, controller, runner, display and trackers."""
 
 from __future__ import annotations
 
@@ -29,29 +29,38 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
-from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
-from espalier_cluster.chronicle import Chronicle
+from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.embedded import cluster
-from espalier_cluster.outcome import attempted, say_end, show_end
-from espalier_cluster.resume import arrived, go_back, refuse_exports, remove_replaced, told_again
+from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
+from espalier_cluster.event_recorder import EventRecorder
+from espalier_cluster.log_filter import filter_logs
+from espalier_cluster.outcome import failure_reported, say_end, show_end
+from espalier_cluster.resume import (
+    apply_resume,
+    clear_resume_note,
+    refuse_exports,
+    remove_replaced,
+    repeated_stage_messages,
+)
 from espalier_cluster.show import show_remarks
-from espalier_cluster.silence import environment, secrets_kept_back, silenced, wandb_folders
-from espalier_cluster.stopping import stop_wish
+from espalier_cluster.stopping import stop_on_signal
 from espalier_cluster.terminal import say
 
-_LOOK_SECONDS = 0.5
-_MIRROR_SECONDS = 90.0  # how long a run that is over waits for W&B
+_POLL_SECONDS = 0.5
+_MIRROR_SECONDS = 90.0  # how long a finished run waits for its trackers
 
 
 @dataclass(frozen=True)
 class HowToRun:
-    """What the command line adds to the job.
+    """The options of the command line that are not part of the job.
 
     Attributes:
         address: of a running Ray cluster; None for a local one.
-        in_process: one worker, this process, no Ray.
+        insecure: join a cluster that requires no token.
+        in_process: run one worker in this process, without Ray.
+        verbose: do not filter the logs of libraries.
     """
 
     address: str | None = None
@@ -61,19 +70,19 @@ class HowToRun:
 
 
 def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
-    """Run or go on with a run, to its end or to a stop. The run's folder is ours meanwhile.
+    """Start or resume a run, until it ends or is stopped; holds the lock of the run's folder meanwhile.
 
     Raises:
-        RefusedInput: another process holds the run, or the cluster has no room for it.
+        RefusedInput: another process holds the lock, or the cluster lacks the resources.
     """
     job, folder = prepared.job, RunFolder.of(prepared.job)
     require_own(folder)
     _make(folder, job)
     with (
         RunLock(folder.path / "lock", job=job.name) as lock,
-        silenced(verbose=how.verbose),
-        secrets_kept_back(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
-        environment(wandb_folders(folder.path)),
+        filter_logs(verbose=how.verbose),
+        hide_secrets(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
+        default_variables(wandb_folders(folder.path)),
     ):
         run_id = claim(folder, versions=_versions())
         if job.checkpoints is not None:
@@ -90,17 +99,17 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         earlier = Progress(folder.results(names), folder.attempts())
         stop = decide(prepared.plan, earlier, job.retry)
         is_idle = isinstance(stop, Stop)
-        watched = _watched(prepared, folder, events, console, secrets)
-        with stop_wish(lambda text: say(console, text)) as stopping, watched as advice:
+        following = _followed(prepared, folder, events, console, secrets)
+        with stop_on_signal(lambda text: say(console, text)) as stopping, following as advice:
             if not isinstance(stop, Stop):
-                lock.on_lost = lambda text: _stand_back(text, console, events, stopping)
-                with _timed(folder), _lasting(lock):
+                lock.on_lost = lambda text: _stop_on_lost_lock(text, console, events, stopping)
+                with _timed(folder), _lost_lock_tolerated(lock):
                     stop = _carry_out(prepared, folder, earlier, events, how, stopping)
         if lost := lock.lost:
             stop = Stop(ExitCode.RESUMABLE if folder.path.exists() else ExitCode.ERROR, lost)
         elif isinstance(stop, Stop):
             if stop.code is not ExitCode.RESUMABLE:
-                arrived(folder)
+                clear_resume_note(folder)
             show_end(console, folder, [stage.config for stage in prepared.plan.stages])
             for line in advice:
                 say(console, line, style="yellow")
@@ -120,12 +129,12 @@ def _make(folder: RunFolder, job: Job) -> None:
 
 
 def _write_down(prepared: PreparedJob, folder: RunFolder) -> list[str]:
-    """Make the folder ready for this start; what is to be said of it."""
+    """Prepare the run's folder for this start; returns messages about repeated stages."""
     folder.tidy()
     remove_replaced(prepared, folder)
-    go_back(prepared, folder)
+    apply_resume(prepared, folder)
     refuse_exports(prepared, folder)
-    again = told_again(prepared, folder)
+    again = repeated_stage_messages(prepared, folder)
     for sentence in again:
         EventLog(folder.path / EVENTS).add("note", "", sentence)
     folder.remove("failure.txt")
@@ -150,7 +159,7 @@ def _carry_out(
     surroundings = Surroundings(
         stop=stop,
         position=lambda stage: newest_step(storage, stage_folder(stage.name), key=stage.key),
-        on_event=Chronicle(folder, events, TimeLog(folder.path / TIME)),
+        on_event=EventRecorder(folder, events, TimeLog(folder.path / TIME)),
     )
     try:
         with _runner(prepared, folder, how, stop) as runner:
@@ -189,18 +198,18 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threa
 
 
 def check_room(prepared: PreparedJob, how: HowToRun) -> None:
-    """Ask a running cluster whether this job could run there.
+    """Check whether a job could run on a running cluster.
 
     Raises:
-        RefusedInput: too few workers' worth of room, a node that does not see the storage, no space, other versions.
+        RefusedInput: too few resources, a node that does not see the storage, too little space, other versions.
     """
-    with silenced(verbose=how.verbose), _connected(prepared, how):
+    with filter_logs(verbose=how.verbose), _connected(prepared, how):
         pass
 
 
 @contextlib.contextmanager
 def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
-    """Inside, this process is connected to a cluster that has room for the job."""
+    """Connect to a cluster that has room for the job, for the time of the block."""
     workers = prepared.job.workers
     with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
         from espalier_cluster.preflight import check_cluster  # as above
@@ -211,13 +220,13 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(
+def _followed(
     prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, secrets: Mapping[str, str]
 ) -> Iterator[list[str]]:
-    """Follow the record in a thread for the terminal and one for each tracker, so that none waits for another.
+    """Follow the run's records in one thread for the terminal and one for each tracker, so that none blocks another.
 
     Yields:
-        What the trackers have to say, there after the end.
+        The trackers' advice for the user; filled after the block.
     """
     done, advice = threading.Event(), list[str]()
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
@@ -241,11 +250,11 @@ def _watched(
 
 def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: threading.Event) -> None:
     follower = Follower(folder.path)
-    with attempted(console, "the run goes on without being shown here"):
+    with failure_reported(console, "the run goes on without being shown here"):
         earlier = follower.poll()
         with open_display([stage.name for stage in prepared.plan.stages], console) as display:
             display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
-            _until(done, lambda: display.show(follower.poll()))
+            _poll_until(done, lambda: display.show(follower.poll()))
 
 
 def _mirror(
@@ -259,35 +268,35 @@ def _mirror(
 ) -> None:
     follower = Follower(folder.path)
     mirror = opened()
-    with contextlib.closing(mirror), attempted(console, f"the run goes on without being shown in {title}"):
-        _until(done, lambda: mirror.receive(follower.poll()))
+    with contextlib.closing(mirror), failure_reported(console, f"the run goes on without being shown in {title}"):
+        _poll_until(done, lambda: mirror.receive(follower.poll()))
     if line := mirror.advice():
         advice.append(line)
 
 
-def _until(done: threading.Event, look: Callable[[], None]) -> None:
-    """Look now and then, and once more at the end."""
-    while not done.wait(_LOOK_SECONDS):
-        look()
-    look()
+def _poll_until(done: threading.Event, poll: Callable[[], None]) -> None:
+    """Call `poll` at intervals until `done` is set, and once more after that."""
+    while not done.wait(_POLL_SECONDS):
+        poll()
+    poll()
 
 
 @contextlib.contextmanager
 def _timed(folder: RunFolder) -> Iterator[None]:
-    """The time inside is the run's."""
+    """Record the block in the time log: `waiting` at its start, `stopped` at its end."""
     end_killed_driver(folder.path)
     times = TimeLog(folder.path / TIME)
-    times.mark("waiting")
+    times.record("waiting")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # a full disk
-            times.mark("stopped")
+            times.record("stopped")
 
 
 @contextlib.contextmanager
-def _lasting(lock: RunLock) -> Iterator[None]:
-    """What the disk refuses because the run's folder is gone, or another process's, is told by the lock."""
+def _lost_lock_tolerated(lock: RunLock) -> Iterator[None]:
+    """Suppress `OSError` when the lock was lost: the folder is gone or another process's, and the lock reports that."""
     try:
         yield
     except OSError:
@@ -295,8 +304,8 @@ def _lasting(lock: RunLock) -> Iterator[None]:
             raise
 
 
-def _stand_back(text: str, console: Console, events: EventLog, stop: threading.Event) -> None:
-    """The run is not this process's any more, which may only end."""
+def _stop_on_lost_lock(text: str, console: Console, events: EventLog, stop: threading.Event) -> None:
+    """Stop the run, because another process has taken its folder over or removed it."""
     say(console, f"{text}; stopping", style="red")
     with contextlib.suppress(OSError):  # the folder may be gone
         events.add("note", "", text)

@@ -1,4 +1,4 @@
-"""The Ray cluster that a run works on: a local one that starts and ends with it, or one that it joins."""
+"""Start a local Ray cluster for the time of a run, or connect to a running one."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from typing import Any
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import WorkersConfig
+from espalier_cluster.environment import default_variables, override_variables
 from espalier_cluster.held_folders import make_folder, remove, sweep
 from espalier_cluster.joining import forget_token, require_protected, resolve
-from espalier_cluster.silence import environment, overridden
 
-# Ray is imported inside the functions: it reads its variables on import, so they are set first.
+# Ray is imported inside the functions, because it reads these variables on import.
 _RAY = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker that asked for no GPU sees none
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # within that a lost worker is noticed; Ray takes 2
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the delay until a lost worker is noticed; Ray's default is 2
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one never leave
 }
-_LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # no worker of ours fits the processes that Ray starts in advance
+_LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # our workers need another environment than prestarted processes
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
 _END_SECONDS = 5.0
 
 FOLDER = "ESPALIER_CLUSTER_FOLDER"
-"""The variable that tells the workers of a local cluster its folder, which its processes hold."""
+"""Variable with the folder of a local cluster, for its workers; they hold it (`held_folders`)."""
 
 
 @contextlib.contextmanager
 def cluster(
     workers: WorkersConfig, *, address: str | None = None, insecure: bool = False, verbose: bool = False
 ) -> Iterator[None]:
-    """Be connected to Ray inside. A cluster that was started here is gone afterwards, with its files.
+    """Connect to Ray inside the block. A cluster that was started here is ended after it, and its files removed.
 
     Args:
         address: `host:port` of a running cluster, or `auto` for the one on this machine; None starts one.
-        insecure: work on a cluster that lets anybody in.
-        verbose: let Ray carry what all its processes write to this terminal.
+        insecure: accept a cluster that requires no token.
+        verbose: let Ray forward the output of all its processes to this terminal.
 
     Raises:
-        RefusedInput: the cluster cannot be reached or joined, or lets anybody in.
+        RefusedInput: the cluster cannot be reached or joined, or requires no token.
     """
     with contextlib.ExitStack() as stack:
-        stack.callback(forget_token)  # last, when the variables are as they were
+        stack.callback(forget_token)  # runs last, when the variables are restored
         stack.enter_context(_environment_kept())
-        stack.enter_context(environment(_RAY))
+        stack.enter_context(default_variables(_RAY))
         access = require_access(address, insecure=insecure)
         if address is None:
-            stack.enter_context(environment(_LOCAL))
+            stack.enter_context(default_variables(_LOCAL))
             folder = stack.enter_context(_folder())
-            stack.enter_context(overridden(access | _own_token(folder) | {FOLDER: str(folder)}))
+            stack.enter_context(override_variables(access | _own_token(folder) | {FOLDER: str(folder)}))
             options = _local_options(workers, folder)
         else:
-            stack.enter_context(overridden(access))
+            stack.enter_context(override_variables(access))
             options = {"address": resolve(address), "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
         _connect(options, verbose=verbose)
         try:
@@ -71,7 +71,7 @@ def cluster(
 
 
 def require_access(address: str | None, *, insecure: bool) -> dict[str, str | None]:
-    """The variables of Ray's authentication for this cluster, once it is clear that strangers are kept out of it.
+    """Check that the cluster requires a token; returns Ray's variables for authentication.
 
     Raises:
         RefusedInput: as `cluster`.
@@ -94,7 +94,7 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
     on_termination = signal.getsignal(signal.SIGTERM)
     forget_token()
     try:
-        with _own_hang_ups(), _on_loopback(options["address"] == "local"):
+        with _hang_ups_blocked(), _on_loopback(options["address"] == "local"):
             ray.init(**options, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if options["address"] == "local":
@@ -103,13 +103,15 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
         raise RefusedInput([Fault("--address", options["address"], allowed)]) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in its place (2.60)
+            signal.signal(signal.SIGTERM, on_termination)  # Ray replaces the handler (2.60)
 
 
 @contextlib.contextmanager
 def _on_loopback(is_local: bool) -> Iterator[None]:
-    """Let all processes of a cluster that starts inside listen on 127.0.0.1 alone: Ray takes that address for a node's
-    only where it thinks that a node cannot have another (2.60)."""
+    """Make all processes of a local cluster that starts inside the block listen on 127.0.0.1 only.
+
+    Ray uses that address for a node only on platforms that it believes to support no cluster (2.60).
+    """
     from ray._private import ray_constants
 
     before = ray_constants.ENABLE_RAY_CLUSTER
@@ -121,9 +123,11 @@ def _on_loopback(is_local: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_hang_ups() -> Iterator[None]:
-    """A hang-up goes to all processes of a terminal: those that start inside do not hear it, as Ray itself keeps a
-    Ctrl-C from them. They are needed until this one has stopped in order."""
+def _hang_ups_blocked() -> Iterator[None]:
+    """Block SIGHUP for processes that start inside the block, as Ray itself does with SIGINT.
+
+    A hang-up goes to all processes of a terminal, and Ray's are needed until the driver has stopped in order.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""`espalier explain`: the settings of a part of the job, for a person who writes one."""
+"""`espalier explain`: print the settings of a part of the job file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from espalier.jobs.settings import Setting, settings, summary, topics
 
 
 def explain_topics(console: Console) -> None:
-    """The parts of a job that can be asked about, with a sentence each."""
+    """Print the parts of a job file that can be explained, with a sentence each."""
     for name, part in topics().items():
         console.print(Text(name, style="bold"))
         console.print(Padding(Text(summary(part)), (0, 0, 0, 4), expand=False))
 
 
 def explain_topic(console: Console, topic: str) -> None:
-    """Every setting of a part: its default, what it takes, what it does.
+    """Print every setting of a part: its default, its allowed values, what it does.
 
     Raises:
         RefusedInput: no such part.

@@ -1,4 +1,4 @@
-"""Why a stage failed: told by the rank it happened on, and judged where all ranks' stories meet."""
+"""Find the cause of a failed stage among the exceptions of all ranks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from espalier.stages.orders import StageFailed
 
 
 class RankFailed(Exception):
-    """One rank's failure on its way through Ray Train, which would drop the traceback of the original.
+    """Carries one rank's failure through Ray Train, which would drop the original traceback.
 
     Attributes:
-        at_seconds: when, since the epoch on the rank's own clock.
+        at_seconds: unix seconds of the failure, on the rank's clock.
     """
 
     def __init__(self, rank: int, at_seconds: float, failure: StageFailed) -> None:
@@ -26,35 +26,35 @@ class RankFailed(Exception):
 
 
 def judge(errors: Mapping[int, Exception], *, logs: str) -> StageFailed:
-    """The one failure among those of all ranks that explains the others.
+    """Choose the failure that caused the others.
 
-    A dead process comes first, then the earliest failure that is not about a connection: when one rank is
-    gone, the collectives of the others break.
+    A dead process is the cause before anything else, then the earliest failure that is not about a connection: when
+    one rank is gone, the collectives of the others fail.
 
     Args:
-        errors: rank -> what Ray Train learned about it.
+        errors: rank -> exception that Ray Train reports.
         logs: folder of the workers' logs; empty when they have none.
     """
-    told = [error for error in errors.values() if isinstance(error, RankFailed)]
+    failures = [error for error in errors.values() if isinstance(error, RankFailed)]
     died = {rank: error for rank, error in errors.items() if not isinstance(error, RankFailed)}
     if died:
         rank, error = min(died.items())
         return _death(rank, str(error), log=f"{logs}/worker-{rank}.log" if logs else "")
-    first = min(told, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))
+    first = min(failures, key=lambda error: (error.failure.cause == "worker_lost", error.at_seconds))
     return first.failure
 
 
 def _death(rank: int, story: str, *, log: str) -> StageFailed:
-    """Read Ray's text about a dead actor: it has no field that tells the causes apart (2.60)."""
+    """Classify the death of a worker from Ray's message, which has no field for the cause (2.60)."""
     host = re.search(r"hostname='([^']*)'", story)
     where = f"Worker {rank}{f' on {host[1]}' if host else ''}"
     if "node" in story and re.search(r"its node has died|node was (terminated|removed)|[Nn]ode (died|failed)", story):
         return StageFailed("node_lost", f"{where} was lost with its node{see(log)}", story)
     if re.search(r"NODE_OUT_OF_MEMORY|memory monitor|low on memory", story):
         return StageFailed("out_of_memory", f"{where} was ended because its host ran out of memory{see(log)}", story)
-    return StageFailed("worker_lost", f"{where} died without a word{see(log)}", story)
+    return StageFailed("worker_lost", f"{where} died without a message{see(log)}", story)
 
 
 def see(log: str) -> str:
-    """Where a person reads on; nothing without a log."""
+    """The end of a sentence that points to the worker's log; just a full stop without one."""
     return f". What it wrote: {log}" if log else "."

@@ -1,7 +1,7 @@
-"""Folders for the sockets and meeting files of a run, on this machine's own disk and for their owner alone.
+"""Temporary folders for a run's sockets and rendezvous files, on the local disk and accessible to their owner alone.
 
-Every process that uses one holds it: through a lock that the kernel lets go when the process ends, however it ends.
-What nobody holds any more is removed at the next sweep, so what a killed run leaves is gone when the next one starts.
+Every process that uses a folder holds a shared lock on it, which the kernel releases when the process ends in any way.
+A sweep removes folders that nobody holds, so the next run removes what a killed run has left.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/tmp")
-"""And not TMPDIR: Ray's sockets lie below, and the path of a socket is limited to 107 bytes."""
+"""Not TMPDIR, because Ray's sockets are below it and the path of a socket is limited to 107 bytes."""
 
 _PREFIX = "espalier-"
 _LOCK = "held"
 _LOOK_SECONDS = 0.05
 
 _held: dict[Path, int] = {}
-"""Of this process: the descriptors that hold the locks."""
+"""Folder -> the descriptor through which this process holds its lock."""
 
 
 def make_folder() -> Path:
-    """A new empty folder of mode 0700, held by this process."""
+    """Create an empty folder of mode 0700 that this process holds."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=ROOT))
-    # The lock has its name once it is held: a sweep takes no folder without it for one of ours.
+    # The lock file gets its name only when it is locked: a sweep ignores folders without a file of that name.
     descriptor, path = tempfile.mkstemp(dir=folder)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     os.rename(path, folder / _LOCK)
@@ -39,7 +39,7 @@ def make_folder() -> Path:
 
 
 def hold(folder: Path) -> None:
-    """Hold a folder that another process of this user has made, until this process ends or lets go."""
+    """Hold a folder that another process of this user has created, until `let_go` or the end of this process."""
     if folder not in _held:
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -47,13 +47,13 @@ def hold(folder: Path) -> None:
 
 
 def let_go(folder: Path) -> None:
-    """This process needs it no more."""
+    """Release this process's hold on the folder."""
     if (descriptor := _held.pop(folder, None)) is not None:
         os.close(descriptor)
 
 
 def remove(folder: Path, *, patience_seconds: float) -> None:
-    """Let go of it, and remove it once nobody holds it. After `patience_seconds` that is left to the next sweep."""
+    """Release the folder and remove it once nobody holds it; after `patience_seconds` leave it to the next sweep."""
     let_go(folder)
     deadline = time.monotonic() + patience_seconds
     while not _remove_free(folder) and time.monotonic() < deadline:
@@ -77,25 +77,28 @@ def _own_folders() -> Iterator[Path]:
 
 
 def _remove_free(folder: Path) -> bool:
-    """Remove it if nobody holds it; whether it is gone."""
+    """Remove the folder if nobody holds it; returns whether it is gone."""
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # another sweep was here
+    except OSError:  # another process's sweep removed it
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return _empty(folder)
     except BlockingIOError:
         return False
-    except FileNotFoundError:  # it was removed while this one waited to open it
+    except FileNotFoundError:  # another process removed it after the file was opened
         return True
     finally:
         os.close(descriptor)
 
 
 def _empty(folder: Path) -> bool:
-    """Remove what is in it, and itself. The lock goes last and comes back where a process that is about to end (Ray's
-    agents outlive a killed cluster by a minute) has written meanwhile: without it no sweep would look here again."""
+    """Remove the folder and everything in it; returns whether that was possible.
+
+    The lock file goes last. It is created again if a dying process has written to the folder in the meantime (Ray's
+    agents live a minute longer than a killed cluster), because a sweep ignores folders without it.
+    """
     for one in folder.iterdir():
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What this machine has room for, asked without starting anything."""
+"""Compare a plan with the memory, GPUs and cores of this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import psutil
 
 from espalier.planning.prepare import PreparedJob
-from espalier.tracking.figures import bytes_text
+from espalier.tracking.number_format import bytes_text
 
 
 def room_line(prepared: PreparedJob) -> str:
-    """One sentence: whether a local run would fit here."""
+    """One sentence that says whether a local run would fit on this machine."""
     workers = prepared.job.workers
     peak = max((preview.memory.total for preview in prepared.previews if preview.memory), default=0)
     if workers.gpus_each:
@@ -30,7 +30,7 @@ def room_line(prepared: PreparedJob) -> str:
 
 
 def gpu_bytes() -> list[int]:
-    """Memory of each GPU of this machine; empty where there is none."""
+    """Memory of each GPU of this machine, in bytes; empty without GPUs."""
     if shutil.which("nvidia-smi") is None:
         return []
     asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]

@@ -1,4 +1,4 @@
-"""What must hold on the cluster before a worker starts: room, one storage, one set of versions."""
+"""Check the cluster before workers start: enough resources, a shared storage, the same versions on all nodes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _PACKAGES = ("torch", "transformers", "deepspeed", "ray", "safetensors")
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What one node found.
+    """The findings of one node.
 
     Attributes:
-        trouble: why it cannot use the storage; empty when it can.
-        free_bytes: on the storage, as this node sees it.
+        trouble: why the node cannot use the storage; empty when it can.
+        free_bytes: free space on the storage, as the node sees it.
+        versions: package -> version.
     """
 
     node: str
@@ -40,14 +41,14 @@ class NodeReport:
 
 
 def check_cluster(workers: WorkersConfig, storage: Path, *, needed_bytes: int = 0) -> None:
-    """Refuse what cannot work on the cluster that this process is connected to.
+    """Check the cluster that this process is connected to.
 
     Args:
-        storage: where every node must read what this process wrote, and the other way round; made if missing.
-        needed_bytes: what the run will write at most at one time.
+        storage: folder that every node and this process must share; created if missing.
+        needed_bytes: the most that the run occupies at one time.
 
     Raises:
-        RefusedInput: all faults found at once.
+        RefusedInput: all faults found.
     """
     faults = [*_ray_faults(), *room_faults(workers, ray.nodes())]
     storage.mkdir(parents=True, exist_ok=True)
@@ -58,10 +59,10 @@ def check_cluster(workers: WorkersConfig, storage: Path, *, needed_bytes: int = 
 
 
 def room_faults(workers: WorkersConfig, nodes: Sequence[Mapping[str, Any]]) -> list[Fault]:
-    """Whether the workers fit on the nodes, each worker whole on one node.
+    """The fault to report when the workers do not fit on the nodes, each worker whole on one node; else empty.
 
     Args:
-        nodes: as `ray.nodes()` lists them; dead ones do not count. What other jobs use does: they may end.
+        nodes: as `ray.nodes()` lists them; dead ones do not count. Resources in use by other jobs count as free.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in alive))
@@ -77,7 +78,7 @@ def room_faults(workers: WorkersConfig, nodes: Sequence[Mapping[str, Any]]) -> l
 
 
 def room(workers: WorkersConfig) -> int:
-    """How many such workers the cluster that this process is connected to could hold, whatever else it does."""
+    """How many such workers fit on the connected cluster when no other job uses it."""
     return sum(_num_fitting(node["Resources"], workers) for node in ray.nodes() if node["Alive"])
 
 
@@ -113,7 +114,7 @@ def _ask(node_id: str, folder: Path, token: str) -> ray.ObjectRef:
 
 
 def _look(folder: str, node_id: str, token: str) -> NodeReport:
-    """Runs on the node: read what the driver wrote, write something for it."""
+    """Check the storage from a node: read the driver's file and write one for it. Runs on the node."""
     try:
         found = (Path(folder) / "driver").read_text()
         (Path(folder) / node_id).write_text(token)

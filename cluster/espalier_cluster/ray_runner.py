@@ -1,7 +1,7 @@
-"""Carries orders out on a group of Ray workers that outlives the stages.
+"""The runner that carries out orders on a group of Ray workers, which lives longer than a stage.
 
-Ray Train places, starts and watches the processes, and replaces all of them when one was lost or raised, so that
-the next order meets none that remembers anything. Whether there is a next order is the controller's business alone.
+Ray Train places, starts and monitors the processes. When one is lost or raises, it replaces all of them, so the next
+order finds workers without any state. Whether there is a next order is decided by the controller alone.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import threading
 import time
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import RayError
-from ray.types import ObjectRef
 
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
-from espalier_cluster.head import Head, node_lives
+from espalier_cluster.head_node import HeadNode, node_lives
 from espalier_cluster.preflight import room_faults
+
+_Outcome = StageResult | StageFailed
 
 _log = logging.getLogger("espalier.cluster")
 
-_LOOK_SECONDS = 0.5
-_SPEAK_SECONDS = 30.0
-_HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 40.0  # a head that is started anew is waited for; Ray waits for 60
+_POLL_SECONDS = 0.5
+_WARN_SECONDS = 30.0
+_HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 40.0  # a head node may restart in between; Ray itself waits for 60
 
 
 class RayRunner:
     """A `Runner` on the Ray cluster that this process is connected to.
 
-    The group starts with the first order: a run that finds everything done starts none.
+    The workers start with the first order, so a run with nothing left to do starts none.
     """
 
     def __init__(
@@ -45,13 +47,13 @@ class RayRunner:
         retry: RetryConfig | None = None,
         patience_seconds: float = 600.0,
     ) -> None:
-        """Take note of what is wanted; starts nothing.
+        """Store the settings; starts nothing.
 
         Args:
             run_folder: absolute, on storage that every node sees. The workers' logs go to `logs` in it.
             work: `module:function`, called on every rank: takes a `StageOrder`, returns a `StageResult`.
-            verbose: let Ray carry the workers' output to this terminal instead of writing logs.
-            stop: when it is set, the order under way is to end at the end of a step.
+            verbose: let Ray forward the workers' output to this terminal instead of writing logs.
+            stop: when set, the current order has to end after a step.
             patience_seconds: how long to wait for workers to start, or for nodes while the cluster is too small.
         """
         self._workers = workers
@@ -62,34 +64,34 @@ class RayRunner:
         self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
         self._group: WorkerGroup | None = None
-        self._head = Head()
+        self._head_node = HeadNode()
 
     def run(self, order: StageOrder) -> StageResult:
-        """Carry out one order.
+        """Carry out one order and wait for its result.
 
         Raises:
-            StageFailed: with its cause. The next order gets new processes.
+            StageFailed: with its cause. The next order runs on new processes.
         """
         group = self._open_group()
         try:
             outcome = self._await_outcome(group, group.carry_out(order))
-        except RayError as error:  # the desk sits on the driver's own node, so somebody ended it, or the node
+        except RayError as error:  # the queue's actor runs on the driver's node: somebody killed it, or the node
             outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
-            group.leave()  # its workers may be at work still
+            group.leave()  # its workers may still be working
         if isinstance(outcome, StageFailed):
             raise outcome
         return outcome
 
     def close(self) -> None:
-        """Send the workers home, ending them if they are at work. May be called twice."""
+        """Let the workers exit, or kill them if they are working. May be called twice."""
         if self._group is not None:
-            if not self._head.silent_seconds() and node_lives():  # otherwise everybody goes down with it
+            if not self._head_node.silent_seconds() and node_lives():  # else Ray ends all processes by itself
                 self._group.leave()
             self._group = None
 
     def _open_group(self) -> WorkerGroup:
         if self._group is not None and not self._group.is_open:
-            self._group.leave()  # what is left of it may hold the place that the next ones need
+            self._group.leave()  # it may still hold resources that the next group needs
             self._group = None
         if self._group is None:
             self._group = WorkerGroup(
@@ -101,35 +103,35 @@ class RayRunner:
             )
         return self._group
 
-    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef) -> StageResult | StageFailed:
+    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef[_Outcome]) -> StageResult | StageFailed:
         waiting_since = spoke_at = time.monotonic()
         asked_at: float | None = None
-        while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
+        while not ray.wait([answer], timeout=_POLL_SECONDS)[0]:
             now = time.monotonic()
-            silent = self._head.silent_seconds()
+            silent = self._head_node.silent_seconds()
             if lost := self._cluster_lost(silent):
                 return lost
-            if ending := group.ending():
-                # The desk hears of a failure before Ray Train ends; here nobody could tell it.
-                heard = ray.wait([answer], timeout=_LOOK_SECONDS)[0]
-                return ray.get(answer) if heard else StageFailed("worker_lost", f"Ray Train ended: {ending}")
+            if end := group.why_ended():
+                # A failing worker is reported to the queue before Ray Train ends; no answer means it had no time to.
+                has_answered = ray.wait([answer], timeout=_POLL_SECONDS)[0]
+                return ray.get(answer) if has_answered else StageFailed("worker_lost", f"Ray Train ended: {end}")
             if asked_at is None and (self._stop.is_set() or silent > _HEAD_STOP_SECONDS):
                 if silent:
-                    _log.warning("The head of the cluster does not answer: saving at the end of this step.")
+                    _log.warning("The head node of the cluster does not answer: saving at the end of this step.")
                 asked_at = now
                 group.ask_to_stop()
             if asked_at is not None and now - asked_at > self._retry.grace_seconds:
                 within = f"within retry.grace_seconds {self._retry.grace_seconds:g}"
                 return StageFailed("stopped", f"no step ended {within}; what was done since the last save is lost")
-            if ended := group.end_hang():
-                (hang, found), stacks = ended, f"{self._run_folder}/logs/stacks"
+            if killed := group.end_hang():
+                (hang, found), stacks = killed, f"{self._run_folder}/logs/stacks"
                 message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
                 return StageFailed("hang", message, silent_seconds=hang.seconds)
-            if silent or group.is_seated():
+            if silent or group.has_started():
                 waiting_since = spoke_at = now
             elif now - waiting_since > self._patience_seconds:
                 return StageFailed("stopped", f"{self._what_is_missing()}, after {self._patience_seconds:.0f} s")
-            elif now - spoke_at > _SPEAK_SECONDS:
+            elif now - spoke_at > _WARN_SECONDS:
                 _log.warning("Waiting: %s", self._what_is_missing())
                 spoke_at = now
         return ray.get(answer)
@@ -139,9 +141,9 @@ class RayRunner:
         return f"no room on the cluster: {faults[0]}" if faults else "the workers have not all started"
 
     def _cluster_lost(self, silent: float) -> StageFailed | None:
-        """Whether there is anybody left to wait for, when the head has been silent for so many seconds."""
+        """The failure to report when the head node has been silent too long or this node is dead; else None."""
         if silent > _HEAD_LOST_SECONDS:
-            return StageFailed("stopped", f"the head of the cluster has not answered for {silent:.0f} s")
+            return StageFailed("stopped", f"the head node of the cluster has not answered for {silent:.0f} s")
         if not silent and not node_lives():
             return StageFailed("stopped", "Ray's process on this machine died, and the cluster is out of reach")
         return None

@@ -1,4 +1,4 @@
-"""Where a run goes on: where it was, from its beginning, or from an older checkpoint; and with which settings."""
+"""Apply the setting `resume` of a job (auto, never, or a checkpoint) and check changed settings against a begun run."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from espalier.tracking.events import EVENTS, EventLog
 _CARRIED_OUT = "resume.json"
 
 
-def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
-    """Remove what `resume` says not to go on from: nothing (auto), everything (never), what is newer (a checkpoint).
+def apply_resume(prepared: PreparedJob, folder: RunFolder) -> None:
+    """Remove what the run must not resume from: nothing (auto), everything (never), what is newer (a checkpoint).
 
-    To be called before the job of the earlier start is overwritten. The same command given again after a stop goes
-    on: it goes back once, until `arrived` is called.
+    Call it before the earlier job.json is overwritten. Given the same command again after a stop, the run resumes
+    as with `auto`, until `clear_resume_note` is called.
 
     Raises:
-        RefusedInput: the path is no checkpoint of a stage of this run, or not as it was written; or a stage under way
-            would be lost, because it was begun with settings that make something else. Nothing was removed.
+        RefusedInput: `resume` names no intact checkpoint of this run; or an unfinished stage would be lost, because it
+            was begun with settings that give another result. Nothing was removed.
     """
     resume = prepared.job.resume
     if resume != "auto" and _was_carried_out(prepared.job, folder):
@@ -60,16 +60,16 @@ def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
         folder.write_json(_CARRIED_OUT, resolved(prepared.job))
 
 
-def arrived(folder: RunFolder) -> None:
-    """A start came to an end that is not to be gone on from: the next one goes back again if it is told to."""
+def clear_resume_note(folder: RunFolder) -> None:
+    """Forget that `resume` was applied, after a run that ended and is not to be resumed."""
     folder.remove(_CARRIED_OUT)
 
 
 def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
-    """Refuse, before anything starts, an export that would have to replace what is no export any more.
+    """Refuse, before anything starts, an export into a folder that holds other files than an export's.
 
     Raises:
-        RefusedInput: naming each folder and what lies there.
+        RefusedInput: naming each folder and what is in it.
     """
     faults: list[Fault] = []
     for stage in prepared.plan.stages:
@@ -86,7 +86,7 @@ def _was_carried_out(job: Job, folder: RunFolder) -> bool:
 
 
 def _forget(job: Job, folder: RunFolder) -> None:
-    """Remove what earlier starts have made; the ids come last, so that a start that was stopped here does it again."""
+    """Remove everything that earlier starts have made; the ids go last, so that an interrupted removal is repeated."""
     storage = state_storage(folder.path, job)
     faults: list[Fault] = []
     for made in ("stages", "records"):
@@ -107,7 +107,7 @@ def _forget(job: Job, folder: RunFolder) -> None:
 
 
 def _require_no_strangers(storage: Storage, folder: str, faults: list[Fault]) -> None:
-    """Nothing but what a run makes is ever removed."""
+    """Add a fault for a file that no run makes and that would be removed."""
     with _collected(faults):
         for path in islice(strangers(storage, folder), 1):
             allowed = "what a run leaves; this is something else that would be removed with it, so move it away first"
@@ -124,7 +124,7 @@ def _collected(faults: list[Fault]) -> Iterator[None]:
 
 
 def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
-    """The checkpoint's path below the run, once it is clear that the run can go on from it."""
+    """Check that `resume` names an intact checkpoint of this run; returns its path."""
     checkpoint = Path(resume).resolve()
     names = [one.name for one in prepared.plan.stages]
     allowed = f"auto, never, or a checkpoint of this run: {folder.path}/stages/<stage>/step-<number>"
@@ -141,7 +141,7 @@ def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
 
 
 def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
-    """Remove what is newer in its stage, and all that was made from what the stage came to."""
+    """Remove newer checkpoints of its stage, and all stages made from that stage's result."""
     name = checkpoint.parent.name
     storage, stage = state_storage(folder.path, prepared.job), stage_folder(name)
     faults: list[Fault] = []
@@ -150,7 +150,7 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
         _require_no_strangers(folder.files, stage_folder(later), faults)
     if faults:
         raise RefusedInput(dict.fromkeys(faults))
-    folder.remove(f"stages/{name}/result.json")  # first: without a result it goes on from whatever is left
+    folder.remove(f"stages/{name}/result.json")  # first: without a result the stage resumes from what is left
     for step in storage.list(stage):
         if step.startswith("step-") and step > checkpoint.name:
             discard(storage, f"{stage}/{step}")
@@ -161,10 +161,10 @@ def _cut(checkpoint: Path, prepared: PreparedJob, folder: RunFolder) -> None:
 
 
 def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: Path | None) -> None:
-    """Refuse what would throw checkpoints of a stage under way away; write down what else is not as it was.
+    """Refuse changed settings that would discard the checkpoints of an unfinished stage; note all other changes.
 
     Args:
-        reopened: checkpoint that its stage is going to go on from, whatever else there is.
+        reopened: checkpoint that `resume` names; its stage resumes from it.
     """
     faults, notes = _differences(prepared, folder, reopened=reopened)
     if faults:
@@ -176,11 +176,11 @@ def _compare(prepared: PreparedJob, folder: RunFolder, *, reopened: Path | None)
 
 
 def refuse_lost_work(prepared: PreparedJob, folder: RunFolder) -> None:
-    """For `plan`: what `run` would refuse. Changes nothing.
+    """Check for `plan` what `run` would refuse; changes nothing.
 
     Raises:
-        RefusedInput: a stage is under way whose checkpoints were made with other settings, or states cannot be kept
-            where the job says.
+        RefusedInput: an unfinished stage has checkpoints made with other settings, or states cannot be stored where
+            the job says.
     """
     state_storage(folder.path, prepared.job)  # refused where its library is not installed; asks nobody
     if prepared.job.resume == "auto" and folder.ids():
@@ -192,7 +192,7 @@ def refuse_lost_work(prepared: PreparedJob, folder: RunFolder) -> None:
 def _differences(
     prepared: PreparedJob, folder: RunFolder, *, reopened: Path | None
 ) -> tuple[list[Fault], dict[str, None]]:
-    """What is to be refused, and what is to be said."""
+    """The changes of settings to refuse, and the messages about other changes."""
     old = _earlier_job(folder) or prepared.job
     storage = state_storage(folder.path, old)
     entries = folder.plan()
@@ -215,7 +215,7 @@ def _differences(
 
 
 def _keys_under_way(stage: Stage, storage: Storage, folder: RunFolder, *, reopened: Path | None) -> set[str]:
-    """The keys of its checkpoints that are of no result; empty for a stage that needs nothing of them."""
+    """The keys of an unfinished stage's checkpoints; empty for a stage that does not resume from one."""
     if not isinstance(stage.config, TrainedStage):
         return set()
     if reopened is not None and reopened.parent.name == stage.name:
@@ -227,9 +227,9 @@ def _keys_under_way(stage: Stage, storage: Storage, folder: RunFolder, *, reopen
 
 
 def remove_replaced(prepared: PreparedJob, folder: RunFolder) -> None:
-    """Remove checkpoints whose stage has come to something else since, where a start was stopped before it did so.
+    """Remove checkpoints that a newer result has replaced, when the run was stopped before it did so itself.
 
-    From the last stage to the first, as checkpoints stand on those of earlier stages.
+    Goes from the last stage to the first, because checkpoints refer to those of earlier stages.
     """
     storage = state_storage(folder.path, prepared.job)
     for result in reversed(folder.results(stage.name for stage in prepared.plan.stages).values()):
@@ -239,15 +239,15 @@ def remove_replaced(prepared: PreparedJob, folder: RunFolder) -> None:
                     discard(storage, old)
 
 
-def told_again(prepared: PreparedJob, folder: RunFolder) -> list[str]:
-    """A sentence about each stage that has a result and is going to be done again. To be asked before `write_down`."""
+def repeated_stage_messages(prepared: PreparedJob, folder: RunFolder) -> list[str]:
+    """A message for each stage that has a result and will be repeated. Call it before `write_down`."""
     results = folder.results(stage.name for stage in prepared.plan.stages)
     found = done_again(prepared, results, before=_earlier_job(folder), planned=folder.plan())
     return [sentence for _, sentence in found]
 
 
 def _earlier_job(folder: RunFolder) -> Job | None:
-    """As the last start wrote it; None when there was none, or one whose job this espalier cannot read."""
+    """The job.json of the last start; None when there is none or this version cannot read it."""
     try:
         return folder.read_job()
     except (FileNotFoundError, RefusedInput):

@@ -1,4 +1,4 @@
-"""One job under several seeds: a run for each, side by side where the cluster has room, and what they say together."""
+"""Run one job under several seeds, in parallel where the cluster has room, and compare the results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.embedded import cluster
-from espalier_cluster.outcome import attempted
-from espalier_cluster.stopping import heeding
+from espalier_cluster.outcome import failure_reported
+from espalier_cluster.stopping import handle_signals
 from espalier_cluster.tables import show_table
 from espalier_cluster.terminal import say
 
@@ -36,7 +36,7 @@ _WORST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.RESUMABLE, ExitCode.GATE_FA
 
 @dataclass(frozen=True)
 class Child:
-    """One seed's run."""
+    """The run of one seed: its job, the file of that job, the log of its process."""
 
     seed: int
     job: Job
@@ -45,9 +45,9 @@ class Child:
 
 
 def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
-    """Run every seed to its end, or go on with those that were stopped. Runs lie in `<storage>/<name>/<name>-seed-<n>`.
+    """Run every seed to its end, or resume those that were stopped, in `<storage>/<name>/<name>-seed-<n>`.
 
-    The children are `espalier run` of their own: each can be resumed, watched and looked at by itself.
+    Each seed is an `espalier run` process, whose run can be resumed, followed and inspected by itself.
     """
     folder = RunFolder.of(job)
     require_own(folder)
@@ -57,7 +57,7 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
     say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
     codes = _run_all(children, how, at_once(job, how), console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
-    with attempted(console, "the seeds cannot be compared"):
+    with failure_reported(console, "the seeds cannot be compared"):
         shown = summary(ended)
         folder.write_json("seeds.json", shown)
         show(console, shown)
@@ -65,14 +65,14 @@ def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
 
 
 def worst(codes: Sequence[int]) -> ExitCode:
-    """What all runs together have come to. A run that ended with no code of its own, as one that was killed, failed."""
+    """The exit code for all runs: the worst of theirs. Any other code, as of a killed process, counts as an error."""
     if any(code not in (*_WORST, ExitCode.DONE) for code in codes):
         return ExitCode.ERROR
     return next((code for code in _WORST if code in codes), ExitCode.DONE)
 
 
 def at_once(job: Job, how: HowToRun) -> int:
-    """How many runs fit beside one another. Without a cluster to join each starts its own, so one."""
+    """How many runs fit on the cluster at once; one without a cluster to join, as each run then starts its own."""
     if how.address is None:
         return 1
     with cluster(job.workers, address=how.address, insecure=how.insecure):
@@ -82,7 +82,7 @@ def at_once(job: Job, how: HowToRun) -> int:
 
 
 def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
-    """A row for each model of each evaluation that these runs have: mean, spread, and against the baseline.
+    """A row for each model of each evaluation: mean and spread over the seeds, and the difference to the baseline.
 
     The baseline is the first model beside the one that is evaluated. Results of other settings than a run now has count
     for nothing.
@@ -108,17 +108,17 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
 
 
 def _result(folder: RunFolder, stage: str) -> StageResult | None:
-    """Of a stage as the run's plan has it now."""
+    """The result of a stage, if it was made with the settings of the run's current plan."""
     result, planned = folder.result(stage), folder.planned(stage)
     return result if result is not None and planned is not None and result.key == planned.key else None
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """The rows as a table."""
+    """Print the rows of `summary` as a table."""
     if not rows:
         return
-    head = ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p")
-    show_table(console, head, [_shown(row) for row in rows], right=head[3:])
+    headings = ("evaluation", "model", "metric", "seeds", "mean", "spread", "beyond the baseline", "95 %", "p")
+    show_table(console, headings, [_shown(row) for row in rows], right=headings[3:])
 
 
 def _shown(row: dict[str, Any]) -> tuple[str, ...]:
@@ -126,8 +126,8 @@ def _shown(row: dict[str, Any]) -> tuple[str, ...]:
     if row["model"] != row["baseline"]:
         interval = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
         beside = [f"{row['difference']:+.4f}", interval, "" if row["p"] is None else f"{row['p']:.3f}"]
-    figures = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
-    return (row["stage"], row["model"], row["metric"], *figures, *beside)
+    numbers = [str(len(row["values"])), f"{row['mean']:.4f}", f"{row['spread']:.4f}"]
+    return (row["stage"], row["model"], row["metric"], *numbers, *beside)
 
 
 def _child(job: Job, folder: RunFolder, seed: int) -> Child:
@@ -139,17 +139,22 @@ def _child(job: Job, folder: RunFolder, seed: int) -> Child:
 
 
 def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Console) -> list[int]:
-    """Exit codes, by child. A wish to stop goes on to those that run; the others are not begun. None is left behind."""
-    waiting, running, codes, stopping = list(children), {}, {}, False
+    """Run the children, at most `most` at once; returns their exit codes.
 
-    def heed(number: int, frame: object) -> None:
+    A stop signal is passed on to those that run, and the others are not started. No process is left behind.
+    """
+    waiting, stopping = list(children), False
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    codes: dict[int, int] = {}
+
+    def on_signal(number: int, frame: object) -> None:
         nonlocal stopping
-        if number != signal.SIGHUP or not stopping:  # children take a second wish for an end; a hang-up comes twice
+        if number != signal.SIGHUP or not stopping:  # a second SIGTERM ends a child at once; SIGHUP may come twice
             for process in running.values():
                 process.send_signal(signal.SIGTERM)
         stopping = True
 
-    with heeding(heed):
+    with handle_signals(on_signal):
         try:
             while running or (waiting and not stopping):
                 while waiting and len(running) < most and not stopping:
@@ -170,7 +175,7 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
 
 
 def _start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
-    """In a group of its own, so that Ctrl-C comes once, from us."""
+    """Start a child in a session of its own, so that Ctrl-C does not reach it directly as well."""
     with child.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "espalier_cluster.command", "run", str(child.file), *_options(how)],
@@ -190,5 +195,9 @@ def _options(how: HowToRun) -> Iterator[str]:
 
 
 def _word(code: int) -> str:
-    words = {ExitCode.DONE: "done", ExitCode.RESUMABLE: "stopped, to be resumed", ExitCode.GATE_FAILED: "gate failed"}
+    words: dict[int, str] = {
+        ExitCode.DONE: "done",
+        ExitCode.RESUMABLE: "stopped, to be resumed",
+        ExitCode.GATE_FAILED: "gate failed",
+    }
     return words.get(code, f"failed with exit code {code}; its log says why")

@@ -1,4 +1,4 @@
-"""A plan and its outcome, as tables for a person."""
+"""Print a plan and the results of a run as tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from espalier.planning.preview import StagePreview
 from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text, perplexity_text
 from espalier.tracking.gap import gap_words, told_gap
-from espalier.tracking.ledger import Ledger
+from espalier.tracking.goodput import Goodput
+from espalier.tracking.number_format import bytes_text, count_text, perplexity_text
 from espalier_cluster.tables import show_table, table_fits
 from espalier_cluster.terminal import say
 
@@ -32,7 +32,7 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ()) -> None:
-    """What the job will do: stages and shapes, then memory of one worker of each stage that trains."""
+    """Print what the job will do: stages and shapes, then the memory of one worker for each stage that trains."""
     job = prepared.job
     place = "one GPU each" if job.workers.gpus_each else "CPU"
     say(console, f"{job.name}: {len(prepared.previews)} stages on {job.workers.count} workers, {place}")
@@ -52,15 +52,15 @@ def show_plan(console: Console, prepared: PreparedJob, done: Sequence[str] = ())
 
 
 def show_remarks(console: Console, remarks: Sequence[str]) -> None:
-    """What there is to know of the data; warnings stand out."""
+    """Print the planner's remarks; warnings in yellow."""
     for text in remarks:
         say(console, text, style="yellow" if text.startswith("warning") else None)
 
 
 def show_grid(console: Console, grid: Grid, caption: str) -> None:
-    """A table of the report's page, in the terminal."""
+    """Print a table of the report."""
     rows = [[f"{cell.text}{f' ({cell.note})' if cell.note else ''}" for cell in row] for row in grid.rows]
-    show_table(console, grid.head, rows)
+    show_table(console, grid.headings, rows)
     say(console, caption)
 
 
@@ -89,20 +89,20 @@ def _shape(preview: StagePreview) -> str:
 
 
 def _show_memory(console: Console, trained: Mapping[str, WorkerMemory]) -> None:
-    """A column for each stage where the terminal is wide enough for that, else a row or a block."""
+    """Print a column for each stage if the terminal is wide enough, else a row for each."""
     title, names = "memory of one worker", [field.name for field in fields(WorkerMemory)]
-    figures = {name.replace("_", " "): [getattr(memory, name) for memory in trained.values()] for name in names}
-    figures |= {"peak": [memory.total for memory in trained.values()]}
-    rows = [(name, *map(bytes_text, values)) for name, values in figures.items()]
+    columns = {name.replace("_", " "): [getattr(memory, name) for memory in trained.values()] for name in names}
+    columns |= {"peak": [memory.total for memory in trained.values()]}
+    rows = [(name, *map(bytes_text, values)) for name, values in columns.items()]
     if table_fits(console, (title, *trained), rows):
         show_table(console, (title, *trained), rows)
     else:
-        head, *by_stage = zip(("stage", *trained), *rows, strict=True)
-        show_table(console, head, by_stage, title=title)
+        headings, *by_stage = zip(("stage", *trained), *rows, strict=True)
+        show_table(console, headings, by_stage, title=title)
 
 
 def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
-    """Models side by side, from the evaluations of a run."""
+    """Print a table of models for each evaluation of a run."""
     for result in results:
         if not result.metrics.get("models"):
             continue
@@ -125,7 +125,7 @@ def _on_text(rows: Mapping[str, dict[str, Any]]) -> Columns:
 
 
 def _on_labels(console: Console, result: StageResult) -> Columns:
-    """The watched metric, as many of the others as the terminal is wide, the size."""
+    """The watched metric, as many other metrics as fit into the terminal, size and speed."""
     rows = _models(result)
     watched, *others = metric_names(next(iter(rows.values())), result.metrics["watched"])
     last = {"parameters": [f"{row['parameters']:,}" for row in rows.values()]}
@@ -140,7 +140,7 @@ def _on_labels(console: Console, result: StageResult) -> Columns:
 
 
 def _models(result: StageResult) -> dict[str, dict[str, Any]]:
-    """The evaluated model last, below what it is held against."""
+    """Model -> measurements, the evaluated model last, below those that it is compared with."""
     models = result.metrics["models"]
     return {name: models[name] for name in sorted(models, key=lambda name: name == result.metrics["model"])}
 
@@ -150,16 +150,16 @@ def _side_by_side(names: Iterable[str], columns: Columns) -> tuple[tuple[str, ..
     return ("model", *columns), list(zip(names, *columns.values(), strict=True))
 
 
-def show_time(console: Console, ledger: Ledger) -> None:
-    """Where the run's time went, on one line; nothing when no time was marked."""
-    if not ledger.wall:
+def show_time(console: Console, goodput: Goodput) -> None:
+    """Print the goodput and the lost seconds on one line; nothing for a run without a time log."""
+    if not goodput.wall:
         return
-    lost = [field.name for field in fields(Ledger) if field.name != "useful" and getattr(ledger, field.name)]
-    text = f"goodput {100 * ledger.goodput:.3g} %: {ledger.useful:.1f} s useful of {ledger.wall:.1f} s"
-    rest = ", ".join(f"{getattr(ledger, name):.1f} s {name}" for name in lost)
+    lost = [field.name for field in fields(Goodput) if field.name != "useful" and getattr(goodput, field.name)]
+    text = f"goodput {100 * goodput.ratio:.3g} %: {goodput.useful:.1f} s useful of {goodput.wall:.1f} s"
+    rest = ", ".join(f"{getattr(goodput, name):.1f} s {name}" for name in lost)
     say(console, f"{text}; {rest}" if rest else text)
 
 
 def plan_json(previews: Sequence[StagePreview]) -> str:
-    """The plan as the run's folder keeps it."""
+    """The plan as JSON, as in the run's folder."""
     return json.dumps([preview.to_json() for preview in previews], indent=2)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, as tables for a person."""
+"""Print the checkpoints of a run as tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, Orig
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
-from espalier.tracking.figures import bytes_text, plain_lines, plain_text
+from espalier.tracking.number_format import bytes_text, plain_lines, plain_text
 from espalier_cluster.checkpoints import Checkpoint, Health, examine, states_of
 
 _COLORS = {"whole": "green", "damaged": "bold red", "uncommitted": "yellow", "gone": "dim"}
@@ -28,7 +28,7 @@ _RIGHT = ("step", "workers", "size", "attempt", "tensors", "values")
 
 
 def show_list(console: Console, found: Sequence[Checkpoint]) -> None:
-    """One line for each checkpoint, from its manifest."""
+    """Print a line for each checkpoint, from its manifest."""
     if not found:
         console.print("no checkpoints yet")
         return
@@ -40,7 +40,7 @@ def show_list(console: Console, found: Sequence[Checkpoint]) -> None:
 
 
 def verify_all(console: Console, run_folder: Path, found: Sequence[Checkpoint]) -> bool:
-    """Hash every file of every checkpoint, and say of each how it is.
+    """Verify every file of every checkpoint and print the outcome for each.
 
     Returns:
         Whether none is damaged.
@@ -63,7 +63,7 @@ def verify_all(console: Console, run_folder: Path, found: Sequence[Checkpoint]) 
 
 
 def show_one(console: Console, folder: Path) -> None:
-    """All that a manifest tells, and the checkpoints that it was made from.
+    """Print everything in a checkpoint's manifest, and the checkpoints that it was made from.
 
     Args:
         folder: `<run>/stages/<stage>/step-<number>`, wherever the run keeps its states.
@@ -98,7 +98,7 @@ def show_one(console: Console, folder: Path) -> None:
 def _known(origin: Origin) -> tuple[str, str, str, str]:
     try:
         when = datetime.fromtimestamp(origin.created_unix_seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):  # a number that is no time
+    except (OverflowError, ValueError, OSError):  # not a valid time
         when = str(origin.created_unix_seconds)
     return when, str(origin.world_size), origin.zero_level, str(origin.attempt)
 
@@ -161,7 +161,7 @@ def _table(*headers: str) -> Table:
 
 
 def _row(table: Table, *cells: Any) -> None:
-    """Cells are text of the run's files: neither markup nor terminal codes."""
+    """Add a row. Cells hold text from files, so markup and control characters have no effect."""
     table.add_row(*(Text(plain_text(cell)) for cell in cells))
 
 

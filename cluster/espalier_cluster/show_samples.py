@@ -1,4 +1,4 @@
-"""The labels that a run doubts most, in the terminal."""
+"""Print the most suspect labels of a `correct` stage."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path
-from espalier.tracking.figures import plain_text
-from espalier.tracking.notable import read_list, trust_note
+from espalier.tracking.number_format import plain_text
+from espalier.tracking.sample_reader import read_list, trust_note
 from espalier_cluster.terminal import say
 
 _SHOWN = 10
 
 
 def show_suspects(console: Console, run_folder: Path, stage: str) -> None:
-    """The first of the list that a `correct` stage leaves; nothing where it has left none."""
+    """Print the first rows of the stage's list of suspects; nothing when it has none."""
     rows, path = read_list(run_folder, stage, "suspects", _SHOWN), run_folder / list_path(stage, "suspects")
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""What a signal means to the process that drives a run: a wish to stop, and the second one an end."""
+"""Signal handling of the driver: the first signal asks the run to stop after a step, a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _WISHES = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def heeding(handler: Handler) -> Iterator[None]:
-    """Call `handler` on SIGTERM, Ctrl-C and a hang-up inside.
+def handle_signals(handler: Handler) -> Iterator[None]:
+    """Call `handler` on SIGTERM, SIGINT and SIGHUP inside the block.
 
-    A hang-up that was ignored from the start, as under `nohup`, stays ignored. After one, what goes to the terminal
-    goes nowhere: nobody reads it, and writing to one that is gone fails.
+    A SIGHUP that was ignored at the start, as under `nohup`, stays ignored. After a SIGHUP, output to the terminal is
+    discarded, because writing to a closed terminal fails.
     """
 
-    terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]  # one that is gone no longer says so
+    terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]  # isatty is false after the hang-up
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            _say_no_more(terminals)
+            _discard_output(terminals)
         handler(number, frame)
 
     before: Mapping[int, object] = {number: signal.getsignal(number) for number in _WISHES}
     for number, old in before.items():
         if not (number == signal.SIGHUP and old == signal.SIG_IGN):
-            signal.signal(number, heed)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
@@ -41,17 +41,19 @@ def heeding(handler: Handler) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_wish(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Set by the first signal: a wish to stop at the end of a step. A second SIGTERM or Ctrl-C ends the run where it
-    is. A hang-up never does: it comes twice when a shell dies, and right after SIGTERM when a session is ended.
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Yield an event that the first signal sets: the run has to stop at the end of a step.
+
+    A second SIGTERM or SIGINT raises `KeyboardInterrupt`. SIGHUP never does: it is sent twice when a shell dies, and
+    right after SIGTERM when a session is ended.
 
     Args:
-        say: tells the person who waits.
+        say: prints a message for the user.
     """
     stop = threading.Event()
     asked = 0
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked += number != signal.SIGHUP
         if asked > 1:
@@ -60,11 +62,11 @@ def stop_wish(say: Callable[[str], None]) -> Iterator[threading.Event]:
             stop.set()
             say("saving at the end of this step, then stopping; once more to stop at once")
 
-    with heeding(heed):
+    with handle_signals(on_signal):
         yield stop
 
 
-def _say_no_more(terminals: list[int]) -> None:
+def _discard_output(terminals: list[int]) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)

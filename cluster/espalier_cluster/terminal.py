@@ -1,4 +1,4 @@
-"""The terminal: the one place where text that comes from outside is made safe to be shown there.
+"""Create the command's consoles and print to them; all text from outside is made safe for the terminal here.
 
 Names, paths, labels, prompts and messages of errors are data. They are printed without markup, so that `[/red]` in a
 path is that and nothing else, and without control characters, so that none of them steers the terminal.
@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook,
 from rich.measure import Measurement
 from rich.style import StyleType
 
-from espalier.tracking.figures import plain_lines, plain_text
+from espalier.tracking.number_format import plain_lines, plain_text
 
 _WIDTH = 140  # of a pipe or a log, which has none of its own
 

@@ -1,4 +1,4 @@
-"""The Ray Train run behind the workers. Runs in a process of its own, and stays when it loses them."""
+"""Run Ray Train, which starts the workers and restarts all of them whenever one fails."""
 
 from __future__ import annotations
 
@@ -18,61 +18,63 @@ from espalier.jobs.job import WorkersConfig
 from espalier.stages.orders import StageFailed
 from espalier_cluster.failure import judge
 from espalier_cluster.process_group import ProcessGroupConfig
-from espalier_cluster.seat import SeatConfig, join, take_orders
+from espalier_cluster.worker_loop import WorkerLoopConfig, join, take_orders
 
 # Long, because ranks wait in collectives while rank zero writes a whole model.
 _COLLECTIVE_TIMEOUT_SECONDS = 3600
 
 
-def fit(workers: WorkersConfig, run_folder: str, seat: SeatConfig) -> None:
-    """Start the workers, set up their process group, and return when all have gone home.
+def fit(workers: WorkersConfig, run_folder: str, loop: WorkerLoopConfig) -> None:
+    """Start the workers and their process group; return when every worker's loop has ended.
 
-    When one fails or is lost, the desk is told why and all are started anew, at once: whether there will be another
-    order for them is not known here, but their imports take longer than the answer.
+    When a worker fails or is lost, the order queue is told why, and all workers are restarted at once: whether another
+    order will follow is not known here, and importing libraries takes longer than waiting for that decision.
 
     Raises:
-        ray.train.TrainingFailedError: they cannot be started.
+        ray.train.TrainingFailedError: the workers cannot be started.
     """
-    desk = seat["desk"]
+    queue = loop["queue"]
+    callbacks = [_FailureReporter(queue, loop["logs"]), _GroupOpener(queue)]
     _Trainer(
-        take_orders,
-        train_loop_config=dict(seat),
+        take_orders,  # type: ignore[arg-type]  # Ray wants a plain dict, which a TypedDict is at run time
+        train_loop_config=dict(loop),
         torch_config=_torch_config(workers),
         scaling_config=_scaling_config(workers),
-        run_config=_run_config(workers, run_folder, callbacks=[_Watch(desk, seat["logs"]), _Group(desk)]),
+        run_config=_run_config(workers, run_folder, callbacks=callbacks),
     ).fit()
 
 
 class _Trainer(TorchTrainer):
-    """Without Ray Data, of which nothing is used: every start would wait for one more process, its manager.
+    """Ray's trainer without Ray Data, which would start one more process that nothing uses.
 
-    What prepares a group for us comes before all that can fail.
+    Our callback that opens a group comes first, before the callbacks that can fail.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        needed = [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
-        return sorted(needed, key=lambda one: not isinstance(one, _Group))
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # of v2; mypy sees the class of v1
+        needed = [one for one in callbacks if not isinstance(one, DatasetsCallback)]
+        return sorted(needed, key=lambda one: not isinstance(one, _GroupOpener))
 
 
-class _Watch(UserCallback):
-    """Tells the desk of a failure when Ray notices it."""
+class _FailureReporter(UserCallback):
+    """Fails the order queue's current order when Ray reports an exception of a worker."""
 
-    def __init__(self, desk: ActorHandle, logs: str) -> None:
-        self._desk = desk
+    def __init__(self, queue: ActorHandle, logs: str) -> None:
+        self._queue = queue
         self._logs = logs
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        ray.get(self._desk.lose.remote(judge(worker_exceptions, logs=self._logs)))
+        ray.get(self._queue.lose_group.remote(judge(worker_exceptions, logs=self._logs)))
 
 
-class _Group(WorkerGroupCallback):
-    """Opens the desk to new workers, and tells it when their start fails, of which Ray tells nobody.
+class _GroupOpener(WorkerGroupCallback):
+    """Opens a group in the order queue before workers start, and fails it when their start fails.
 
-    Each joins in its main thread: only that may heed signals, and Ray runs our work in another.
+    `join` runs in each worker's main thread, because only that may handle signals and Ray runs our work in another.
     """
 
-    def __init__(self, desk: ActorHandle) -> None:
-        self._desk = desk
+    def __init__(self, queue: ActorHandle) -> None:
+        self._queue = queue
         self._number = 0
         self._started: Any = None
 
@@ -81,19 +83,20 @@ class _Group(WorkerGroupCallback):
         self._started = None
         try:
             yield
-        except WorkerGroupStartupTimeoutError:  # no room yet: the driver sees that for itself, and Ray tries again
+        except WorkerGroupStartupTimeoutError:  # no room yet: Ray retries, and the driver tells of the lack itself
             raise
         except Exception as error:
             if self._started is not None:
-                # Ray forgets workers that had started, and the place they hold, when a later step of a start fails.
+                # When a later step of the start fails, Ray leaks the started workers and their placement group.
                 self._started.get_worker_group_state().shutdown()
             first, _, _ = str(error).partition("\n")
             text = f"A worker failed while it started: {first}"
-            ray.get(self._desk.lose.remote(StageFailed("worker_lost", text, str(error))))
-            raise WorkerGroupStartupFailedError(text) from error  # which Ray tries again
+            ray.get(self._queue.lose_group.remote(StageFailed("worker_lost", text, str(error))))
+            raise WorkerGroupStartupFailedError(text) from error  # Ray retries on this error
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        self._number = ray.get(self._desk.open_group.remote())
+        number: ray.ObjectRef[int] = self._queue.open_group.remote()
+        self._number = ray.get(number)
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         self._started = worker_group
@@ -111,12 +114,12 @@ def _scaling_config(workers: WorkersConfig) -> ScalingConfig:
 
 
 def _run_config(workers: WorkersConfig, run_folder: str, *, callbacks: list[Any]) -> RunConfig:
-    return RunConfig(
-        name="ray",  # Ray Train wants a folder on the shared storage; nothing of ours is in it
+    return RunConfig(  # type: ignore[call-arg]  # arguments of v2; mypy sees the class of v1
+        name="ray",  # Ray Train requires a folder on the shared storage; we store nothing in it
         storage_path=run_folder,
-        failure_config=FailureConfig(max_failures=-1),  # when the driver has had enough, it gives no order
+        failure_config=FailureConfig(max_failures=-1),  # unlimited: the controller decides when to give up
         callbacks=callbacks,
         logging_config=LoggingConfig(log_level="ERROR"),
-        # torchrun sets it, Ray does not; without it every worker takes all the cores.
+        # torchrun sets this and Ray does not; without it every worker would use all cores.
         worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(workers.cpus_each)}},
     )

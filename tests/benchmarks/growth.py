@@ -26,7 +26,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from espalier.report.lines import Line, read_lines
+from espalier.report.training_curves import TrainingCurve, read_training_curves
 
 WSD, COSINE = {"schedule": "wsd", "decay": 0.2}, {"schedule": "cosine"}
 APOLLO = {"preset": "apollo"}
@@ -161,28 +161,31 @@ def run(storage: Path, name: str, settings: dict[str, Any]) -> None:
 def show(storage: Path, names: list[str]) -> None:
     """The table, each row beside the best of the rows that were trained whole with all of the budget."""
     folders = [storage / name.replace("@", ".at") for name in names]
-    lines = {line.label: line for line in read_lines([folder for folder in folders if (folder / "plan.json").exists()])}
-    measured = {label: line for label, line in lines.items() if line.nll is not None}
-    whole = [line for label, line in measured.items() if label.startswith("scratch")]
+    curves = {
+        curve.label: curve
+        for curve in read_training_curves([folder for folder in folders if (folder / "plan.json").exists()])
+    }
+    measured = {label: curve for label, curve in curves.items() if curve.nll is not None}
+    whole = [curve for label, curve in measured.items() if label.startswith("scratch")]
     if not whole:
         print("no row of a model that was trained whole is done")
         return
-    base = min(whole, key=lambda line: line.nll or 0.0)
+    base = min(whole, key=lambda curve: curve.nll or 0.0)
     print(f"beside {base.label}: validation loss {base.nll:.4f}")
     print(
         f"{'row':34}{'valid':>8}{'PFLOP':>8}{'seconds':>9}{'FLOPs':>8}{'time':>8}{'to same loss':>14}{'worst seam':>12}"
     )
-    for label, line in sorted(measured.items(), key=lambda item: item[1].nll or 0.0):
-        print(_row(storage, label, line, base), flush=True)
+    for label, curve in sorted(measured.items(), key=lambda item: item[1].nll or 0.0):
+        print(_row(storage, label, curve, base), flush=True)
 
 
-def _row(storage: Path, label: str, line: Line, base: Line) -> str:
-    last, other, reached = line.points[-1], base.points[-1], line.reaches(base.final_loss)
+def _row(storage: Path, label: str, curve: TrainingCurve, base: TrainingCurve) -> str:
+    last, other, reached = curve.points[-1], base.points[-1], curve.reaches(base.final_loss)
     same = "never" if reached is None else f"{reached.flops / other.flops - 1:+.1%}"
     seams = [json.loads(path.read_text())["metrics"]["seam"]["jump"] for path in _growths(storage / label)]
     worst = f"{max(seams):+.3f}" if seams else ""
     return (
-        f"{label:34}{line.nll:8.4f}{last.flops / 1e15:8.3f}{last.seconds:9.1f}{last.flops / other.flops - 1:+8.1%}"
+        f"{label:34}{curve.nll:8.4f}{last.flops / 1e15:8.3f}{last.seconds:9.1f}{last.flops / other.flops - 1:+8.1%}"
         f"{last.seconds / other.seconds - 1:+8.1%}{same:>14}{worst:>12}"
     )
 

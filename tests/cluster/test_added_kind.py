@@ -1,4 +1,4 @@
-"""A stage kind and a loss of another package go everywhere that ours go; no file of the product knows them."""
+"""A stage kind and a loss of another package work everywhere, without any change to our own files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def losses(root: Path) -> list[tuple[str, int, float]]:
 
 
 @pytest.mark.usefixtures("installed")
-def test_from_its_schema_to_its_card(tmp_path: Path) -> None:
+def test_an_added_kind_works_from_schema_to_model_card(tmp_path: Path) -> None:
     job, run = focal_job(tmp_path / "job"), tmp_path / "job" / "runs" / "tiny"
     schema = json.loads(espalier("schema"))
     assert schema["$defs"]["FocalStage"]["properties"]["gamma"]["default"] == 2.0

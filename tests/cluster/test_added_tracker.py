@@ -1,4 +1,4 @@
-"""A tracker that another package installs is told of a run, through a kill, without a word in our own files."""
+"""A tracker of another package receives a run's record, also across a kill, without any change to our own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that goes on with other settings: what only changes the way is noted, what changes the result is refused."""
+"""Resuming with changed settings: a change that keeps the result is noted, one that alters it is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.tracking.events import EVENTS, read_events
 from espalier_cluster.command import app
-from espalier_cluster.resume import go_back
+from espalier_cluster.resume import apply_resume
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors
 from support.tiny import write_job, write_model
 
@@ -52,7 +52,7 @@ def finish(folder: RunFolder, key: str) -> None:
 def go_on(job: Path, *overrides: str) -> tuple[PreparedJob, RunFolder]:
     prepared = prepare(read_job(job, overrides))
     folder = RunFolder.of(prepared.job)
-    go_back(prepared, folder)
+    apply_resume(prepared, folder)
     return prepared, folder
 
 
@@ -69,12 +69,12 @@ def refusal(job: Path, *overrides: str) -> list[str]:
     return [str(fault) for fault in refused.value.faults]
 
 
-def test_the_same_settings_go_on_without_a_word(job: Path) -> None:
+def test_the_same_settings_resume_without_a_message(job: Path) -> None:
     _, folder = go_on(job)
     assert notes(folder) == [] and (folder.path / STEP).exists()
 
 
-def test_another_way_to_the_same_result_goes_on_and_is_written_down(job: Path) -> None:
+def test_a_change_that_keeps_the_result_is_noted(job: Path) -> None:
     way = ["stages.heal.checkpoint.every=3", "stages.heal.zero_level=gradients", "workers.count=2"]
     _, folder = go_on(job, *way, "stages.score.sequences=4")
     assert sorted(notes(folder)) == [
@@ -98,14 +98,14 @@ def test_another_way_to_the_same_result_goes_on_and_is_written_down(job: Path) -
         ("checkpoints", "/dev/shm/other", "None"),
     ],
 )
-def test_another_result_is_refused(job: Path, path: str, new: str, old: str) -> None:
+def test_a_change_that_alters_the_result_is_refused(job: Path, path: str, new: str, old: str) -> None:
     (said,) = refusal(job, f"{path}={new}")
     assert said.startswith(f"`{path}` is ") and new in said.split(";")[0]
     assert f"checkpoints of stage heal were made with ({old!r})" in said or f"made with ({old})" in said
     assert "`resume=never`" in said and "another name" in said and len(said) < 400
 
 
-def test_all_that_is_refused_is_named_at_once(job: Path) -> None:
+def test_all_refused_changes_are_reported_at_once(job: Path) -> None:
     said = refusal(job, "stages.heal.optimizer.lr=0.001", "seed=4", "stages.heal.checkpoint.every=3")
     assert [line.split("`")[1] for line in said] == ["seed", "stages.heal.optimizer.lr"]
 
@@ -165,7 +165,7 @@ def test_a_stage_that_is_done_may_be_done_again_otherwise(job: Path) -> None:
     assert notes(folder) == []
 
 
-def test_a_result_is_no_leave_for_checkpoints_of_other_settings(job: Path) -> None:
+def test_checkpoints_of_other_settings_are_refused_although_the_stage_has_a_result(job: Path) -> None:
     _, folder = go_on(job)
     finish(folder, "earlier")
     assert refusal(job, "stages.heal.optimizer.lr=0.001")

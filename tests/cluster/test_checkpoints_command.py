@@ -1,4 +1,4 @@
-"""`espalier checkpoint`: what is there, whether it is whole, what it holds; also while a run goes on."""
+"""`espalier checkpoint list`, `verify` and `show`, also while the run is going on."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_manifest_that_is_a_link_to_itself_is_damage(run: Path) -> None:
     espalier("verify", run, code=1)
 
 
-def test_bytes_are_told_as_they_are_hashed(run: Path) -> None:
+def test_progress_is_reported_in_bytes_as_files_are_hashed(run: Path) -> None:
     found = find_checkpoints(run, stage="heal")[0]
     told: list[int] = []
     assert examine(LocalStorage(run), found, on_bytes=told.append, known={}).state == "whole"
@@ -259,7 +259,7 @@ def test_show_follows_the_lineage_as_far_as_it_is_there(run: Path) -> None:
     assert far == "from stages/gone/step-00000000, which is no longer there or cannot be used"
 
 
-def test_text_of_a_checkpoint_steers_no_terminal(run: Path) -> None:
+def test_control_characters_in_a_checkpoint_do_not_reach_the_terminal(run: Path) -> None:
     output = espalier("show", run / "stages/slim/step-00000000")
     assert "\x1b" not in output and output.count("[2J[red]x") == 2  # in a table, and in the state
 
@@ -274,13 +274,13 @@ def test_what_is_no_run_no_stage_or_no_checkpoint_is_refused(run: Path) -> None:
     assert "is no manifest" in refused("show", run / STEP.format(5))
 
 
-def test_files_of_the_run_that_are_not_whole_hide_no_checkpoint(run: Path) -> None:
+def test_damaged_files_of_the_run_hide_no_checkpoint(run: Path) -> None:
     (run / "plan.json").write_text("[{")
     (run / "stages/slim/result.json").write_text("")
     assert [one.stage for one in find_checkpoints(run)] == ["heal", "heal", "heal", "slim"]
 
 
-def test_looking_needs_no_torch(run: Path) -> None:
+def test_checkpoint_commands_do_not_import_torch(run: Path) -> None:
     code = (
         "import sys; from espalier_cluster.command import app; "
         f"app(['checkpoint', 'verify', {str(run)!r}], standalone_mode=False); sys.exit('torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""The command's own ways in: its version, its help, as a module, in a shell that completes."""
+"""The command itself: its version, its help, running it as a module, shell completion."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_settings_are_explained() -> None:
     assert isinstance(said, RefusedInput) and "Did you mean `distill`?" in str(said)
 
 
-def test_an_error_of_ours_is_told_whole_and_steers_no_terminal(
+def test_a_bug_prints_its_traceback_without_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""A stage that is done again under other settings: what it came to before stays until it has come to something new."""
+"""A stage that is repeated with other settings keeps its old result until the new one is committed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.training.updates import Update, Updates
 from espalier_cluster.command import app
-from espalier_cluster.resume import remove_replaced, told_again
+from espalier_cluster.resume import remove_replaced, repeated_stage_messages
 from support.tiny import tiny_job, write_job
 
 FASTER = "stages.heal.optimizer.lr=0.001"
@@ -91,7 +91,7 @@ def steps(job: Path) -> list[str]:
     return [name for name in folder_of(job).files.list("stages/heal") if name.startswith("step-")]
 
 
-def test_what_a_kill_right_after_the_result_has_left_is_removed_by_the_next_start(
+def test_checkpoints_replaced_before_a_kill_are_removed_by_the_next_start(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter = "stages.heal.budget.steps=4"
@@ -119,9 +119,7 @@ def test_a_model_that_is_made_in_one_go_stays_until_the_new_one_is_whole(
     assert len(folder_of(job).files.list("stages/slim/step-00000000")) == 2
 
 
-def test_going_back_to_the_settings_before_needs_nothing_and_loses_nothing(
-    job: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_returning_to_earlier_settings_reuses_their_result(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = model(job, "heal")
     with monkeypatch.context() as patch:
         stop_before(4, patch)
@@ -184,9 +182,9 @@ def test_files_that_changed_under_the_same_names_are_told(tmp_path: Path) -> Non
     prepared.write_down(folder)
     for stage in prepared.plan.stages:
         folder.write_result(StageResult(stage.name, stage.config.kind, stage.key, "done", None))
-    assert told_again(prepare(read_job(job)), folder) == []
+    assert repeated_stage_messages(prepare(read_job(job)), folder) == []
     (tmp_path / "text" / "work-00.txt").write_text("the king speaks " * 100)
-    told = told_again(prepare(read_job(job)), folder)
+    told = repeated_stage_messages(prepare(read_job(job)), folder)
     assert [line.split()[0] for line in told] == ["parent", "slim", "heal", "score", "out"]
     assert all("what the files of `data` hold has changed" in line for line in told)
 
@@ -196,12 +194,12 @@ def test_a_stage_is_done_again_as_its_input_is(tmp_path: Path) -> None:
     prepared, folder = prepare(read_job(job)), folder_of(job)
     for stage in prepared.plan.stages:
         folder.write_result(StageResult(stage.name, stage.config.kind, f"old-{stage.key}", "done", None))
-    told = told_again(prepared, folder)
+    told = repeated_stage_messages(prepared, folder)
     assert told[0] == "parent is done again: it was made with other settings or files."
     assert told[1] == "slim is done again: parent is."
 
 
-def test_storage_that_is_removed_while_a_run_goes_on_is_told_truly(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_is_removed_during_a_run_is_reported(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take = Updates.take
 
     def gone(updates: Updates, number: int) -> Update:

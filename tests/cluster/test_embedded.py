@@ -1,4 +1,4 @@
-"""Joining is refused before Ray is asked; starting leaves nothing behind."""
+"""Joining a cluster is refused before Ray is asked; a local cluster leaves nothing behind."""
 
 import os
 import re
@@ -30,8 +30,8 @@ HOLD = """
 import os, time
 from espalier.jobs.job import WorkersConfig
 from espalier_cluster.embedded import FOLDER, cluster
-from espalier_cluster.silence import silenced
-with silenced(), cluster(WorkersConfig()):
+from espalier_cluster.log_filter import filter_logs
+with filter_logs(), cluster(WorkersConfig()):
     print(os.environ[FOLDER], flush=True)
     time.sleep(600)
 """
@@ -71,7 +71,7 @@ def test_a_cluster_elsewhere_is_refused_without_a_token(no_token: None, listenin
     assert "--insecure" in refusal(f"{socket.gethostname()}:{listening}")
 
 
-def test_auto_is_what_ray_takes_it_for(no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_resolves_as_ray_resolves_it(no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"{socket.gethostname()}:{listening}")
     assert "--insecure" in refusal("auto")
 
@@ -101,7 +101,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_though_one_is_at_hand(
 
 
 @pytest.mark.slow
-def test_what_listens_and_is_no_head_is_refused(
+def test_a_server_that_is_no_head_node_is_refused(
     no_token: None, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 64)

@@ -1,4 +1,4 @@
-"""Which of many stories explains the others, and that each survives the way to the driver."""
+"""The failure that caused the others is found among those of all ranks, and survives the way to the driver."""
 
 import errno
 import pickle
@@ -29,7 +29,7 @@ def test_the_earliest_of_several_is_the_cause() -> None:
     assert "number 2" in judge(errors, logs="").message
 
 
-def test_a_death_explains_what_all_others_say() -> None:
+def test_a_dead_process_is_the_cause_of_the_other_failures() -> None:
     death = Exception("A worker health check failed.\n hostname='node7',\nThe actor died unexpectedly")
     failure = judge({0: told(0, RuntimeError(BROKEN), at=1.0), 3: death}, logs="/run/logs")
     assert failure.cause == "worker_lost"
@@ -45,7 +45,7 @@ def test_a_death_explains_what_all_others_say() -> None:
         ("possible causes: the process was killed by the OOM killer", "worker_lost"),
     ],
 )
-def test_ray_s_text_about_a_dead_actor_is_read(story: str, cause: str) -> None:
+def test_the_cause_of_a_death_is_read_from_rays_message(story: str, cause: str) -> None:
     assert judge({1: Exception(story)}, logs="").cause == cause
 
 
@@ -60,11 +60,11 @@ def test_ray_s_text_about_a_dead_actor_is_read(story: str, cause: str) -> None:
         (StageFailed("stopped", "asked to stop"), "stopped"),
     ],
 )
-def test_a_rank_knows_what_kind_of_failure_it_had(error: Exception, cause: str) -> None:
+def test_exceptions_are_classified_on_the_rank(error: Exception, cause: str) -> None:
     assert describe(error, where="").cause == cause
 
 
-def test_failures_cross_ray_whole() -> None:
+def test_failures_survive_pickling() -> None:
     before = RankFailed(5, 7.5, StageFailed("node_lost", "gone", "where"))
     after = pickle.loads(pickle.dumps(before))
     assert (after.rank, after.at_seconds) == (5, 7.5)
@@ -76,6 +76,6 @@ def test_failures_cross_ray_whole() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_storage_that_takes_no_more_is_told_wherever_it_shows(number: int) -> None:
+def test_a_full_or_read_only_storage_is_a_storage_failure(number: int) -> None:
     assert describe(OSError(number, "no"), where="step 3").cause == "storage"
     assert describe(OSError(errno.EACCES, "no"), where="step 3").cause == "error"

@@ -1,4 +1,4 @@
-"""Folders of a run on this machine's disk: for their owner, kept while anybody holds them, swept when nobody does."""
+"""Temporary folders are private, kept while any process holds them, and swept when none does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_for_its_owner_and_goes_when_its_last_holder_is_killed() -> None:
+def test_a_folder_is_private_and_removed_after_its_last_holder_is_killed() -> None:
     folder = make_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     other = subprocess.Popen(
@@ -46,7 +46,7 @@ def test_a_folder_is_for_its_owner_and_goes_when_its_last_holder_is_killed() -> 
     assert not folder.exists()
 
 
-def test_letting_go_and_holding_again_keeps_it() -> None:
+def test_a_folder_that_is_released_and_held_again_is_kept() -> None:
     folder = make_folder()
     let_go(folder)
     hold(folder)
@@ -56,7 +56,7 @@ def test_letting_go_and_holding_again_keeps_it() -> None:
     assert not folder.exists()
 
 
-def test_what_cannot_be_emptied_at_once_is_found_by_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_could_not_be_removed_is_removed_by_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder()
     (folder / "ray").mkdir()
     with monkeypatch.context() as patch:

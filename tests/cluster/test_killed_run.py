@@ -1,4 +1,4 @@
-"""A run that is killed goes on: what it exports equals, bit for bit, what an undisturbed run exports."""
+"""A killed and resumed run exports the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 

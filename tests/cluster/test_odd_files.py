@@ -1,4 +1,4 @@
-"""The small files of a run, as somebody may have left them: one sentence that names the file, no traceback, no wait."""
+"""Damaged small files of a run give one sentence that names the file: no traceback, no endless wait."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from espalier.stages.ownership import claim
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
-from espalier.tracking.marks import TIME, TimeLog, end_killed_driver
 from espalier.tracking.record import STEPS, StepLog
+from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.command import app
 from framework.tracking.samples import step
 from support.tiny import write_job
@@ -44,8 +44,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         metrics: dict[str, Any] = {"model": "heal", "models": MODELS} if stage.name == "score" else {}
         folder.write_result(StageResult(stage.name, stage.config.kind, stage.key, "done", None, metrics))
     times, events, steps = TimeLog(folder.path / TIME), EventLog(folder.path / EVENTS), StepLog(folder.path / STEPS)
-    times.mark("waiting", time=1000.0)
-    times.mark("stopped", time=1009.0)
+    times.record("waiting", time=1000.0)
+    times.record("stopped", time=1009.0)
     events.add("finished", "heal")
     for number in range(1, 7):
         steps.append(step(number))
@@ -116,7 +116,7 @@ FITTING = {("job.json", "an object"), ("attempts", "a number"), ("plan.json", "a
 
 @pytest.mark.parametrize("content", NONSENSE)
 @pytest.mark.parametrize("file", NEEDED)
-def test_nonsense_is_refused_by_name(job: Path, file: str, content: str) -> None:
+def test_a_file_with_invalid_content_is_refused_by_name(job: Path, file: str, content: str) -> None:
     if (file, content) in FITTING:
         pytest.skip("a value that the file may have")
     (folder_of(job) / file).write_bytes(NONSENSE[content])
@@ -152,7 +152,7 @@ def huge(path: Path) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("plant", [pipe, device, a_folder, circle, somebodys, huge])
 @pytest.mark.parametrize("file", ["plan.json", "run.json", "stages/score/result.json"])
-def test_what_is_no_plain_file_is_refused_at_once(job: Path, file: str, plant: Callable[[Path], None]) -> None:
+def test_a_pipe_device_folder_or_link_is_refused_at_once(job: Path, file: str, plant: Callable[[Path], None]) -> None:
     path = folder_of(job) / file
     path.unlink()
     plant(path)
@@ -164,7 +164,7 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_newer_keys_are_passed_over(job: Path) -> None:
+def test_unknown_keys_are_ignored(job: Path) -> None:
     folder = folder_of(job)
     plan = [entry | {"colour": "red"} for entry in json.loads((folder / "plan.json").read_text())]
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -179,7 +179,7 @@ def test_newer_keys_are_passed_over(job: Path) -> None:
 
 @pytest.mark.parametrize("file", ["run.json", "stages/score/result.json"])
 @pytest.mark.parametrize("more", [{}, {"key": 3, "run_id": []}])
-def test_a_newer_version_is_refused_as_such(job: Path, file: str, more: dict[str, Any]) -> None:
+def test_a_newer_schema_version_is_refused(job: Path, file: str, more: dict[str, Any]) -> None:
     change(folder_of(job) / file, schema_version=2, **more)
     for outcome in outcomes(job, "report", "plan", "run").values():
         assert is_refusal(outcome, file.split("/")[-1]) and "newer espalier" in str(outcome.exception)
@@ -195,7 +195,7 @@ def test_a_newer_version_is_refused_as_such(job: Path, file: str, more: dict[str
     ],
 )
 @pytest.mark.timeout(30)
-def test_a_plan_that_goes_round_in_circles_ends(job: Path, inputs: dict[str, Any]) -> None:
+def test_a_plan_with_a_cycle_is_refused(job: Path, inputs: dict[str, Any]) -> None:
     path = folder_of(job) / "plan.json"
     plan = json.loads(path.read_text())
     for entry in plan:
@@ -225,7 +225,7 @@ RESULT = asdict(StageResult("heal", "distill", "k", "done", "stages/heal/step-00
         {"cost": {"seconds": "long"}},
     ],
 )
-def test_names_and_figures_of_a_result_are_looked_at_before_they_are_used(job: Path, values: dict[str, Any]) -> None:
+def test_names_and_numbers_of_a_result_are_validated(job: Path, values: dict[str, Any]) -> None:
     (folder_of(job) / "stages/heal/result.json").write_text(json.dumps(RESULT | values))
     for name, outcome in outcomes(job, "report", "export", "plan").items():
         assert is_refusal(outcome, "result.json"), (name, outcome.exception)
@@ -258,7 +258,7 @@ def test_a_planned_name_is_no_path(job: Path, name: str) -> None:
         asdict(step(7)) | {"time": 1e300},
     ],
 )
-def test_a_line_that_says_something_else_is_named_by_its_number(job: Path, line: dict[str, Any]) -> None:
+def test_a_record_line_with_another_schema_is_refused_with_its_number(job: Path, line: dict[str, Any]) -> None:
     with (folder_of(job) / STEPS).open("a") as file:
         file.write(json.dumps(line) + "\n")
     for outcome in outcomes(job, "report", "compare").values():
@@ -267,7 +267,7 @@ def test_a_line_that_says_something_else_is_named_by_its_number(job: Path, line:
     assert ran.exit_code == ExitCode.DONE and "the report could not be written" in ran.output
 
 
-def test_lines_that_a_crash_cut_off_are_passed_over(job: Path) -> None:
+def test_lines_that_a_crash_cut_off_are_ignored(job: Path) -> None:
     with (folder_of(job) / STEPS).open("ab") as file:
         file.write(b'{"stage": "he\n' + b"[" * 100_000 + b"\n\xff\n\n17\n")
     assert outcomes(job, "report")["report"].exit_code == ExitCode.DONE
@@ -277,7 +277,7 @@ def test_lines_that_a_crash_cut_off_are_passed_over(job: Path) -> None:
 @pytest.mark.parametrize(
     "metrics", [{"models": {"heal": {}}}, {"models": {"heal": {"perplexity": "low"}}, "watched": "x"}]
 )
-def test_a_report_that_cannot_be_drawn_decides_nothing(job: Path, metrics: dict[str, Any]) -> None:
+def test_a_report_that_cannot_be_drawn_does_not_change_the_exit_code(job: Path, metrics: dict[str, Any]) -> None:
     change(folder_of(job) / "stages/score/result.json", metrics=metrics | {"model": "heal"})
     assert is_refusal(outcomes(job, "report")["report"], "runs/tiny")
     assert outcomes(job, "run")["run"].exit_code == ExitCode.DONE
@@ -294,12 +294,12 @@ def test_a_stop_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
     from espalier.stages.orders import StageFailed
     from espalier.stages.plan import build_plan
     from espalier.tracking.events import read_events
-    from espalier_cluster.chronicle import Chronicle
+    from espalier_cluster.event_recorder import EventRecorder
 
     config = read_job(write_job(tmp_path)).stages[0]
     (stage,) = build_plan([config], context={}).stages
     folder = RunFolder(tmp_path / "run")
-    tell = Chronicle(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME))
+    tell = EventRecorder(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME))
     for cause in ("stopped", "preempted", "error"):
         tell("stage_failed", stage, StageFailed(cause, "after step 3"))
     assert [event.kind for event in read_events(folder.path / EVENTS)] == ["stopped", "stopped", "failed"]

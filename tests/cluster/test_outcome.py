@@ -1,4 +1,4 @@
-"""How a run ends is decided by its stages: neither by its report nor by what its path holds."""
+"""The exit code depends on the stages alone, not on the report or on characters in the run's path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(job_file: Path, name: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_path_that_is_markup_is_a_path(job_file: Path) -> None:
+def test_a_path_that_looks_like_markup_is_printed_as_text(job_file: Path) -> None:
     code, shown = run(job_file, "named")
     assert (code, shown.splitlines()[-1]) == (
         0,
@@ -43,7 +43,7 @@ def test_a_path_that_is_markup_is_a_path(job_file: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["write_report", "show_outcome", "compare_growth", "show_time"])
-def test_what_cannot_be_shown_is_told_in_a_line(job_file: Path, part: str) -> None:
+def test_a_part_that_cannot_be_shown_is_reported_in_one_line(job_file: Path, part: str) -> None:
     with mock.patch.object(outcome, part, side_effect=TypeError("odd\n[/red]\x1b[2J")):
         code, shown = run(job_file, "named")
     told = [line for line in shown.splitlines() if "TypeError: odd [/red] [2J" in line]
@@ -51,7 +51,7 @@ def test_what_cannot_be_shown_is_told_in_a_line(job_file: Path, part: str) -> No
     assert shown.splitlines()[-1].startswith("done; ")
 
 
-def test_a_record_that_somebody_touched_ends_no_run(job_file: Path) -> None:
+def test_a_damaged_record_does_not_fail_the_run(job_file: Path) -> None:
     run(job_file, "touched")
     record = job_file.parent / "runs" / "touched" / "records" / "events.jsonl"
     with record.open("a") as file:
@@ -60,7 +60,7 @@ def test_a_record_that_somebody_touched_ends_no_run(job_file: Path) -> None:
     assert code == 0 and shown.splitlines()[-1].startswith("done; "), shown
 
 
-def test_a_measurement_says_of_how_much(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_gives_its_number_of_samples(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_ACTIVITY_SECONDS", 0.0)
     stages = [
         {"name": "seedling", "kind": "load", "from_scratch": SCRATCH},

@@ -1,4 +1,4 @@
-"""Room and versions, judged from what nodes say; asking real nodes is in test_two_nodes.py."""
+"""Checks of resources and versions, on given reports of nodes; test_two_nodes.py asks real nodes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,9 @@ def node(alive: bool = True, **resources: float) -> Mapping[str, object]:
         (WorkersConfig(count=5, cpus_each=2, gpus_each=1), [node(CPU=7, GPU=5)], 3),
     ],
 )
-def test_too_little_room_is_said_with_what_there_is(workers: WorkersConfig, nodes: list, room: int) -> None:
+def test_a_lack_of_resources_is_reported_with_what_the_cluster_has(
+    workers: WorkersConfig, nodes: list, room: int
+) -> None:
     (fault,) = room_faults(workers, nodes)
     assert fault.path == "workers.count" and fault.value == workers.count
     assert f"at most {room}:" in fault.allowed

@@ -1,4 +1,4 @@
-"""The runner on one small local Ray cluster, in the order of a run that has a hard day."""
+"""The runner on one small local Ray cluster, through kills, exceptions, hangs and stops, in this order."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ import pytest
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier_cluster.embedded import cluster
+from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.ray_runner import RayRunner
-from espalier_cluster.silence import silenced
 
 WORKERS = WorkersConfig(count=2, cpus_each=3)
 
@@ -34,7 +34,7 @@ def stop() -> threading.Event:
 def runner(run_folder: str, stop: threading.Event) -> Iterator[RayRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        with silenced(), cluster(WORKERS):
+        with filter_logs(), cluster(WORKERS):
             runner = RayRunner(WORKERS, run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3))
             yield runner
             runner.close()
@@ -46,7 +46,7 @@ def failure_of(runner: RayRunner, order: StageOrder) -> StageFailed:
     return failed.value
 
 
-def test_consecutive_orders_meet_the_same_processes_at_once(runner: RayRunner, run_folder: str) -> None:
+def test_consecutive_orders_run_on_the_same_processes_without_delay(runner: RayRunner, run_folder: str) -> None:
     results = [runner.run(StageOrder(run_folder, f"stage{n}", 1)) for n in range(2)]
     started = time.monotonic()
     results.append(runner.run(StageOrder(run_folder, "stage2", 1)))
@@ -57,7 +57,7 @@ def test_consecutive_orders_meet_the_same_processes_at_once(runner: RayRunner, r
     assert results[0].metrics["threads"] == str(WORKERS.cpus_each)
 
 
-def test_workers_of_one_host_meet_through_a_file_of_their_owner_and_listen_on_loopback(
+def test_workers_of_one_host_rendezvous_through_a_private_file_and_listen_on_loopback(
     runner: RayRunner, run_folder: str
 ) -> None:
     found = runner.run(StageOrder(run_folder, "meeting", 1)).metrics
@@ -88,7 +88,7 @@ def test_an_exception_on_one_rank_comes_back_with_its_traceback(runner: RayRunne
     assert "_misbehave" in Path(run_folder, "logs", "worker-1.log").read_text()
 
 
-def test_a_stopped_worker_is_found_out_and_every_worker_says_where_it_was(runner: RayRunner, run_folder: str) -> None:
+def test_a_stopped_worker_is_detected_and_every_worker_writes_its_stacks(runner: RayRunner, run_folder: str) -> None:
     failure = failure_of(runner, StageOrder(run_folder, "steps", 1))
     assert failure.cause == "hang"
     assert 2 <= failure.silent_seconds < 8
@@ -116,7 +116,7 @@ def test_sigterm_to_a_worker_is_a_preemption(runner: RayRunner, run_folder: str)
         assert failure.result(timeout=30).cause == "preempted"
 
 
-def test_a_wish_to_stop_reaches_the_workers(runner: RayRunner, run_folder: str, stop: threading.Event) -> None:
+def test_a_stop_request_reaches_the_workers(runner: RayRunner, run_folder: str, stop: threading.Event) -> None:
     with ThreadPoolExecutor() as pool:
         failure = pool.submit(failure_of, runner, StageOrder(run_folder, "steps", 3))
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""Bad input: one sentence with the setting and the remedy, exit code 2, and nothing has started."""
+"""Invalid input gives one sentence with setting and remedy and exit code 2, and starts nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher that cannot teach is found before anything starts, not after the hours that the stages before it take."""
+"""A teacher that does not fit its student is refused before anything starts."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from espalier.planning.prepare import PreparedJob, prepare
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
-from espalier_cluster.resume import arrived, go_back
+from espalier_cluster.resume import apply_resume, clear_resume_note
 from framework.checkpoint.checkpoint_cases import SHAPES, cut, make_origin, make_tensors
 from support.tiny import tiny_job, write_job
 
@@ -61,22 +61,22 @@ def left(folder: RunFolder) -> set[str]:
     return {str(path.relative_to(folder.path / "stages")) for path in folder.path.glob("stages/*/*")}
 
 
-def test_auto_leaves_everything(job: Path) -> None:
+def test_resume_auto_removes_nothing(job: Path) -> None:
     run, folder = prepared(job, "auto")
     before = left(folder)
-    go_back(run, folder)
+    apply_resume(run, folder)
     assert left(folder) == before
 
 
-def test_never_leaves_nothing(job: Path) -> None:
+def test_resume_never_removes_everything(job: Path) -> None:
     run, folder = prepared(job, "never")
-    go_back(run, folder)
+    apply_resume(run, folder)
     assert left(folder) == set()
 
 
-def test_a_checkpoint_leaves_what_is_not_newer_and_nothing_that_was_made_of_it(job: Path) -> None:
+def test_resume_from_a_checkpoint_removes_newer_ones_and_dependent_stages(job: Path) -> None:
     run, folder = prepared(job, checkpoint(job, 4))
-    go_back(run, folder)
+    apply_resume(run, folder)
     assert left(folder) == {
         "parent/result.json",
         "parent/step-00000000",
@@ -100,22 +100,22 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_nothing_is_removed(job:
         file.write_bytes(file.read_bytes()[:-1] + b"!")
     before = left(folder)
     with pytest.raises(RefusedInput, match="one that is whole"):
-        go_back(run, folder)
+        apply_resume(run, folder)
     assert left(folder) == before
 
 
 @pytest.mark.parametrize("resume", ["never", "a checkpoint"])
-def test_the_same_command_goes_back_once_and_again_when_it_had_come_to_an_end(job: Path, resume: str) -> None:
+def test_the_same_command_applies_resume_once_until_the_run_has_ended(job: Path, resume: str) -> None:
     run, folder = prepared(job, resume if resume == "never" else checkpoint(job, 4))
     newer = "stages/heal/step-00000006"
-    go_back(run, folder)
+    apply_resume(run, folder)
     storage, key = LocalStorage(folder.path), run.plan["heal"].key
     save(storage, newer, step=6, key=key)
-    go_back(run, folder)  # it was stopped and goes on
+    apply_resume(run, folder)  # it was stopped and goes on
     assert storage.exists(newer)
-    arrived(folder)
+    clear_resume_note(folder)
     if resume == "never":
-        go_back(run, folder)
+        apply_resume(run, folder)
         assert not storage.exists(newer)
 
 
@@ -125,7 +125,7 @@ def test_another_runs_checkpoint_is_refused_and_nothing_is_removed(job: Path) ->
     run, folder = prepared(job, str(other))
     before = left(folder)
     with pytest.raises(RefusedInput, match="a checkpoint of this run"):
-        go_back(run, folder)
+        apply_resume(run, folder)
     assert left(folder) == before
 
 

@@ -1,4 +1,4 @@
-"""One job under several seeds: what the runs say together, and a whole one."""
+"""One job under several seeds: the comparison of its runs, and a whole job."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_models_are_compared_seed_by_seed_with_the_first_they_are_held_against(t
     assert rows["corrected"]["difference"] == pytest.approx(0.35 / 3) and rows["vanilla"]["difference"] == 0.0
 
 
-def test_perplexities_that_no_float_holds_are_compared_as_losses(tmp_path: Path) -> None:
+def test_infinite_perplexities_are_compared_as_losses(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
     children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
     for child, (nll, perplexity) in zip(children, ((2.0, 7.389), (800.0, None)), strict=True):
@@ -54,7 +54,7 @@ def test_perplexities_that_no_float_holds_are_compared_as_losses(tmp_path: Path)
     assert rows["corrected"]["metric"] == "nll" and rows["corrected"]["values"] == [2.0, 800.0]
 
 
-def test_seeds_that_have_not_come_to_an_evaluation_say_nothing(tmp_path: Path) -> None:
+def test_seeds_without_an_evaluation_are_left_out(tmp_path: Path) -> None:
     job = read_job(write_labelled_job(tmp_path))
     assert summary([_child(job, RunFolder(tmp_path / "seeds"), 3)]) == [] == summary([])
 
@@ -81,13 +81,11 @@ def test_results_of_earlier_settings_are_not_compared_with_those_of_new_ones(tmp
         ([2, 1, 0], ExitCode.ERROR),
     ],
 )
-def test_the_worst_end_is_the_end_of_all(codes: list[int], expected: ExitCode) -> None:
+def test_the_worst_exit_code_is_that_of_all_seeds(codes: list[int], expected: ExitCode) -> None:
     assert worst(codes) == expected
 
 
-def test_runs_are_not_left_behind_when_looking_after_them_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_child_processes_are_stopped_when_the_parent_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = read_job(write_labelled_job(tmp_path))
     children = [_child(job, RunFolder(tmp_path / "seeds"), seed) for seed in (3, 4)]
     begun: list[subprocess.Popen[bytes]] = []
@@ -104,7 +102,7 @@ def test_runs_are_not_left_behind_when_looking_after_them_fails(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_results_that_cannot_be_compared_do_not_decide_how_the_seeds_ended(
+def test_results_that_cannot_be_compared_do_not_change_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def spoil(children: list[Child], *_: object) -> list[int]:

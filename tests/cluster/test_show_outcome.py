@@ -34,7 +34,7 @@ def words(metrics: dict, width: int = 200) -> list[list[str]]:
     return [[part.strip() for part in row if part.strip()] for row in shown(metrics, width)]
 
 
-def test_models_on_labelled_data_stand_side_by_side_the_watched_metric_first():
+def test_models_on_labelled_data_are_shown_with_the_watched_metric_first():
     assert words({"model": "heal", "watched": "f1", "models": LABELLED}) == [
         ["model", "F1", "accuracy", "macro F1", "Matthews", "loss", "parameters"],
         ["vanilla", "50.0 %", "75.0 %", "60.0 %", "0.400", "0.8", "31,860"],
@@ -58,7 +58,7 @@ def test_speed_is_shown_where_it_was_measured():
     ]
 
 
-def test_models_on_text_stand_side_by_side_with_what_healing_won():
+def test_models_on_text_are_shown_with_the_gap_that_healing_closed():
     assert words({"model": "healed", "models": TEXT, "gap_closed": 0.769}) == [
         ["model", "parameters", "perplexity", "tokens", "FLOPs/token", "tokens/s"],
         ["parent", "134,515,008", "24.125", "65,536", "270.0 M", "3,100"],
@@ -67,5 +67,5 @@ def test_models_on_text_stand_side_by_side_with_what_healing_won():
     ]
 
 
-def test_stages_that_evaluate_nothing_are_passed_over():
+def test_stages_without_an_evaluation_are_left_out():
     assert shown({"steps": 7}) == []

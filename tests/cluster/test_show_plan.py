@@ -1,4 +1,4 @@
-"""The plan in terminals of several widths: nothing of it is cut."""
+"""The plan is shown in full in terminals of any width."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedJob:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 140, 200])
-def test_every_stage_is_named_with_all_its_figures(prepared: PreparedJob, width: int) -> None:
+def test_every_stage_is_shown_with_all_its_numbers(prepared: PreparedJob, width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
     show_plan(console, prepared, done=["young-0123456789"])
     shown = console.file.getvalue()

@@ -1,4 +1,4 @@
-"""What signals mean to a run, and that a terminal which is gone does not stop it from saving."""
+"""What signals do to a run, and that a closed terminal does not keep it from saving."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from espalier_cluster.stopping import heeding, stop_wish
+from espalier_cluster.stopping import handle_signals, stop_on_signal
 
 HUNG_UP = """
 import os, signal, sys
-from espalier_cluster.stopping import stop_wish
-with stop_wish(print) as stop:
+from espalier_cluster.stopping import stop_on_signal
+with stop_on_signal(print) as stop:
     os.write(1, b"up")
     stop.wait(20)
 print("all is saved", flush=True)
@@ -28,9 +28,9 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-def test_the_second_wish_ends_the_run_and_a_hang_up_never_does() -> None:
+def test_the_second_signal_ends_the_run_unless_it_is_a_hang_up() -> None:
     said: list[str] = []
-    with stop_wish(said.append) as stop:
+    with stop_on_signal(said.append) as stop:
         try:
             for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
                 send(number)
@@ -42,9 +42,9 @@ def test_the_second_wish_ends_the_run_and_a_hang_up_never_does() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_each_is_a_wish_to_stop_and_is_what_it_was_afterwards(number: signal.Signals) -> None:
+def test_each_signal_asks_to_stop_and_its_handler_is_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with stop_wish(lambda text: None) as stop:
+    with stop_on_signal(lambda text: None) as stop:
         send(number)
         assert stop.is_set()
     assert signal.getsignal(number) == before
@@ -53,13 +53,13 @@ def test_each_is_a_wish_to_stop_and_is_what_it_was_afterwards(number: signal.Sig
 def test_a_hang_up_that_was_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with heeding(lambda number, frame: pytest.fail("nohup was not heeded")):
+        with handle_signals(lambda number, frame: pytest.fail("nohup was ignored")):
             send(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_run_whose_terminal_is_gone_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_run_whose_terminal_is_closed_finishes(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-c", HUNG_UP, str(tmp_path / "end")], stdin=theirs, stdout=theirs, stderr=theirs

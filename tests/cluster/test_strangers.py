@@ -1,4 +1,4 @@
-"""A folder that no run has made, and files that no run has written: refused, and left exactly as they are."""
+"""Folders and files that no run has made are refused and left as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier_cluster.command import app
-from espalier_cluster.resume import go_back, refuse_exports
+from espalier_cluster.resume import apply_resume, refuse_exports
 from framework.checkpoint.checkpoint_cases import cut, make_tensors, save_ranks
 from support.tiny import write_job
 
@@ -130,7 +130,7 @@ def run_of(job: Path, storage: Path) -> RunFolder:
 
 def never(job: Path, storage: Path) -> None:
     prepared = prepare(read_job(job, [f"storage={storage}", "resume=never"]))
-    go_back(prepared, RunFolder.of(prepared.job))
+    apply_resume(prepared, RunFolder.of(prepared.job))
 
 
 STRANGE = [

@@ -1,4 +1,4 @@
-"""What is printed is text: neither markup nor codes that steer the terminal, whatever its encoding and width."""
+"""Printed text has no markup and no control characters, for any encoding and width."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def console(capsys: pytest.CaptureFixture[str]) -> Console:
     return open_terminal()
 
 
-def test_text_stays_text(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_text_is_printed_as_text(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     say(console, EVIL + "\nrefused: a second line", style="red")
     console.print(EVIL)
     table = Table(title=EVIL)
@@ -39,7 +39,7 @@ def test_text_stays_text(console: Console, capsys: pytest.CaptureFixture[str]) -
     assert shown.count("[/red] [bold]") == 6
 
 
-def test_a_terminal_without_a_letter_shows_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_the_encoding_lacks_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     say(open_terminal(), "done; the report is /tmp/Übung/report.html")
@@ -54,7 +54,7 @@ def test_a_path_for_a_script_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stream.buffer.getvalue() == "/tmp/Übung".encode() + b"\xff/\x1b[2J\n"
 
 
-def test_errors_are_text_too() -> None:
+def test_markup_in_errors_is_printed_as_text() -> None:
     told = subprocess.run(
         [sys.executable, "-m", "espalier_cluster.command", "report", "/tmp/[/red]\x1b[2JÜ"],
         capture_output=True,
@@ -65,14 +65,14 @@ def test_errors_are_text_too() -> None:
     assert b"\x1b" not in told.stderr
 
 
-HEAD = ("stage", "kind", "a long heading\nfor a figure")
+HEADINGS = ("stage", "kind", "a long heading\nfor a figure")
 ROWS = [("a-stage-with-a-long-name", "train", "123,456"), ("b", "", "-")]
 
 
 @pytest.mark.parametrize("width", [40, 55, 80])
 def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    show_table(console, HEAD, ROWS, right=HEAD[2:])
+    show_table(console, HEADINGS, ROWS, right=HEADINGS[2:])
     shown = console.file.getvalue()
     assert "…" not in shown and all(len(line.rstrip()) <= width for line in shown.splitlines())
     assert all(cell in shown for row in ROWS for cell in row)

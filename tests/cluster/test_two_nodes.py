@@ -1,4 +1,4 @@
-"""Two hosts in small: two raylets on one machine, each with one worker's worth of room."""
+"""A cluster of two nodes, simulated by two raylets on one machine with room for one worker each."""
 
 import os
 import time
@@ -18,9 +18,9 @@ from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.embedded import cluster
 from espalier_cluster.joining import forget_token
+from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner
-from espalier_cluster.silence import silenced
 from support.kill import num_steps
 from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
@@ -37,7 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def nodes(folders: dict[str, Path]) -> Iterator[Cluster]:
     """Node b is started in another folder than node a, so /proc/self/cwd is a storage they do not share."""
-    with pytest.MonkeyPatch.context() as patch, silenced():
+    with pytest.MonkeyPatch.context() as patch, filter_logs():
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("RAY_AUTH_MODE", "disabled")
         forget_token()
@@ -68,7 +68,7 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
 
 
 @pytest.mark.slow
-def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
+def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
     runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
     with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
@@ -87,7 +87,7 @@ def test_a_job_outlives_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Pa
     runner.close()
 
 
-def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dict[str, Path]) -> None:
+def test_waiting_for_a_node_ends_after_patience_seconds(nodes: Cluster, folders: dict[str, Path]) -> None:
     runner = RayRunner(WorkersConfig(count=3), str(folders["run"]), work="stand_in:serve", patience_seconds=2)
     with pytest.raises(StageFailed) as failed:
         runner.run(StageOrder(str(folders["run"]), "any", 1))
@@ -97,7 +97,7 @@ def test_waiting_for_a_node_ends_when_patience_does(nodes: Cluster, folders: dic
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_real_job_outlives_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) -> None:
+def test_a_real_job_continues_after_the_loss_of_a_node(nodes: Cluster, tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     for root in (calm, rough):
         stages = tiny_job(root)["stages"]

@@ -12,7 +12,7 @@ import xxhash
 from espalier.checkpoint.read import StateReader
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage, xxh3_of
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.record import STEPS
 
 _CLOCK = {"time", "seconds", "step_seconds", "tokens_per_second", "peak_bytes", "attempt", "key", "run"}
@@ -28,7 +28,7 @@ def outcome(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {f"stages done/{stage}": True for stage in stages}
     for stage in stages:
         found |= {f"{stage}/{place}": value for place, value in _stage(run, stage)}
-    steps = lines.read(run / STEPS)
+    steps = jsonl.read(run / STEPS)
     found["number of recorded steps"] = len(steps)
     for number, record in enumerate(steps):
         found |= {f"record {number}/{place}": value for place, value in _leaves(record)}

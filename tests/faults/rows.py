@@ -54,11 +54,11 @@ ROWS: tuple[Row, ...] = (
     Row("P2", "kill -9 in forward, accumulation, update, recording", "bit-equal", tests=(_KILLS,)),
     Row(
         "P3",
-        "kill -9 of the driver, of the desk, of Ray Train's process",
+        "kill -9 of the driver, of the order queue, of Ray Train's process",
         "no worker after 10 s; the run goes on, or the same command does",
         tests=("tests/cluster/test_embedded.py::test_a_local_cluster_is_quiet_private_and_dies_with",),
         scenes=(
-            _lost("desk", within=3.0, says="hands out the orders", kills="Desk"),
+            _lost("queue", within=3.0, says="hands out the orders", kills="OrderQueue"),
             _lost("train", within=3.0, says="Ray Train ended", kills="_train"),
         ),
         plays=(scenes_command.driver_killed,),
@@ -68,8 +68,8 @@ ROWS: tuple[Row, ...] = (
         "loss of a node",
         "goes on when there is room again; patience has an end",
         tests=(
-            f"{_NODES}a_job_outlives_the_loss_of_a_node",
-            f"{_NODES}waiting_for_a_node_ends_when_patience_does",
+            f"{_NODES}orders_continue_after_the_loss_of_a_node",
+            f"{_NODES}waiting_for_a_node_ends_after_patience_seconds",
         ),
     ),
     Row(
@@ -100,7 +100,7 @@ ROWS: tuple[Row, ...] = (
         "P8",
         "out of memory, again and again",
         "two tries, with advice",
-        tests=("tests/cluster/test_failure.py::test_ray_s_text_about_a_dead_actor_is_read",),
+        tests=("tests/cluster/test_failure.py::test_the_cause_of_a_death_is_read_from_rays_message",),
         scenes=(RayScene("memory", ("out_of_memory",) * 2, code=ExitCode.ERROR, says="smaller microbatch"),),
         left_out="Ray's memory monitor is not provoked: it watches the whole machine; its text is read in a test",
     ),
@@ -161,7 +161,7 @@ ROWS: tuple[Row, ...] = (
         "SIGSTOP of a rank",
         "found within the bound, named, ended; the run goes on",
         scenes=(RayScene("stop", ("hang",), within=_HANG, says="worker 1 was stopped from outside"),),
-        tests=(f"{_RUNNER}a_stopped_worker_is_found_out",),
+        tests=(f"{_RUNNER}a_stopped_worker_is_detected",),
     ),
     Row(
         "H2",
@@ -186,7 +186,7 @@ ROWS: tuple[Row, ...] = (
         "H5",
         "1,000 steps, some five times slower; pauses of one rank",
         "no alarm",
-        tests=("tests/cluster/test_watch.py",),
+        tests=("tests/cluster/test_hang_detector.py",),
         scenes=(RayScene("slow"),),
     ),
     Row(

@@ -18,7 +18,7 @@ from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_o
 from espalier.stages.orders import FailureCause, StageFailed
 from espalier.stages.plan import Stage, build_plan
 from espalier_cluster.embedded import cluster
-from espalier_cluster.silence import silenced
+from espalier_cluster.log_filter import filter_logs
 
 WORKERS = WorkersConfig(count=2)
 RETRY = RetryConfig(backoff_seconds=0.1, grace_seconds=5.0)
@@ -72,7 +72,7 @@ class RayGround:
     def open(folder: Path) -> Iterator[RayGround]:
         """The tests' folder must be on the workers' path."""
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        with silenced(), cluster(WORKERS):
+        with filter_logs(), cluster(WORKERS):
             ground = RayGround(folder)
             try:
                 yield ground

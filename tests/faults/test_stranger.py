@@ -68,7 +68,7 @@ def test_a_server_that_asks_for_no_token_is_found() -> None:
 def test_every_line_of_the_table_in_security_md_is_read() -> None:
     rows = stranger.rows()
     assert {row.guard for row in rows} == {"token", "nothing", "header"} and len(rows) >= 5
-    for name in ("gcs_server", "raylet", "ray::Desk", "python3.11", "ray::RuntimeEnvAgent"):
+    for name in ("gcs_server", "raylet", "ray::OrderQueue", "python3.11", "ray::RuntimeEnvAgent"):
         assert any(row.process.fullmatch(name) for row in rows), name
 
 

@@ -18,7 +18,7 @@ from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 
 HIT_STEP = 60  # so that each worker has given signs of life: they come every half second
-_STEPS = {"slow": 1000, "desk": 1500, "train": 1500}
+_STEPS = {"slow": 1000, "queue": 1500, "train": 1500}
 _SLOW_STEPS, _PAUSES = {100, 400, 700}, {30: 4.0, 600: 6.0}
 
 

@@ -20,7 +20,7 @@ from espalier.stages.control import Control
 from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.training import updates
 from espalier.training.step import StepReport, sample_ids
 from espalier.worker.run_stage import run_stage
@@ -78,7 +78,7 @@ def play(world: World, root: str, scene: Scene) -> str:
 def outcome(root: str) -> dict[str, Any]:
     """What can be compared: steps with their figures, notes, checkpoints, and the weights and moments saved last."""
     run = _run(root)
-    steps, events = lines.read(run / "records" / "steps.jsonl"), lines.read(run / "records" / "events.jsonl")
+    steps, events = jsonl.read(run / "records" / "steps.jsonl"), jsonl.read(run / "records" / "events.jsonl")
     checkpoints = sorted(path.parent for path in (run / "stages" / STAGE).glob("step-*/manifest.json"))
     manifest = json.loads((checkpoints[-1] / "manifest.json").read_text())["manifest"] if checkpoints else {}
     return {

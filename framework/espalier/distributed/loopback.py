@@ -1,4 +1,4 @@
-"""Keeping what the process group opens to this host, where one host is all there is."""
+"""Restrict gloo and NCCL to the loopback interface when all workers are on one host."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ _VARIABLES = {"GLOO_SOCKET_IFNAME": "{}", "NCCL_SOCKET_IFNAME": "={}"}  # withou
 
 
 def stay_on_this_host() -> None:
-    """Let gloo and NCCL listen on the loopback interface alone, whatever this machine's settings for several hosts
-    say. To be called before the process group is made. Nothing of theirs asks who connects.
+    """Make gloo and NCCL listen on the loopback interface only, because neither authenticates connections.
+
+    Overrides the machine's settings for several hosts. Call it before the process group is created.
     """
     for interface, addresses in psutil.net_if_addrs().items():
         if any(one.family == socket.AF_INET and one.address == "127.0.0.1" for one in addresses):

@@ -1,4 +1,4 @@
-"""Random numbers that need no hidden state: each is a function of what it is for."""
+"""Counter-based random numbers: each seed is a hash of the run's seed, a purpose and counters, so no state is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def stream_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed for one use of randomness.
+    """A 63-bit seed for one random draw.
 
     The same (seed, purpose, counters) gives the same number on every worker, in every attempt and on every number
     of workers; a rank belongs in `counters` only where ranks shall differ.
@@ -18,5 +18,5 @@ def stream_seed(seed: int, purpose: str, *counters: int) -> int:
 
 
 def seed_torch(seed: int, purpose: str, *counters: int) -> None:
-    """Set torch's generators (host and device), for draws that happen inside modules, as dropout."""
+    """Seed torch's generators (CPU and GPU), for draws inside modules such as dropout."""
     torch.manual_seed(stream_seed(seed, purpose, *counters))

@@ -1,4 +1,4 @@
-"""Who this process is among the workers. The only reader of rank variables."""
+"""The rank of this process among the workers, and collectives between them. The only reader of rank variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from espalier.distributed.loopback import stay_on_this_host
 
-_TIMEOUT = timedelta(hours=2)  # rank zero alone may load or export a large model while the others wait
+_TIMEOUT = timedelta(hours=2)  # long, because rank zero may load or export a large model while the others wait
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class World:
     Attributes:
         rank: 0 to size - 1; rank zero writes what is written once.
         size: number of workers, R.
-        device: where this worker computes.
+        device: of this worker.
         local_rank: place among the workers of this host.
     """
 
@@ -35,17 +35,17 @@ class World:
 
     @staticmethod
     def alone() -> World:
-        """One process that is all there is. DeepSpeed asks for a group and for its variable: both are made."""
+        """A world of one process. Creates a process group and LOCAL_RANK, because DeepSpeed requires both."""
         os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():
             stay_on_this_host()
-            # A store in memory: NCCL's watchdog looks into it to the end, and waits for hours for a file that is gone.
+            # In memory: NCCL's watchdog accesses the store to the end, and waits for hours for a file that is gone.
             dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
         return World.from_process_group()
 
     @staticmethod
     def from_process_group() -> World:
-        """The world that torch.distributed was told of when it was set up (by Ray, by a test)."""
+        """The world of the process group that Ray or a test has set up."""
         device, local_rank = torch.device("cpu"), int(os.environ.get("LOCAL_RANK", "0"))
         if torch.cuda.is_available():
             device = torch.device("cuda", local_rank % torch.cuda.device_count())
@@ -62,31 +62,30 @@ class World:
         return self.local_rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all workers, on all of them. Collective; the argument is left as it was."""
+        """The sum of a tensor over all workers, on all of them. Collective; the argument is not changed."""
         total = values.to(self.device, copy=True)
         if self.size > 1:
             dist.all_reduce(total)
         return total
 
     def sum_flags(self, *flags: bool) -> tuple[int, ...]:
-        """On how many workers each flag is set. Collective, and between hosts alone: no GPU is waited for."""
+        """The number of workers on which each flag is set. Collective on CPUs, so it does not wait for a GPU."""
         counts = torch.tensor(flags, dtype=torch.int64)
         if self.size > 1:
             dist.all_reduce(counts)
         return tuple(counts.tolist())
 
     def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank, on all of them. Collective.
+        """The values of all workers, by rank, on all of them. Collective.
 
         Args:
-            value: of JSON. torch's own gathering of objects pickles them, and a pickle that arrives from somebody
-                else runs code here.
+            value: a JSON value. JSON because torch's `all_gather_object` pickles, and loading a pickle runs code.
         """
         data = json.dumps(value).encode()
         return [json.loads(one) for one in (self._gather_bytes(data) if self.size > 1 else (data,))]
 
     def _gather_bytes(self, data: bytes) -> list[bytes]:
-        """Between hosts alone, as `sum_flags`."""
+        """All-gather of byte strings of different length, on CPUs as `sum_flags`."""
         own = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         sizes = torch.zeros(self.size, dtype=torch.int64)
         sizes[self.rank] = len(own)
@@ -96,7 +95,7 @@ class World:
         return [bytes(row[:size].numpy()) for row, size in zip(rows, sizes.tolist(), strict=True)]
 
     def from_rank_zero(self, value: Any) -> Any:
-        """Rank zero's value, of JSON, on all workers. Collective."""
+        """Broadcast rank zero's JSON value to all workers. Collective."""
         return self.gather(value if self.is_rank_zero else None)[0]
 
     def barrier(self) -> None:

@@ -156,8 +156,8 @@ def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> flo
 def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool) -> float:
     """A chunk's logits; of a head that is trained its gradient's float32 sum, and a copy in the model's format.
 
-    Of a chunk there are three float32 tensors of logits: the student's, their gradient, the teacher's. Without a teacher
-    the third is not there, and what is derived from a block of them counts instead.
+    Of a chunk there are three float32 tensors of logits: the student's, their gradient, the teacher's. Without a
+    teacher the third is not there, and what is derived from a block of them counts instead.
     """
     device = "cuda" if training.on_gpu else "cpu"
     rows = min(default_chunk_size(device, shape.vocabulary), training.microbatch_tokens)

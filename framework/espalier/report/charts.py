@@ -1,4 +1,4 @@
-"""Curves as SVG text: pure functions, colours from the page's style."""
+"""Draw line charts and sparklines as SVG text; colours come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from markupsafe import Markup
 from espalier.report.scale import Scale, fit_scale
 
 _MAX_POINTS = 240
-_LONE_WIDTH = 12  # of a band that has one place only
+_LONE_WIDTH = 12  # pixels; of a band with a single point
 _SPARK = (110, 24)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: places (x, y), in order of x. A y that is no number leaves a gap."""
+    """One curve: points (x, y), sorted by x. A NaN or infinite y leaves a gap."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -26,17 +26,19 @@ class Series:
 
 @dataclass(frozen=True)
 class Band:
-    """An area behind the curves: places (x, least, most), in order of x."""
+    """A filled area behind the curves: points (x, low, high), sorted by x."""
 
     points: Sequence[tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis measures, how its ticks are written, and whether only whole numbers have one.
+    """An axis.
 
     Attributes:
-        start: where a horizontal axis begins, unless no value lies beyond.
+        text: formats the value of a tick.
+        whole: put ticks at whole numbers only.
+        start: first value of a horizontal axis, unless no point lies beyond it; then 0.
     """
 
     label: str
@@ -47,7 +49,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Look:
-    """Size in pixels, whether y starts at zero, and places on x to mark with a word."""
+    """How a chart looks.
+
+    Attributes:
+        width, height: pixels.
+        from_zero: the y axis starts at zero.
+        marks: (x, word): vertical dashed lines with a word beside each.
+    """
 
     width: int = 1012
     height: int = 300
@@ -58,13 +66,13 @@ class Look:
 def line_chart(
     series: Sequence[Series], x: Axis, y: Axis, *, bands: Sequence[Band] = (), look: Look = Look()
 ) -> Markup:
-    """Curves over one pair of axes. Long ones are drawn as means over a band from least to most.
+    """Draw curves over one pair of axes. A long curve is drawn as means of neighbouring points over a min-max band.
 
     Args:
         series: at least one, each with at least one point.
         x: the horizontal axis.
-        y: the vertical axis; holds every finite value.
-        bands: areas in the first curve's colour; where they overlap it is deeper.
+        y: the vertical axis; covers every finite value.
+        bands: areas in the first curve's colour, darker where they overlap.
     """
     furthest = max(px for one in series for px, _ in one.points)
     first = x.start if furthest > x.start else 0.0
@@ -94,7 +102,7 @@ def line_chart(
 
 
 def sparkline(values: Sequence[float], *, top: float) -> Markup:
-    """A curve the size of a word, without axes: at least one value, evenly spaced, between 0 and `top`."""
+    """Draw a curve the size of a word, without axes: at least one value, evenly spaced, between 0 and `top`."""
     width, height = _SPARK
     xs, ys = Scale(0.0, max(len(values) - 1, 1), 2.0, width - 2.0), Scale(0.0, top or 1.0, height - 2.0, 2.0)
     line = _path([(xs.place(x), ys.place(mean)) for x, mean, _, _ in _buckets(list(enumerate(values)))])
@@ -116,7 +124,7 @@ def _curve(series: Series, xs: Scale, ys: Scale, number: int) -> Markup:
 
 
 def _buckets(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
-    """(x, mean, least, most) of neighbouring points, at most `_MAX_POINTS` of them."""
+    """Average neighbouring points: at most `_MAX_POINTS` tuples (x, mean, min, max)."""
     size = -(-len(points) // _MAX_POINTS)
     found = []
     for start in range(0, len(points), size):
@@ -128,14 +136,15 @@ def _buckets(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, 
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:
-    parts, pen = [], "M"
+    parts: list[str] = []
+    pen = "M"
     for x, y in places:
         if math.isfinite(y):
             parts.append(f"{pen}{x:.1f} {y:.1f}")
             pen = "L"
         else:
             pen = "M"
-    return " ".join(parts) + ("h0.1" if len(parts) == 1 else "")  # a lone point shows through its round cap
+    return " ".join(parts) + ("h0.1" if len(parts) == 1 else "")  # a line of no length shows its round cap, a dot
 
 
 def _placed(points: Sequence[tuple[float, float, float]], xs: Scale, ys: Scale) -> list[tuple[float, float, float]]:

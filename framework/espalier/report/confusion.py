@@ -1,4 +1,4 @@
-"""Which classes the evaluated model mixes up."""
+"""The confusion matrix of the evaluated model, or its most frequent mistakes when there are many classes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MOST_MISTAKES = 20
 
 @dataclass(frozen=True)
 class Confusion:
-    """A table, and what it shows in a sentence."""
+    """A table and its caption."""
 
     sentence: str
     grid: Grid
 
 
 def confusion(run: RunRecord, evaluation: StageResult) -> Confusion | None:
-    """Of the model that is evaluated; None where there are no classes. Of many classes only the frequent mistakes."""
+    """The confusion table of the evaluated model; None when there are no classes."""
     name = evaluation.metrics.get("model", "")
     counts: list[list[int]] | None = evaluation.metrics["models"].get(name, {}).get("confusion")
     if not counts:

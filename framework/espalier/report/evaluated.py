@@ -1,4 +1,4 @@
-"""What each evaluation of a run has measured, one after another."""
+"""The results of each evaluation of a run: table of models, confusion matrix, generated samples."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from espalier.report.tables import Grid, Sample, model_grid, samples
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation.
+    """The results of one evaluation.
 
     Attributes:
-        stage: its name; empty where the run has only this one, which then needs no name.
-        models: the models side by side.
-        samples: what they wrote after the prompts.
+        stage: its name; empty when the run has only one evaluation.
+        models: a table with a row for each model.
+        samples: the models' generated text for each prompt.
     """
 
     stage: str
@@ -26,7 +26,7 @@ class Evaluated:
 
 
 def evaluated(run: RunRecord) -> list[Evaluated]:
-    """Every evaluation that is done, in the plan's order."""
+    """The results of every finished evaluation, in the plan's order."""
     done = run.evaluations()
     return [
         Evaluated(

@@ -1,4 +1,4 @@
-"""Where the models of a run stand in the drawing of their lineage."""
+"""Place the models of a run in the columns and rows of the lineage drawing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from espalier.report.run import PlannedStage
 
-COLUMNS = 4  # as many boxes stand side by side on the page
+COLUMNS = 4  # boxes side by side on the page
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A model's place: column and row, counted from the left and from the top."""
+    """A model's column and row, counted from the left and from the top, from 0."""
 
     stage: PlannedStage
     column: int
@@ -20,13 +20,13 @@ class Spot:
 
 
 def laid_out(stages: Sequence[PlannedStage]) -> list[Spot]:
-    """Each model right of the one it comes from, lines of them read like text.
+    """Place each model to the right of its parent, and continue long chains in the next row, like lines of text.
 
-    The longest chain of models goes on from row to row; what branches off it stands in rows below the one that it
-    branches off from, several short branches in one row where there is room.
+    The longest chain of models comes first. Branches are placed in rows below the model that they branch off from,
+    several short ones in one row where there is room.
 
     Args:
-        stages: those that have a model, each after the one that it comes from.
+        stages: stages that have a model, each after its parent.
     """
     names = {stage.name for stage in stages}
     children: dict[str, list[PlannedStage]] = {name: [] for name in names}
@@ -39,11 +39,13 @@ def laid_out(stages: Sequence[PlannedStage]) -> list[Spot]:
     canvas = _Canvas(children, _lengths(stages, children))
     for root in roots:
         canvas.place(root, 0)
-    return [canvas.spots[stage.name] for stage in stages if stage.name in canvas.spots]  # not those of a circle
+    return [
+        canvas.spots[stage.name] for stage in stages if stage.name in canvas.spots
+    ]  # stages of a cycle have no spot
 
 
 def _lengths(stages: Sequence[PlannedStage], children: dict[str, list[PlannedStage]]) -> dict[str, int]:
-    """By name, the longest chain of models that begins there."""
+    """Stage name -> length of the longest chain of models that begins with it."""
     lengths: dict[str, int] = {}
     for stage in reversed(stages):  # children come later
         lengths[stage.name] = 1 + max((lengths.get(child.name, 0) for child in children[stage.name]), default=0)
@@ -58,7 +60,7 @@ class _Canvas:
     taken: dict[int, set[int]] = field(default_factory=dict)
 
     def place(self, first: PlannedStage, column: int) -> None:
-        """A chain from `first` on, in new rows, and all that branches off it."""
+        """Place the longest chain from `first` in new rows, and then everything that branches off it."""
         chain = self._chain(first)
         while chain:
             part, chain = chain[: COLUMNS - column], chain[COLUMNS - column :]
@@ -71,7 +73,7 @@ class _Canvas:
             column = 0
 
     def _branch(self, first: PlannedStage, column: int, *, below: int) -> None:
-        """Into a row that earlier branches of the same row of models have left room in, else into new ones."""
+        """Place a branch in a row below `below` that has room, else in new rows."""
         chain = self._chain(first)
         wanted = set(range(column, column + len(chain)))
         is_plain = all(len(self.children[stage.name]) < 2 for stage in chain) and max(wanted) < COLUMNS

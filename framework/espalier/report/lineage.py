@@ -1,4 +1,4 @@
-"""The models of a run and how each came from another, drawn."""
+"""Draw the lineage of a run's models as SVG: a box for each model, arrows from its parent, its teacher."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from espalier.report.layout import Spot, laid_out
 from espalier.report.run import PlannedStage, RunRecord
-from espalier.tracking.figures import count_text
+from espalier.tracking.number_format import count_text
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 204, 138, 52, 44, 20
 _ARC_HEIGHT = 46
-_LONGEST_NAME = 16  # letters that fit beside the state
+_LONGEST_NAME = 16  # characters that fit beside the state
 
 _BOX = Markup(
     '<g transform="translate({left} {top})" class="model {state_class}">{hint}'
@@ -28,7 +28,7 @@ _BOX = Markup(
     '<text x="14" y="124">{attention}</text></g>'
 )
 
-_HEAD = Markup(
+_ARROW_HEAD = Markup(
     '<marker id="{}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
     '<path d="M0 0L8 4L0 8z" class="{}"/></marker>'
 )
@@ -52,7 +52,7 @@ class _Box:
 
 
 def lineage_drawing(run: RunRecord) -> Markup:
-    """Boxes from the loaded model to the exported one, arrows between them, each student's teacher."""
+    """Draw a box for each model, from the loaded to the exported one, with arrows to children and from teachers."""
     boxes = [_Box(spot) for spot in laid_out([stage for stage in run.stages if stage.has_model])]
     if not boxes:
         return Markup("")
@@ -60,8 +60,8 @@ def lineage_drawing(run: RunRecord) -> Markup:
     width = max(box.left for box in boxes) + _BOX_WIDTH + _EDGE
     height = max(box.top for box in boxes) + _BOX_HEIGHT + _EDGE
     parts = [
-        _HEAD.format("head", "head"),
-        _HEAD.format("taught", "taught-head"),
+        _ARROW_HEAD.format("head", "head"),
+        _ARROW_HEAD.format("taught", "taught-head"),
         *(_arrow(by_name[box.stage.parent], box) for box in boxes if box.stage.parent in by_name),
     ]
     for box in boxes:
@@ -79,14 +79,14 @@ def _arrow(start: _Box, end: _Box) -> Markup:
     if end.left > start.left:
         middle = (x + to_x) // 2
         way = f"M{x} {y}C{middle} {y} {middle} {to_y} {to_x} {to_y}"
-    else:  # on to the next line: between the rows, as text is read
+    else:  # the child begins the next row: lead the arrow between the rows
         between = end.top - _GAP_Y // 2
         way = f"M{x} {y}h12V{between}H{end.left - 12}V{to_y}H{to_x}"
     return Markup('<path class="arrow" marker-end="url(#head)" d="{}"/>').format(way)
 
 
 def _taught(teacher: _Box, student: _Box) -> Markup:
-    """An arc from a teacher that stands before its student in a row; a word above the student's box from any other."""
+    """Draw an arc from a teacher to a student in the same row; otherwise write the teacher's name above the student."""
     is_near = teacher.top == student.top and teacher.left < student.left
     return _teacher_arc(teacher, student) if is_near else _teacher_word(teacher, student)
 

@@ -1,4 +1,4 @@
-"""What the last evaluation of a run says, in a headline, a few sentences and a few figures."""
+"""Summarise the last evaluation of a run: a headline, sentences and tiles with numbers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import count_text, flops_text, perplexity_text
 from espalier.tracking.gap import gap_words, told_gap
+from espalier.tracking.number_format import count_text, flops_text, perplexity_text
 
 Models = dict[str, dict[str, Any]]
-"""What an evaluation measured of each model, by its name."""
+"""Model name -> its measurements in an evaluation."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure: what it is, its value, and what that is beside."""
+    """One number of the summary: label, value, and a note such as the value that it is compared with."""
 
     label: str
     value: str
@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Measured:
-    """The outcome so far."""
+    """The summary at the top of the report."""
 
     headline: str
     sentences: tuple[str, ...]
@@ -36,7 +36,7 @@ class Measured:
 
 
 def measured(run: RunRecord) -> Measured | None:
-    """None while no evaluation tells anything."""
+    """Summarise the last finished evaluation; None when there is none."""
     evaluation = run.evaluation()
     if evaluation is None:
         return None
@@ -44,7 +44,7 @@ def measured(run: RunRecord) -> Measured | None:
 
 
 def _of_labels(evaluation: StageResult) -> Measured:
-    """The evaluated model, beside the first one that it was held against if there is one."""
+    """Summarise an evaluation on labelled data: the evaluated model, compared with the first other model."""
     name, watched, models = (evaluation.metrics[key] for key in ("model", "watched", "models"))
     word, value, size = METRIC_WORDS[watched], models[name][watched], models[name]["parameters"]
     text, samples = metric_text(watched, value), evaluation.cost.samples // len(models)
@@ -63,7 +63,7 @@ def _of_labels(evaluation: StageResult) -> Measured:
 
 
 def _uncertainty(watched: str, value: float, samples: int) -> str:
-    """The rest of a sentence: a share of few samples says little."""
+    """The end of the sentence: for an accuracy, its standard error."""
     if watched != "accuracy" or not samples:
         return "."
     points = 100 * math.sqrt(value * (1 - value) / samples)
@@ -71,10 +71,12 @@ def _uncertainty(watched: str, value: float, samples: int) -> str:
 
 
 def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
-    """The evaluated model beside the loaded one it comes from; else beside the first of `against`; else alone."""
+    """Summarise an evaluation on text: compare the evaluated model with the loaded one that it comes from.
+
+    When that was not evaluated, compare with the first model of `against`; without one, show the model alone.
+    """
     planned, models = run.stage(evaluation.stage), evaluation.metrics["models"]
-    after = planned.inputs.get("model", "") if planned else ""
-    if after not in models:
+    if planned is None or (after := planned.inputs.get("model", "")) not in models:
         return None
     root = run.root(after)
     if root is not None and root.name != after and root.name in models:

@@ -1,4 +1,4 @@
-"""Metrics of labelled data in words, the same in the terminal and on the report's page."""
+"""Names and number formats of the metrics of labelled data, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from espalier.config.labelled import SMALLER_IS_BETTER
 from espalier.report.changes import signed, signed_percent
-from espalier.tracking.figures import number_text
+from espalier.tracking.number_format import number_text
 
 METRIC_WORDS = {
     "accuracy": "accuracy",
@@ -26,12 +26,12 @@ _SHARES = ("accuracy", "f1", "f1_macro", "f1_weighted")
 
 
 def metric_names(measured: Mapping[str, Any], watched: str) -> tuple[str, ...]:
-    """Those that `measured` has, the watched one first."""
+    """The metrics that `measured` has, the watched one first."""
     return tuple(sorted((name for name in METRIC_WORDS if name in measured), key=lambda name: name != watched))
 
 
 def metric_text(name: str, value: float) -> str:
-    """`76.8 %` of a share, `0.417` of a correlation, `0.01234` of an error."""
+    """Format a metric: a share as `76.8 %`, a correlation as `0.417`, an error as `0.01234`."""
     if name in _SHARES:
         return f"{100 * value:.1f} %"
     return number_text(value) if name in SMALLER_IS_BETTER else f"{value:.3f}"

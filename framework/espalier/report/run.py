@@ -1,4 +1,4 @@
-"""Everything that a run's folder tells about it, finished or not."""
+"""Read everything that a run's folder holds about the run, finished or not, for the report."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.records import unreadable
-from espalier.tracking.board import Board
-from espalier.tracking.board import State as Seen
 from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
-from espalier.tracking.ledger import Ledger, account
-from espalier.tracking.marks import TIME, Mark, read_marks
+from espalier.tracking.goodput import Goodput, measure_goodput
 from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
+from espalier.tracking.stage_status import StageState, StageStatuses
+from espalier.tracking.time_log import TIME, TimeEntry, read_time_log
 
-State = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
+ReportState = Literal["pending", "running", "stopped", "done", "failed", "gate failed"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class PlannedStage:
     """One entry of `plan.json`.
 
     Attributes:
-        inputs: setting -> name of the stage it refers to; the first one is the model the stage goes on from.
-        shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
-        tokens, steps, flops: what it is expected to take; None where that says nothing.
+        inputs: setting -> name of the stage that it refers to; the first one is the stage's parent.
+        shape: sizes of the resulting model, with `parameters`; empty for a stage without a model.
+        tokens, steps, flops: expected cost; None for a stage without steps.
     """
 
     name: str
@@ -47,12 +46,12 @@ class PlannedStage:
 
     @property
     def declared(self) -> StageKind:
-        """What its kind says of itself."""
+        """The declaration of its kind."""
         return shown_kind(self.kind)
 
     @property
     def has_model(self) -> bool:
-        """Whether there is a model of it to show in the lineage."""
+        """Whether the stage yields a model, which the lineage shows."""
         return self.declared.makes_model or self.declared.exports
 
     @property
@@ -67,62 +66,62 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder shows it. Whatever is not there yet is empty.
+    """Everything that is known of a run. What does not exist yet is empty.
 
     Attributes:
-        folder: where it lies; files with a row for each sample are read when they are shown.
+        folder: of the run; tables with a row for each sample are read when they are shown.
         epochs: of each stage, each epoch once.
-        ledger: where the time went up to the last thing told; None when no time was marked.
+        goodput: of the time up to the last record; None without a time log.
     """
 
     folder: Path
     job: dict[str, Any]
     run: dict[str, Any]
     stages: tuple[PlannedStage, ...]
-    states: dict[str, State]
+    states: dict[str, ReportState]
     messages: dict[str, str]
     results: dict[str, StageResult]
     steps: dict[str, tuple[StepRecord, ...]]
     epochs: dict[str, tuple[EpochRecord, ...]]
-    ledger: Ledger | None
+    goodput: Goodput | None
 
     @property
     def watched(self) -> str | None:
-        """The metric that decides about labelled data, if that is what the run is about."""
+        """The metric that decides on labelled data; None for text."""
         data = self.job.get("data") or {}
         by_task = {"classification": "accuracy", "regression": "pearson"}
-        return data.get("metric") or by_task.get(data.get("task"))
+        return data.get("metric") or by_task.get(data.get("task", ""))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes are called, in order; empty where the job leaves that to the data."""
+        """The class names that the job gives, in order; empty when it leaves them to the data."""
         return class_names(self.job.get("data") or {})
 
     def stage(self, name: str) -> PlannedStage | None:
         return next((stage for stage in self.stages if stage.name == name), None)
 
     def root(self, name: str) -> PlannedStage | None:
-        """The loaded model that stage `name` goes back to."""
+        """The stage that loaded the model from which stage `name` descends."""
         stage = self.stage(name)
         while stage is not None and stage.parent is not None:
             stage = self.stage(stage.parent)
         return stage
 
     def evaluations(self) -> list[StageResult]:
-        """Those that are done, in the plan's order."""
+        """The results of finished evaluations, in the plan's order."""
         return [result for result in self.results.values() if result.metrics.get("models")]
 
     def evaluation(self) -> StageResult | None:
-        """The last one that is done."""
+        """The result of the last finished evaluation."""
         return next(reversed(self.evaluations()), None)
 
 
 @contextmanager
-def drawing(run_folder: Path) -> Iterator[None]:
-    """Where a run is shown: values that have the right form and mean nothing end in a sentence.
+def damage_refused(run_folder: Path) -> Iterator[None]:
+    """Turn exceptions while drawing a run, caused by valid JSON with impossible values, into `RefusedInput`.
 
     Raises:
-        RefusedInput: naming the run's folder, where no file could be named.
+        RefusedInput: naming the run's folder, because the file is not known.
     """
     try:
         yield
@@ -135,32 +134,33 @@ def drawing(run_folder: Path) -> Iterator[None]:
 
 
 def read_run(run_folder: Path) -> RunRecord:
-    """Read what there is: only a folder that holds no plan shows nothing."""
+    """Read whatever exists of a run; a folder without a plan gives an empty record."""
     folder = RunFolder(run_folder)
     stages = _planned(folder.plan())
     names = [stage.name for stage in stages]
     results = folder.results(names)
     steps = read_steps(run_folder / STEPS)
     events = read_events(run_folder / EVENTS)
-    board = Board(names)
-    board.take(News(steps=tuple(steps), events=tuple(events)))
+    statuses = StageStatuses(names)
+    statuses.apply(News(steps=tuple(steps), events=tuple(events)))
     return RunRecord(
         folder=run_folder,
         job=folder.job_values(),
         run=folder.ids(),
         stages=stages,
-        states={name: _state(results.get(name), board.rows[name].state) for name in names},
-        messages={name: board.rows[name].message for name in names},
+        states={name: _state(results.get(name), statuses.by_stage[name].state) for name in names},
+        messages={name: statuses.by_stage[name].message for name in names},
         results=results,
         steps={name: tuple(step for step in steps if step.stage == name) for name in names},
         epochs={name: tuple(final_epochs(run_folder / EPOCHS, name)) for name in names},
-        ledger=_ledger(read_marks(run_folder / TIME), [*events, *steps]),
+        goodput=_goodput(read_time_log(run_folder / TIME), [*events, *steps]),
     )
 
 
-def _ledger(marks: list[Mark], news: list[Event | StepRecord]) -> Ledger | None:
-    """Not up to the present: a driver that was killed marked no end, and the page may be written days later."""
-    return account(marks, now=max(one.time for one in [*marks, *news])) if marks else None
+def _goodput(entries: list[TimeEntry], records: list[Event | StepRecord]) -> Goodput | None:
+    """The goodput up to the last record, and not up to now: a killed driver wrote no end, maybe days ago."""
+    times = [*(entry.time for entry in entries), *(record.time for record in records)]
+    return measure_goodput(entries, now=max(times)) if entries else None
 
 
 def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
@@ -168,12 +168,12 @@ def _planned(plan: tuple[PlanEntry, ...]) -> tuple[PlannedStage, ...]:
     for entry in plan:
         stage = PlannedStage.of(entry)
         if shown_kind(stage.kind).exports and not stage.shape and stage.parent in stages:
-            stage = replace(stage, shape=stages[stage.parent].shape)  # the same model, written another way
+            stage = replace(stage, shape=stages[stage.parent].shape)  # an export has its parent's shape
         stages[stage.name] = stage
     return tuple(stages.values())
 
 
-def _state(result: StageResult | None, seen: Seen) -> State:
+def _state(result: StageResult | None, recorded: StageState) -> ReportState:
     if result is not None:
         return "done" if result.status == "done" else "gate failed"
-    return seen if seen in ("failed", "running", "stopped") else "pending"
+    return recorded if recorded in ("failed", "running", "stopped") else "pending"

@@ -1,4 +1,4 @@
-"""Axes: round ticks, and values turned into places on paper."""
+"""Map values to pixel positions of an axis and choose round tick values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear map from values `low..high` to places `start..end`, with round ticks in between."""
+    """A linear map from values `low..high` to pixels `start..end`."""
 
     low: float
     high: float
@@ -20,20 +20,20 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, about: int) -> list[float]:
-        """Round values from `low` to `high`, `about` so many."""
+        """About `about` round values between `low` and `high`."""
         step = _round_step((self.high - self.low) / about)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
 
 
 def fit_scale(values: Iterable[float], *, start: float, end: float, from_zero: bool = False) -> Scale:
-    """A scale that holds all finite `values` with a little air above and below."""
+    """A scale that covers all finite `values` with a margin of 5 % above and below."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if from_zero:
         low = min(low, 0.0)
-    air = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return Scale(low if from_zero and low == 0.0 else low - air, high + air, start, end)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return Scale(low if from_zero and low == 0.0 else low - margin, high + margin, start, end)
 
 
 def _round_step(rough: float) -> float:

@@ -1,9 +1,9 @@
-"""The page's tables, as rows of cells that are ready to print."""
+"""The report's tables of models and costs, as rows of formatted cells."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +14,16 @@ from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_names, metric_text
 from espalier.report.run import PlannedStage, RunRecord
 from espalier.stages.result import StageResult
-from espalier.tracking.figures import bytes_text, count_text, duration_text, flops_text, perplexity_text
+from espalier.tracking.number_format import bytes_text, count_text, duration_text, flops_text, perplexity_text
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 NOTHING = "–"  # noqa: RUF001
 
 
 @dataclass(frozen=True)
 class Cell:
+    """One cell: its text, a small note after it, and a share (0 to 1) drawn as a bar."""
+
     text: str
     note: str = ""
     share: float | None = None
@@ -29,15 +31,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: the first column names the row, the others are figures."""
+    """A table: the first cell of a row names it, the others are formatted numbers."""
 
-    head: tuple[str, ...]
+    headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What each model wrote after one prompt: (model, text)."""
+    """The text that each model generated for one prompt: (model, text)."""
 
     prompt: str
     texts: tuple[tuple[str, str], ...]
@@ -49,7 +51,7 @@ def _ratio(value: float, base: float) -> str:
 
 @dataclass(frozen=True)
 class _Measure:
-    """A column of the table of models."""
+    """A column of the table of models: how its values and their changes are formatted."""
 
     key: str
     title: str
@@ -69,7 +71,7 @@ _MEASURES = (
 
 
 def model_grid(run: RunRecord, evaluation: StageResult) -> Grid:
-    """The models of an evaluation side by side, each beside the first, which is the one they come from."""
+    """A table with a row for each model of an evaluation, with changes against the first, usually their ancestor."""
     models = _models(run, evaluation)
     base = models[0][1]
     measures = [
@@ -80,7 +82,7 @@ def model_grid(run: RunRecord, evaluation: StageResult) -> Grid:
 
 
 def _metrics(evaluation: StageResult, model: dict[str, Any]) -> list[_Measure]:
-    """Of labelled data, the watched one first."""
+    """The columns of metrics of labelled data, the watched metric first; none for text."""
     if "watched" not in evaluation.metrics:
         return []
     names = metric_names(model, evaluation.metrics["watched"])
@@ -88,14 +90,14 @@ def _metrics(evaluation: StageResult, model: dict[str, Any]) -> list[_Measure]:
 
 
 def _models(run: RunRecord, evaluation: StageResult) -> list[tuple[str, dict[str, Any]]]:
-    """(name, measures), in the order in which the models came to be."""
+    """(name, measurements) of each model, in the order in which the plan makes them."""
     models: dict[str, dict[str, Any]] = evaluation.metrics["models"]
     order = [stage.name for stage in run.stages if stage.name in models]
     return [(name, models[name]) for name in dict.fromkeys([*order, *models])]
 
 
 def samples(run: RunRecord, evaluation: StageResult) -> list[Sample]:
-    """Generated text, prompt by prompt, the models side by side."""
+    """The generated text of all models, by prompt."""
     texts: dict[str, list[tuple[str, str]]] = {}
     for name, model in _models(run, evaluation):
         for sample in model.get("samples", ()):
@@ -104,14 +106,14 @@ def samples(run: RunRecord, evaluation: StageResult) -> list[Sample]:
 
 
 def cost_grid(run: RunRecord) -> Grid:
-    """What each stage took, with the plan's expectation in small where it had one."""
+    """A table of each stage's cost, with the planned FLOPs as a note."""
     total = sum(result.cost.seconds for result in run.results.values())
     rows = [_cost_row(run, stage, total) for stage in run.stages]
     return Grid(("stage", "state", "tokens", "samples", "compute", "time", "peak memory"), (*rows, _total(run)))
 
 
 def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of what `run.json` holds, inner names joined by dots."""
+    """(name, value) of everything in `run.json`, with nested names joined by dots."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         inner = settings_rows(value) if isinstance(value, dict) else [("", _clock_text(value))]
@@ -120,8 +122,8 @@ def settings_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _clock_text(value: object) -> str:
-    """A value as text; a moment as the clocks here showed it, with their zone."""
-    if isinstance(value, str) and _MOMENT.fullmatch(value):
+    """A value as text; a UTC timestamp is converted to the local time zone."""
+    if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
         with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     return str(value)
@@ -131,8 +133,8 @@ def _cell(measure: _Measure, model: dict[str, Any], base: dict[str, Any]) -> Cel
     value, reference = model.get(measure.key), base.get(measure.key)
     if value is None:
         return Cell(measure.text(None) if measure.key == "perplexity" and measure.key in model else NOTHING)
-    differs = reference is not None and value != reference
-    return Cell(measure.text(value), measure.change(value, reference) if differs else "")
+    change = "" if reference is None or value == reference else measure.change(value, reference)
+    return Cell(measure.text(value), change)
 
 
 def _cost_row(run: RunRecord, stage: PlannedStage, total_seconds: float) -> tuple[Cell, ...]:
@@ -170,7 +172,7 @@ def _unless_zero(value: float, text: Callable[[float], str]) -> Cell:
     return Cell(text(value) if value else NOTHING)
 
 
-def _total(run: RunRecord) -> Sequence[Cell]:
+def _total(run: RunRecord) -> tuple[Cell, ...]:
     costs = [result.cost for result in run.results.values()]
     return (
         Cell("all stages"),

@@ -1,12 +1,12 @@
-"""Where the run's time went, as the page shows it."""
+"""The report's table of where the run's time went, with the goodput."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from espalier.report.tables import Cell, Grid
-from espalier.tracking.figures import duration_text
-from espalier.tracking.ledger import Ledger
+from espalier.tracking.goodput import Goodput
+from espalier.tracking.number_format import duration_text
 
 _PLACES = (
     ("useful", "work that is part of the outcome"),
@@ -20,25 +20,25 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class TimeUse:
-    """The ledger in one sentence and in a table."""
+    """The goodput as a sentence and as a table of seconds."""
 
     sentence: str
     grid: Grid
 
 
-def time_use(ledger: Ledger | None) -> TimeUse | None:
-    """None for a run that marked no time."""
-    if ledger is None or not ledger.wall:
+def time_use(goodput: Goodput | None) -> TimeUse | None:
+    """None for a run without a time log."""
+    if goodput is None or not goodput.wall:
         return None
-    sentence = f"Goodput {_percent(ledger.goodput)}: {duration_text(ledger.useful)} of {duration_text(ledger.wall)}."
-    rows = tuple(_row(name, note, ledger) for name, note in _PLACES)
-    total = (Cell("wall time", "while a driver ran"), Cell(f"{ledger.wall:.1f}"), Cell(""))
+    sentence = f"Goodput {_percent(goodput.ratio)}: {duration_text(goodput.useful)} of {duration_text(goodput.wall)}."
+    rows = tuple(_row(name, note, goodput) for name, note in _PLACES)
+    total = (Cell("wall time", "while a driver ran"), Cell(f"{goodput.wall:.1f}"), Cell(""))
     return TimeUse(sentence, Grid(("time", "seconds", "share"), (*rows, total)))
 
 
-def _row(name: str, note: str, ledger: Ledger) -> tuple[Cell, ...]:
-    seconds = getattr(ledger, name)
-    share = seconds / ledger.wall
+def _row(name: str, note: str, goodput: Goodput) -> tuple[Cell, ...]:
+    seconds = getattr(goodput, name)
+    share = seconds / goodput.wall
     return Cell(name, note), Cell(f"{seconds:.1f}"), Cell(_percent(share), share=share)
 
 

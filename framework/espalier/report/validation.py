@@ -1,4 +1,4 @@
-"""Curves over epochs: what a model's metrics on the validation side were at the end of each."""
+"""Charts of the validation metrics over epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = Look(330, 180)
 
 
 def validation_charts(run: RunRecord, stage: str) -> tuple[tuple[str, Markup], ...]:
-    """(title, chart) of each metric, the watched one first, with a mark at the best epoch."""
+    """(title, chart) of each metric, the watched one first, with a vertical line at the best epoch."""
     records = [record for record in run.epochs[stage] if record.metrics]
     if not records or run.watched is None:
         return ()

@@ -1,4 +1,4 @@
-"""What came of a run, in a headline, a few sentences and a few figures."""
+"""The top of the report: the run's status, a headline, sentences and tiles with numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from espalier.report.measured import Measured, Tile, measured
 from espalier.report.run import RunRecord
-from espalier.tracking.figures import count_text, duration_text, flops_text, number_text
+from espalier.tracking.number_format import count_text, duration_text, flops_text, number_text
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The top of the page. `tone` is good, bad or open: how the run stands."""
+    """The top of the report; `tone` is good, bad or open and sets the colour of the status."""
 
     tone: str
     status: str
@@ -21,7 +21,7 @@ class Verdict:
 
 
 def judge(run: RunRecord) -> Verdict:
-    """Say what the run has shown so far."""
+    """Summarise the run so far."""
     tone, status = _status(run)
     found = measured(run) or _planned(run)
     sentences, tiles = (*found.sentences, *_troubles(run)), (*found.tiles, *_cost_tiles(run))

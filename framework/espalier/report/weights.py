@@ -1,4 +1,4 @@
-"""What a `correct` stage made of its samples: weights over epochs, who counts most, whose label is doubted."""
+"""The sample weights of a `correct` stage: their distribution over epochs, the largest ones, the suspect labels."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from espalier.report.charts import Axis, Band, Look, Series, line_chart, sparkli
 from espalier.report.run import RunRecord
 from espalier.report.validation import EPOCHS_AXIS, SMALL
 from espalier.tracking.epochs import EpochRecord
-from espalier.tracking.figures import count_text, number_text
-from espalier.tracking.notable import (
+from espalier.tracking.number_format import count_text, number_text
+from espalier.tracking.sample_reader import (
     Row,
     heaviest,
     listed_samples,
     read_list,
     sample_answers,
-    sample_column,
     sample_names,
     table_refused,
     trust_note,
+    weight_column,
 )
 
 _SHOWN = 20
 _LONGEST_TEXT = 500
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_FIGURES = (
+_MEASUREMENTS = (
     ("effective_share", "effective share of the samples"),
     ("agreement", "agreement with the signal"),
     ("alpha", "alpha, the step that raises"),
@@ -39,7 +39,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class ShownSample:
-    """One row; what is not known is empty. `weights`: over the epochs, drawn."""
+    """One row of a table of samples; unknown cells are empty. `weights` is a sparkline over the epochs."""
 
     name: str
     text: str
@@ -54,13 +54,13 @@ class ShownSample:
 
 @dataclass(frozen=True)
 class SampleWeights:
-    """One stage's part of the page.
+    """One stage's section of the report.
 
     Attributes:
-        others: (title, chart) beside the weights.
-        suspects: the labels that were believed least.
-        trust: what the list of suspects is worth, where that has to be said.
-        has_classes: whether an answer is right or wrong; of a regression it is only near or far.
+        others: (title, chart) shown beside the weights.
+        suspects: the samples whose labels have the lowest confidence.
+        trust: a caution about the list of suspects; empty when none is needed.
+        has_classes: whether predictions are right or wrong; those of a regression are only near or far.
     """
 
     stage: str
@@ -74,7 +74,7 @@ class SampleWeights:
 
 
 def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
-    """None before the stage's first epoch has ended. Of a million samples one column is in memory at a time."""
+    """The section of one stage; None before its first epoch has ended. One column is in memory at a time."""
     records = [one for one in run.epochs[stage] if one.samples and (run.folder / one.samples).exists()]
     if not records:
         return None
@@ -83,13 +83,15 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     samples = np.array([*first, *listed], dtype=np.int64)
     looks = [_look_at(run, record, samples) for record in records]
     rows = _rows(run, records[-1], samples, np.array([look.weights for look in looks]))
-    figures = [(title, _figure(records, name)) for name, title in _FIGURES if name in records[-1].correction]
+    charts = [
+        (title, _measurement_chart(records, name)) for name, title in _MEASUREMENTS if name in records[-1].correction
+    ]
     caption = _caption(records, looks[-1].num_samples)
     chart = _picture(records, [look.quantiles for look in looks])
     has_classes = (run.job.get("data") or {}).get("task") == "classification"
     shown, suspects = rows[: len(first)], rows[len(first) :]
     trust = trust_note(records[-1].correction)
-    return SampleWeights(stage, caption, chart, tuple(figures), shown, suspects, has_classes, trust)
+    return SampleWeights(stage, caption, chart, tuple(charts), shown, suspects, has_classes, trust)
 
 
 def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:
@@ -97,14 +99,14 @@ def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:
     words = [f"{len(records)} epoch{'s' * (len(records) > 1)}", f"{count_text(num_samples)} samples"]
     if noise := last.get("noise"):
         words.append(f"{noise:.0%} of the labels look wrong")
-    if (heard := last.get("heard", 1.0)) < 1.0:
-        words.append(f"{heard:.0%} of the signal is heard")
+    if (trust := last.get("heard", 1.0)) < 1.0:
+        words.append(f"{trust:.0%} of the signal is trusted")
     return ", ".join(words)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What is kept of the weights of one epoch: their quantiles, and those of a few samples."""
+    """A summary of one epoch's weights: their quantiles, and the weights of a few samples."""
 
     num_samples: int
     quantiles: NDArray[np.float64]
@@ -112,11 +114,7 @@ class _Look:
 
 
 def _weights(run: RunRecord, record: EpochRecord) -> NDArray[np.float32]:
-    path = run.folder / str(record.samples)
-    weights = sample_column(path, "weight")
-    if weights is None or not len(weights):
-        raise table_refused(path, "it has no column `weight`, or no rows")
-    return weights
+    return weight_column(run.folder / str(record.samples))
 
 
 def _look_at(run: RunRecord, record: EpochRecord, samples: NDArray[np.int64]) -> _Look:
@@ -128,7 +126,7 @@ def _look_at(run: RunRecord, record: EpochRecord, samples: NDArray[np.int64]) ->
 
 
 def _picture(records: Sequence[EpochRecord], quantiles: Sequence[NDArray[np.float64]]) -> Markup:
-    """The median over the epochs, and bands to the outermost samples."""
+    """Draw the median weight over the epochs, with bands between outer quantiles."""
     epochs = [record.epoch for record in records]
     columns = np.array(quantiles).T.tolist()
     bands = [Band(list(zip(epochs, columns[i], columns[-1 - i], strict=True))) for i in range(len(_QUANTILES) // 2)]
@@ -137,7 +135,7 @@ def _picture(records: Sequence[EpochRecord], quantiles: Sequence[NDArray[np.floa
     return line_chart([median], EPOCHS_AXIS, Axis("weight", number_text), bands=bands, look=look)
 
 
-def _figure(records: Sequence[EpochRecord], name: str) -> Markup:
+def _measurement_chart(records: Sequence[EpochRecord], name: str) -> Markup:
     points = [(record.epoch, record.correction[name]) for record in records if name in record.correction]
     look = Look(SMALL.width, 140, from_zero=True)
     return line_chart([Series(name, points)], EPOCHS_AXIS, Axis("", number_text), look=look)
@@ -146,7 +144,7 @@ def _figure(records: Sequence[EpochRecord], name: str) -> Markup:
 def _rows(
     run: RunRecord, record: EpochRecord, samples: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> tuple[ShownSample, ...]:
-    """Chosen samples as `record`, the last epoch's, and the lists tell of them; weights: [epochs, samples]."""
+    """The table rows of chosen samples, from the last epoch's record and the lists; weights: [epochs, samples]."""
     path, top = run.folder / str(record.samples), float(weights.max(initial=0.0))
     listed = listed_samples(run.folder, record.stage)
     names = sample_names(run.folder, record.stage, samples)

@@ -175,7 +175,7 @@ class Saver:
         shapes = {name: tuple(table.shape) for name, table in tables.items()}
         save = _Save(step, step_folder(context.config.name, step), state, shapes, self._kept, must_succeed)
         if context.world.is_rank_zero:
-            context.times.mark("saving", context.config.name, step, time=began)
+            context.times.record("saving", context.config.name, step, time=began)
             save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
         context.world.barrier()
         of_rank_zero = table_fragments(tables) if context.world.is_rank_zero else ()
@@ -184,7 +184,7 @@ class Saver:
         if save.error is None:
             self._start(save, lambda: self._write(save, copies))
         if context.world.is_rank_zero:
-            context.times.mark("working", context.config.name, step)
+            context.times.record("working", context.config.name, step)
 
     def _write(self, save: _Save, copies: list[Fragment]) -> None:
         self._copies.wait()

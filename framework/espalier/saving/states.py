@@ -20,7 +20,7 @@ from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
 from espalier.stages.orders import StageFailed
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS
 from espalier.tracking.record import STEPS
 from espalier.worker.context import StageContext
@@ -111,7 +111,7 @@ def commit_save(
         SupersededAttempt: the controller has given a later order, so this attempt was given up.
     """
     for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
-        lines.sync(context.folder.path / records)
+        jsonl.sync(context.folder.path / records)
     newest = context.folder.attempts()
     if newest > context.attempt:
         raise SupersededAttempt(f"attempt {context.attempt} may not save `{folder}`: attempt {newest} was begun")

@@ -1,4 +1,4 @@
-"""What two sets of settings of one stage differ in, and whether the difference changes what comes out."""
+"""Compare two sets of settings of one stage, and tell which differences change its result."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from espalier.jobs.stage import StageSettings
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that is not what it was. Values are JSON; None where there is no such setting.
+    """One changed setting. Values are JSON; None when the setting does not exist.
 
     Attributes:
-        alters_result: False when only the way to the same result changes.
+        alters_result: False when the setting only affects how the same result is computed.
     """
 
     path: str
@@ -24,7 +24,7 @@ class Change:
 
 
 def stage_changes(old: StageSettings, new: StageSettings) -> Iterator[Change]:
-    """The settings in which `new` differs, each by itself; lists count as one."""
+    """The settings in which `new` differs from `old`, one by one; a list counts as one value."""
     what = {setting for config in (old, new) for setting, _ in _leaves(config.result_settings())}
     dumps = (config.model_dump(mode="json") for config in (old, new))
     for setting, before, after in value_changes(*dumps):
@@ -32,7 +32,7 @@ def stage_changes(old: StageSettings, new: StageSettings) -> Iterator[Change]:
 
 
 def value_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Path, old and new value of each leaf that differs; None stands for a leaf that is not there."""
+    """(path, old value, new value) of each leaf that differs; None for a missing leaf."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for path in dict.fromkeys([*before, *after]):
         if before.get(path) != after.get(path):

@@ -1,4 +1,4 @@
-"""What comes next: decided after every stage, by a pure function; carried out by a runner."""
+"""The controller: after every stage a pure function decides the next step, and a runner carries it out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espalier.stages.result import StageResult
 
 
 class ExitCode(IntEnum):
-    """What scripts read. 75 is sysexits' EX_TEMPFAIL: run the same command again."""
+    """Exit codes of the command. 75 is EX_TEMPFAIL of sysexits.h: running the same command again may succeed."""
 
     DONE = 0
     ERROR = 1
@@ -31,7 +31,7 @@ class Runner(Protocol):
         """Run a stage to its end.
 
         Raises:
-            StageFailed: it did not end; its cause says whether another try may help.
+            StageFailed: there is no result; its cause says whether another attempt may help.
         """
         ...
 
@@ -40,7 +40,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """Decision: carry out this stage, after a pause."""
+    """Decision: run this stage, after a pause."""
 
     stage: Stage
     attempt: int
@@ -49,30 +49,34 @@ class Run:
 
 @dataclass(frozen=True)
 class Stop:
-    """Decision: nothing more to do."""
+    """Decision: end the run."""
 
     code: ExitCode
     reason: str
 
 
 Decision = Run | Stop
-_END = {"refused": ExitCode.REFUSED, "storage": ExitCode.RESUMABLE}  # how a failure that will not pass ends a run
+# Exit codes of failures that are not retried; all others end with ERROR.
+_END = {
+    "refused": ExitCode.REFUSED,
+    "storage": ExitCode.RESUMABLE,
+}
 _LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """All that a decision depends on.
+    """Everything that a decision depends on.
 
     Attributes:
-        results: committed results by stage name, this run's and earlier ones'.
-        attempts: orders given in the whole life of the run's folder; each order gets the next number, which tells
-            its workers from late ones of an earlier order.
-        failures: failed attempts of the stage under way since it last gained a checkpoint; preemptions are none.
-        last_failure: why the last attempt failed; None after a success.
-        failure_before: why the one before it failed, of the same stage.
-        position: updates in the newest checkpoint of the stage under way, when it last failed.
-        is_stopping: somebody has asked the run to stop.
+        results: stage name -> committed result, also of earlier starts.
+        attempts: orders ever given in this run's folder. Each order gets the next number, which tells its workers
+            from late ones of an earlier order.
+        failures: failed attempts of the current stage since it last gained a checkpoint, without preemptions.
+        last_failure: of the last attempt; None after a success.
+        failure_before: of the attempt before it, at the same stage.
+        position: updates in the newest checkpoint of the current stage when it last failed.
+        is_stopping: the user has asked the run to stop.
     """
 
     results: Mapping[str, StageResult]
@@ -84,7 +88,7 @@ class Progress:
     is_stopping: bool = False
 
     def after_failure(self, failure: StageFailed, *, attempt: int, position: int) -> Progress:
-        """An attempt failed, having brought its stage to `position`."""
+        """The progress after a failed attempt, whose stage has a checkpoint at update `position`."""
         earlier = 0 if position > self.position else self.failures
         return replace(
             self,
@@ -97,7 +101,7 @@ class Progress:
 
 
 def decide(plan: Plan, progress: Progress, retry: RetryConfig) -> Decision:
-    """The next thing to do: the first stage without a valid result, another try at it, or the end."""
+    """Decide what to do next: run the first stage without a valid result, retry it, or stop."""
     failure = progress.last_failure
     if failure is not None:
         if failure.cause == "stopped":
@@ -118,17 +122,17 @@ def decide(plan: Plan, progress: Progress, retry: RetryConfig) -> Decision:
 
 
 def _pause_seconds(progress: Progress, retry: RetryConfig) -> float:
-    """Doubled with every failure in a row: a cluster that is going down is not helped by haste."""
+    """Exponential backoff: the pause doubles with every failure in a row."""
     return min(retry.backoff_seconds * 2 ** (progress.failures - 1), _LONGEST_PAUSE) if progress.failures else 0.0
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the controller is told by, and tells, the process that it runs in.
+    """What connects the controller with its process.
 
     Attributes:
-        stop: set when the run is to stop; stages that are done stay done.
-        position: updates in the newest checkpoint of a stage.
+        stop: set when the run has to stop; finished stages keep their results.
+        position: returns the updates in the newest checkpoint of a stage.
         on_event: called with `stage_started` (attempt), `stage_finished` (result), `stage_failed` (failure).
     """
 
@@ -146,10 +150,10 @@ def carry_out(
     retry: RetryConfig,
     surroundings: Surroundings | None = None,
 ) -> Stop:
-    """Follow decisions until one says stop.
+    """Run stages until a decision says stop.
 
     Args:
-        earlier: what earlier starts of the same run left: results and the number of attempts.
+        earlier: results and number of attempts of earlier starts of the same run.
     """
     around = surroundings or Surroundings()
     on_event = around.on_event

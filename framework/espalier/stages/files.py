@@ -1,4 +1,4 @@
-"""What the driver writes into a run's folder for others to read, as schemas."""
+"""Schemas of the small JSON files in a run's folder: run.json, plan.json, attempts, result.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Attempts = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class RunFile(Versioned):
-    """`run.json`: what makes a folder the folder of a run. Its version is that of the folder's layout, too."""
+    """`run.json`, which marks a folder as that of a run. Its schema version is that of the folder's layout, too."""
 
     run_id: _Id
     wandb_id: _Id
@@ -27,14 +27,14 @@ class RunFile(Versioned):
 
 
 class PlanEntry(Record):
-    """One stage of `plan.json`, which lists them in an order in which each finds its inputs.
+    """One stage of `plan.json`, which lists each stage after its inputs.
 
     Attributes:
-        inputs: setting -> name of the stage that it refers to; the first one is the model that the stage goes on from.
-        shape: sizes of the model that comes out, with `parameters`; empty for a stage without one.
-        code_version: of the espalier that planned it; None of one that did not write it down.
+        inputs: setting -> name of the stage that it refers to; the first one is the stage's parent.
+        shape: sizes of the resulting model, with `parameters`; empty for a stage without a model.
+        code_version: of the espalier that made the plan; None when that version did not record it.
         texts: fingerprint of the text of each split, so that workers need not read it; empty for data with labels.
-        reads: what else its key depends on, each as a hash: where one has changed, the stage is done again.
+        reads: hashes of everything else that the key depends on; when one changes, the stage is repeated.
     """
 
     name: StageName
@@ -74,7 +74,7 @@ class ResultFile(Versioned):
 
 
 class MetricsOfModel(Record):
-    """What other stages look up in the metrics of a stage that makes or measures a model."""
+    """The entries of a result's metrics that other stages read."""
 
     tokenizer: TokenizerKey = ""
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)

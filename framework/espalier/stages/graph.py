@@ -1,4 +1,4 @@
-"""The graph that stages make by naming the stages whose output they take, and everything that is wrong with it."""
+"""Check the graph of stages, whose edges are the stages that a setting names as input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from espalier.jobs.stage import StageSettings, Yield, input_settings
 
 
 def graph_faults(configs: Sequence[StageSettings]) -> list[Fault]:
-    """Names used twice, unknown inputs, inputs that make no model, circles; all at once."""
+    """All faults of the graph: duplicate names, unknown inputs, inputs that yield the wrong thing, cycles."""
     doubled = list(_duplicate_names(configs))
-    circles = [] if doubled else _circles(configs)  # of two stages with one name nobody knows which is meant
+    circles = [] if doubled else _cycles(configs)  # with duplicate names the edges are ambiguous
     return [*doubled, *_unknown_inputs(configs), *circles]
 
 
@@ -27,9 +27,9 @@ def _duplicate_names(configs: Sequence[StageSettings]) -> Iterator[Fault]:
 def _unknown_inputs(configs: Sequence[StageSettings]) -> Iterator[Fault]:
     names = {config.name for config in configs}
     for config in configs:
-        marks = input_settings(type(config))
+        inputs = input_settings(type(config))
         for setting, name in config.inputs().items():
-            path, wanted = f"stages.{config.name}.{setting}", marks[setting.partition("[")[0]].yields
+            path, wanted = f"stages.{config.name}.{setting}", inputs[setting.partition("[")[0]].yields
             others = (other for other in configs if other is not config and _leaves_one_of(other, wanted))
             fitting = list(dict.fromkeys(other.name for other in others))
             if name not in names:
@@ -43,25 +43,25 @@ def _leaves_one_of(config: StageSettings, wanted: Sequence[Yield]) -> bool:
     return bool(set(KINDS[config.kind].yields) & set(wanted))
 
 
-def _circles(configs: Sequence[StageSettings]) -> Iterator[Fault]:
-    """One fault for each set of stages that wait for one another. A stage that waits for itself has a fault already."""
+def _cycles(configs: Sequence[StageSettings]) -> Iterator[Fault]:
+    """One fault for each cycle. A stage that takes from itself is reported by `_unknown_inputs`."""
     takes = {config.name: set(config.inputs().values()) - {config.name} for config in configs}
-    while waiting := _never_ready(takes):
-        circle = _one_way_round(next(iter(waiting)), waiting)
+    while waiting := _unresolvable(takes):
+        circle = _find_cycle(next(iter(waiting)), waiting)
         yield Fault("stages", " -> ".join(circle), "stages that do not wait for one another in a circle")
         takes = {name: names - set(circle) for name, names in takes.items() if name not in circle}
 
 
-def _never_ready(takes: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The stages that wait for others which wait, too; each with those of them that it waits for."""
+def _unresolvable(takes: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The stages that are on a cycle or depend on one, each with those of them that it takes from."""
     waiting = {name: names & takes.keys() for name, names in takes.items()}
     while ready := [name for name, names in waiting.items() if not names]:
         waiting = {name: names - set(ready) for name, names in waiting.items() if name not in ready}
     return waiting
 
 
-def _one_way_round(start: str, waiting: dict[str, set[str]]) -> list[str]:
-    """Each of `waiting` takes from another of them, so following inputs comes back."""
+def _find_cycle(start: str, waiting: dict[str, set[str]]) -> list[str]:
+    """A cycle, found by following inputs from `start`: each of `waiting` takes from another of them."""
     way = [start]
     while way.count(way[-1]) == 1:
         way.append(min(waiting[way[-1]]))

@@ -1,4 +1,4 @@
-"""What the controller asks of a runner, and how a runner says that it could not be done."""
+"""Stage orders and stage failures, and which failures may pass when the order is given again."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FailureCause = Literal[
     "stopped",
 ]
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What a disk answers that has no room."""
+"""errno values of a full disk or an exhausted quota."""
 TAKES_NO_MORE = (*FULL, errno.EROFS)
-"""What storage answers, once it has taken something, that takes no more: it may have become read-only."""
+"""errno values of a storage that no longer accepts writes; after an error it may have been remounted read-only."""
 
 _PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted")
 
 
 @dataclass(frozen=True)
 class StageOrder:
-    """One try at one stage. Names only: whoever carries it out reads everything else from the run's folder.
+    """One attempt at one stage. It holds names only: workers read everything else from the run's folder.
 
     Attributes:
         run_folder: the run's folder, absolute, the same on every machine.
-        attempt: rises over the whole life of the run folder; the controller alone counts.
+        attempt: number of the order, rising over the whole life of the run's folder; only the controller counts.
     """
 
     run_folder: str
@@ -45,11 +45,11 @@ class StageFailed(Exception):
     """A stage ended without a result.
 
     Attributes:
-        cause: what happened, as far as it can be told apart.
-        message: one sentence for people: what failed, where, what to do.
-        detail: the traceback, or whatever else helps; may be empty.
-        signature: what was wrong without where it was seen; equal when the same thing happens again.
-        silent_seconds: of a hang: how long nothing had happened when it was noticed.
+        cause: the kind of failure.
+        message: one sentence for the user: what failed, where, what to do.
+        detail: a traceback or other text that helps; may be empty.
+        signature: the error without place and rank, to recognise the same error in the next attempt.
+        silent_seconds: for a hang: seconds without progress when it was detected.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class StageFailed(Exception):
         self.silent_seconds = silent_seconds
 
     def may_pass(self, before: StageFailed | None) -> bool:
-        """Whether the same order may succeed when given again, after this failure and the one before it."""
+        """Whether another attempt may succeed, given this failure and the one before it."""
         if self.cause == "out_of_memory":
             return before is None or before.cause != self.cause
         if self.cause == "error":

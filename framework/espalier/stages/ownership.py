@@ -1,6 +1,6 @@
-"""Whether a folder is a run's: only there is anything written over or removed.
+"""Check that a folder belongs to a run, and mark it as one: files are replaced and removed only in such a folder.
 
-The first thing that a run writes is `run.json`. A folder without it is taken when there is nothing in it.
+The first file that a run writes is `run.json`. A folder without it is accepted only when it is empty.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _STARTING = re.compile(r"lock(\.[0-9a-f]{32})?")  # the lock comes first, and na
 
 
 def require_own(folder: RunFolder) -> None:
-    """Refuse a folder that something else than a run of espalier has filled.
+    """Refuse a folder that holds anything else than a run.
 
     Raises:
-        RefusedInput: naming what lies there. Nothing was changed.
+        RefusedInput: naming a file in it. Nothing was changed.
     """
     path = folder.path
     if not path.exists() and not path.is_symlink():
@@ -43,14 +43,14 @@ def require_own(folder: RunFolder) -> None:
 
 
 def claim(folder: RunFolder, *, versions: dict[str, str]) -> str:
-    """Make the folder this run's, and give the run its ids, where it has none; the run's id."""
+    """Write the run's ids into the folder if it has none; returns the run's id."""
     if not folder.ids():
         _write(folder, {"run_id": secrets.token_hex(8), "versions": versions})
     return folder.ids()["run_id"]
 
 
 def begin_anew(folder: RunFolder) -> None:
-    """What comes is another run in the same folder: for W&B, too."""
+    """Give the folder a new tracker id, because what follows is another run in the same folder."""
     old = folder.ids()
     if old:
         _write(folder, {"run_id": old["run_id"], "versions": old["versions"]})
@@ -63,7 +63,7 @@ def _write(folder: RunFolder, known: dict[str, Any]) -> None:
 
 
 def _is_lock(path: Path) -> bool:
-    """Whether it is the lock of a run that begins in an empty folder, or the file beside it that asks for the time."""
+    """Whether a file is the lock of a run that starts in an empty folder, or the clock probe beside it."""
     if not _STARTING.fullmatch(path.name):
         return False
     try:
@@ -80,7 +80,7 @@ class _LockSign(Record):
 
 
 def _holds_seeds(path: Path, names: list[str]) -> bool:
-    """Whether all in it is of the runs of several seeds, as espalier left them before it marked their folder."""
+    """Whether the folder holds only runs of several seeds, for which earlier versions wrote no run.json."""
     own = re.compile(rf"{re.escape(path.name)}-seed-[0-9]+(\.json|\.log)?|seeds\.json")
     children = [path / name for name in names if (path / name).is_dir() and not (path / name).is_symlink()]
     return all(map(own.fullmatch, names)) and any(RunFolder(child).ids() for child in children)

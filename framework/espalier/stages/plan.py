@@ -1,4 +1,4 @@
-"""A plan: the stages of a job as a small graph, in an order in which each finds its inputs."""
+"""The plan: the stages of a job in an order in which inputs come first, each with the key of its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from espalier.config.faults import RefusedInput
 from espalier.jobs.stage import StageSettings
 from espalier.stages.graph import graph_faults
 
-# Raise when a stage computes something else from the same settings: older results are not used again.
+# Increase it when stages compute something else from the same settings, so that older results are not reused.
 CODE_VERSION = 4
 
 
@@ -51,7 +51,7 @@ class Plan:
         return (*(self.lineage(stage.inputs[0]) if stage.inputs else ()), stage)
 
     def after(self, name: str) -> tuple[str, ...]:
-        """The stages made from what `name` comes to, directly or through others."""
+        """The names of all stages that depend on `name`, directly or through others."""
         found = {name}
         for stage in self.stages:  # inputs come first
             if found & set(stage.inputs):
@@ -59,7 +59,7 @@ class Plan:
         return tuple(stage.name for stage in self.stages if stage.name in found - {name})
 
     def parent(self, name: str) -> Stage:
-        """The loaded model that `name` comes from; its tokenizer is that of the whole line."""
+        """The stage that loaded the model from which `name` descends; all its descendants use its tokenizer."""
         return self.lineage(name)[0]
 
 
@@ -75,11 +75,11 @@ def build_plan(
     Args:
         configs: the stages as the job lists them.
         context: JSON values that every stage depends on (seed, dtype).
-        data: by stage, the fingerprint of the data that it works on.
-        identities: by stage, what changes when the files do that it reads: a model's, a list of samples.
+        data: stage name -> fingerprint of the data that it works on.
+        identities: stage name -> a hash of other files that it reads, such as a published model or a list of samples.
 
     Raises:
-        RefusedInput: names used twice, unknown inputs, inputs that make no model, cycles; all at once.
+        RefusedInput: all faults of the graph (see `graph_faults`).
     """
     if faults := graph_faults(configs):
         raise RefusedInput(faults)
@@ -98,7 +98,7 @@ def _key(config: StageSettings, inputs: dict[str, str], context: Mapping[str, ob
 
 
 def _in_order(configs: Sequence[StageSettings]) -> list[StageSettings]:
-    """Of a graph without faults."""
+    """Sort stages so that inputs come first; the graph has no faults."""
     ordered: list[StageSettings] = []
     waiting = list(configs)
     while waiting:

@@ -1,4 +1,4 @@
-"""What a stage leaves behind, and what it cost."""
+"""The result of a stage and its cost."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from espalier.storage.records import SCHEMA
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage used, over all workers and attempts that count.
+    """The cost of one stage over all workers, without lost work.
 
-    FLOPs are floating-point operations of matrix products, two per multiply-add; a teacher's forward passes,
-    importance passes and evaluation are included. `peak_bytes` is the largest of any worker.
+    FLOPs count matrix products, two per multiply-add; a teacher's forward passes, importance passes and evaluation are
+    included. `peak_bytes` is the largest peak memory of any worker.
     """
 
     tokens: int = 0
@@ -26,14 +26,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The end of a stage: committed, immutable, written as JSON beside its checkpoint.
+    """The committed result of a stage, written as JSON beside its checkpoint and never changed.
 
     Attributes:
         stage: the stage's name.
-        key: hash of all that the result depends on; a result under the same key is used again.
-        status: `gate_failed` when a measured value left its gate.
-        checkpoint: folder of the committed model, relative to the run; None for a stage without one.
-        metrics: what was measured, JSON values only.
+        key: hash of everything that the result depends on; a result with the same key is reused.
+        status: `gate_failed` when a measured value left its bounds.
+        checkpoint: folder of the committed model, relative to the run; None for a stage without a model.
+        metrics: measurements, JSON values only.
     """
 
     stage: str
@@ -49,6 +49,6 @@ class StageResult:
 
     @staticmethod
     def of(file: ResultFile) -> StageResult:
-        """What a file says that has the schema of a result."""
+        """The result in a file that has been validated."""
         own = {name: getattr(file, name) for name in ("stage", "kind", "key", "status", "checkpoint", "metrics")}
         return StageResult(**own, cost=Cost(**file.cost.model_dump()))

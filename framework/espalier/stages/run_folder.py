@@ -1,4 +1,4 @@
-"""The folder of a run: where everything of it lives, and the small JSON files that the driver and workers share."""
+"""The folder of a run: its layout, and reading and writing its small JSON files."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class RunFolder:
     job.json           the resolved job
     plan.json          the stages as `plan` showed them, with their keys
     run.json           ids of this run, when it began, versions
-    attempts           how many orders were ever given here
-    lock               who holds the run
+    attempts           number of orders ever given
+    lock               the process that holds the run
     tokenizers/<key>/  each tokenizer once
     stages/<name>/     step-<n>/ checkpoints, result.json, what a stage keeps beside
     records/           steps.jsonl, events.jsonl
@@ -52,16 +52,15 @@ class RunFolder:
         return RunFolder(Path(job.storage) / job.name)
 
     def make(self, job: Job) -> None:
-        """Make the folder where it is missing, for those whom the job shares it with.
+        """Create the folder if it is missing, with the mode that the job's sharing asks for.
 
-        Everything in it is behind it, so nothing else needs a mode. One that is there may have been opened or closed
-        by hand.
+        Files in it need no mode of their own. The mode of an existing folder is kept: a user may have changed it.
         """
         self.files.make_folder(".", mode=job.folder_mode)
 
     @property
     def cache(self) -> Path:
-        """Tokenised text, shared by all of this user's runs below one storage; another user's is not trusted."""
+        """Folder of tokenised text, shared by this user's runs below one storage; another user's is not trusted."""
         shared, user = self.path.parent / ".cache", os.getuid()
         is_anothers = shared.exists() and shared.stat().st_uid != user
         return shared.with_name(f".cache-{user}") if is_anothers else shared
@@ -73,10 +72,10 @@ class RunFolder:
         return self.path / "exports" / name
 
     def tokenizer(self, key: str) -> Path:
-        """The folder of a model's tokenizer, which holds its other files, too.
+        """The folder of a tokenizer, with the model's other files. The key is checked, because it comes from a file.
 
         Raises:
-            RefusedInput: no key of a tokenizer, or a link out of the run; others may write here and in what names it.
+            RefusedInput: not a valid key, or the folder is a link out of the run.
         """
         if not key or not _is_tokenizer_key(key):
             raise RefusedInput([Fault(str(self.path / "tokenizers"), key, "the key of a tokenizer of this run")])
@@ -87,42 +86,42 @@ class RunFolder:
 
     @property
     def files(self) -> LocalStorage:
-        """All that is written here goes through this."""
+        """The storage through which everything in the folder is written."""
         return LocalStorage(self.path)
 
     def read(self, kind: type[Kind], file: str, *, what: str, remedy: str = _REMEDY) -> Kind | None:
-        """A small file's value; None when there is no such file. See `read_record`."""
+        """Read and validate a small file; None when it does not exist. See `read_record`."""
         return read_record(kind, self.path / file, what=what, remedy=remedy)
 
     def write_json(self, file: str, value: Any) -> None:
-        """Write a small file whole or not at all, durably, in place of an earlier one."""
+        """Write a small file atomically and durably, replacing an earlier one."""
         self.files.make_folder(PurePosixPath(file).parent.as_posix())
         self.files.replace(file, json.dumps(value, indent=2, allow_nan=False).encode())
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder, durably; nothing to do when there is none."""
+        """Remove a file or a folder durably; does nothing when it does not exist."""
         files = self.files
         if files.exists(path):
             files.remove(path)
             files.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def tidy(self) -> None:
-        """Remove what a kill in the middle of a write has left. Only for who holds the run.
+        """Remove temporary files that a kill during a write has left. Only the holder of the lock may call it.
 
-        Saves and exports that were not finished are the business of the stage that they are of.
+        Unfinished checkpoints and exports are removed by their own stage.
         """
         for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "tokenizers/*"):
-            with suppress(FileNotFoundError):  # a worker that nobody has ended yet may be at work
+            with suppress(FileNotFoundError):  # a worker that is still to be killed may remove it first
                 for path in self.path.glob(pattern):
                     if is_unfinished(path.name):
                         self.remove(path.relative_to(self.path).as_posix())
 
     def read_job(self) -> Job:
-        """The job as it was resolved by the driver.
+        """The resolved job of the last start.
 
         Raises:
-            FileNotFoundError: there is none.
-            RefusedInput: it is none that this espalier can read.
+            FileNotFoundError: there is no job.json.
+            RefusedInput: this version cannot read it.
         """
         values = self.job_values()
         if not values:
@@ -135,20 +134,20 @@ class RunFolder:
             ) from None
 
     def job_values(self) -> dict[str, Any]:
-        """The resolved job as plain values, of whatever espalier wrote it; empty when there is none."""
+        """The resolved job as plain JSON values, of any version; empty when there is none."""
         return self.read(dict[str, Any], "job.json", what="job of a run") or {}
 
     def plan(self) -> tuple[PlanEntry, ...]:
-        """The stages as they were planned, inputs first; none when there is no plan yet.
+        """The planned stages, inputs first; empty when there is no plan yet.
 
         Raises:
-            RefusedInput: no plan, or one whose stages take from others that do not come before them.
+            RefusedInput: plan.json cannot be read, has duplicate stages, or has a stage before its input.
         """
         entries = self.read(tuple[PlanEntry, ...], "plan.json", what="plan of a run") or ()
         before: set[str] = set()
         for entry in entries:
             if entry.name in before or not before.issuperset(entry.inputs.values()):
-                reason = f"stage {entry.name} stands twice or takes from a stage that does not come before it"
+                reason = f"stage {entry.name} is listed twice or takes from a stage that does not come before it"
                 raise unreadable(self.path / "plan.json", what="plan of a run", reason=reason, remedy=_REMEDY)
             before.add(entry.name)
         return entries
@@ -158,19 +157,19 @@ class RunFolder:
         return next((entry for entry in self.plan() if entry.name == stage), None)
 
     def ids(self) -> dict[str, Any]:
-        """Ids of this run, W&B's among them; empty before the driver made them."""
+        """The content of run.json: ids (the trackers' among them) and versions; empty before the driver wrote it."""
         found = self.read(RunFile, "run.json", what="record of a run")
         return {} if found is None else found.model_dump(exclude={"schema_version"})
 
     def attempts(self) -> int:
-        """Orders ever given in this folder; it outlives results, so that a late worker never has a fresh number."""
+        """Number of orders ever given in this folder. It is never reset, so no number is given twice."""
         return self.read(Attempts, "attempts", what="number of attempts") or 0
 
     def note_attempt(self, attempt: int) -> None:
-        """Remember an order before it is given.
+        """Record the number of an order before it is given.
 
         Raises:
-            RefusedInput: as many were given already: another process has gone on with this run.
+            RefusedInput: the number was used already, because another process continues this run.
         """
         if (given := self.attempts()) >= attempt:
             allowed = (
@@ -180,7 +179,7 @@ class RunFolder:
         self.write_json("attempts", attempt)
 
     def result(self, stage: str) -> StageResult | None:
-        """The committed result of a stage; None when there is none yet."""
+        """The committed result of a stage; None when it has none."""
         file = f"stages/{stage}/result.json"
         found = self.read(ResultFile, file, what="result of a stage", remedy=_REMEDY_RESULT)
         if found is None:
@@ -193,11 +192,11 @@ class RunFolder:
         return StageResult.of(found)
 
     def results(self, stages: Iterable[str]) -> dict[str, StageResult]:
-        """By stage, for those that have one, in the order given."""
+        """Stage name -> result, for the stages that have one, in the order given."""
         return {stage: result for stage in stages if (result := self.result(stage)) is not None}
 
     def write_result(self, result: StageResult) -> None:
-        """Commit a stage's result: from here on the stage is done."""
+        """Commit a stage's result, which makes the stage done."""
         self.write_json(f"stages/{result.stage}/result.json", result.to_json())
 
     def _require(self, is_right: bool, file: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of the place where files are kept."""
+"""The protocol of a storage, where a run's files are kept, and the names of unfinished files."""
 
 from __future__ import annotations
 
@@ -16,69 +16,68 @@ Bytes = bytes | memoryview
 _UNFINISHED_NAME = re.compile(r".+\.[0-9a-f]{8}\.unfinished")
 UNFINISHED = ".unfinished"
 COMMIT = "manifest.json"
-"""The file whose being there makes a folder a commit: a storage that removes a folder piece by piece begins with it."""
+"""The file whose existence commits a folder. A storage that removes a folder file by file removes it first."""
 
 
 def unfinished(path: str) -> str:
-    """A name beside `path`, of this one attempt to write it."""
+    """A unique temporary name beside `path`, for one attempt to write it."""
     return f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
 
 
 def is_unfinished(name: str, *, of: str = "") -> bool:
-    """Whether `unfinished` made this name, of a file called `of` where that is given."""
+    """Whether a name was made by `unfinished`, for the file `of` if given."""
     return _UNFINISHED_NAME.fullmatch(name) is not None and (not of or name[: -len(unfinished(""))] == of)
 
 
 def without_unfinished(name: str) -> str:
-    """The name that a file is to have, of one that `unfinished` gave it until it is written; others as they are."""
+    """The final name for a name made by `unfinished`; any other name unchanged."""
     return name[: -len(unfinished(""))] if is_unfinished(name) else name
 
 
 class NotAsWritten(ValueError):
-    """A file has other content than it was given."""
+    """A file does not have the content that was written."""
 
 
 class Storage(Protocol):
     """Files under one root. Paths are relative, with `/`; a path that leaves the root is refused.
 
-    Every method raises `OSError` for what the disk refuses. Writing makes content durable, and only
-    `sync_folder` makes names durable: a file or a rename survives a power cut when its folder was synced
-    after it.
+    Every method raises `OSError` when the disk or store fails. Writing makes content durable, and only `sync_folder`
+    makes names durable: a new file or a rename survives a power cut once its folder has been synced.
     """
 
     def write_bytes(self, path: str, *parts: Bytes) -> None:
-        """Write a file, one part after another, in an existing folder and sync its content."""
+        """Write the concatenated parts to a file in an existing folder, and sync its content."""
 
     def publish(self, path: str, data: bytes) -> None:
-        """Write a new file in an existing folder so that it is there whole or not at all, durably.
+        """Create a file in an existing folder, atomically and durably.
 
         Raises:
-            FileExistsError: it is there already, and stays as it is.
+            FileExistsError: it exists; its content is not changed.
         """
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write a file that may be there already: the old content or the new, never a part, and durably."""
+        """Write a file that may exist, atomically and durably: readers see the old or the new content."""
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents, durably; nothing to do when it is there."""
+        """Create a folder and its parents durably; does nothing when it exists."""
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
-        """Give a file or folder another name, replacing a file of that name, in one step.
+        """Rename a file or folder atomically, replacing a file of the new name.
 
         Args:
-            replace: of files only: without it a file that is there stays, and `FileExistsError` is raised.
+            replace: for files only; False: raise `FileExistsError` when the new name exists.
         """
 
     def sync_folder(self, path: str) -> None:
         """Make the names in a folder durable."""
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it."""
+        """Remove a file, or a folder with everything in it."""
 
     def exists(self, path: str) -> bool: ...
 
     def list(self, path: str) -> tuple[str, ...]:
-        """Sorted names in a folder; empty when there is no such folder."""
+        """Sorted names in a folder; empty when it does not exist."""
 
     def num_bytes(self, path: str) -> int:
         """Size of a file."""
@@ -90,26 +89,26 @@ class Storage(Protocol):
         """A file's content; `ValueError` when it is larger than `max_bytes`."""
 
     def open_tensors(self, path: str, *, xxh3: str | None = None) -> safe_open:
-        """A safetensors file, memory-mapped: what it gives are views that share pages, to be copied.
+        """Open a safetensors file memory-mapped. Its tensors are views that share pages; copy them.
 
         Args:
-            xxh3: of its content, where it is known. A storage that fetches a copy for this process holds that to it;
-                a file that all processes share was held to it by one of them.
+            xxh3: expected hash of the content, if known. A storage that downloads a copy verifies it; a shared file
+                was verified by one process before.
 
         Raises:
-            SafetensorError: it is none.
-            NotAsWritten: what was fetched is something else, twice.
+            SafetensorError: not a safetensors file.
+            NotAsWritten: two downloads had another hash.
         """
 
     def free_bytes(self) -> int:
-        """Room left for new files."""
+        """Free space for new files."""
 
 
 def replace_folder(storage: Storage, made: str, folder: str, *, remove: Callable[[str], None] | None = None) -> None:
-    """Give a folder that is complete its name, in place of an earlier one: whoever stops this loses neither content.
+    """Rename a complete folder to its final name, replacing an earlier one; an interruption loses neither content.
 
     Args:
-        remove: how the earlier one is removed, where it is not simply all that lies there.
+        remove: how to remove the earlier folder; by default `storage.remove`.
     """
     old = unfinished(folder) if storage.exists(folder) else None
     if old:
@@ -121,10 +120,10 @@ def replace_folder(storage: Storage, made: str, folder: str, *, remove: Callable
 
 
 def is_plain(path: str) -> bool:
-    """Whether a path is relative and never steps up."""
+    """Whether a path is relative and has no `..`."""
     return not path.startswith("/") and ".." not in PurePosixPath(path).parts and "\0" not in path
 
 
 def leaves(path: str, root: str) -> RefusedInput:
-    """The refusal of a path that leaves its storage."""
+    """The error for a path that leaves its storage."""
     return RefusedInput([Fault("path", path, f"a relative path that stays inside `{root}`")])

@@ -1,4 +1,4 @@
-"""Files in a folder of a file system."""
+"""A storage in a folder of a local or network file system."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class LocalStorage:
-    """A folder of a file system that every worker sees. Beyond what is asked of every storage it adds to files,
-    which a run's own records need and an object store cannot.
-    """
+    """A folder of a file system that every worker sees. It can also append to files, which a run's records need."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -45,10 +43,10 @@ class LocalStorage:
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def make_folder(self, path: str, *, mode: int | None = None) -> None:
-        """Make it and those above it, where they are missing.
+        """Create a folder and its parents where they are missing.
 
         Args:
-            mode: of the folder itself where it is made, whatever the umask; the others have what the umask leaves.
+            mode: of a newly created folder itself, regardless of the umask; its parents follow the umask.
         """
         folder = self._inside(path)
         for one in reversed((folder, *folder.parents)):
@@ -58,7 +56,7 @@ class LocalStorage:
                     one.mkdir(mode=0o700 if mode is not None and one == folder else 0o777)
                     if mode is not None and one == folder:
                         one.chmod(mode)
-            # One that is there may have been made by a process that was killed before it synced.
+            # Sync an existing folder too: a process that was killed before syncing may have created it.
             if missing or one == self.root or self.root in one.parents:
                 _sync(one.parent)
 
@@ -104,7 +102,7 @@ class LocalStorage:
         return safe_open(file, framework="pt", device="cpu")
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write a file that may be there already: the old content or the new, never a part, and durably."""
+        """Write a file that may exist, atomically and durably; an error names the file, not the temporary one."""
         made = unfinished(path)
         try:
             self.write_bytes(made, data)
@@ -117,23 +115,23 @@ class LocalStorage:
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
     def append(self, path: str, data: bytes) -> None:
-        """Add to the end of a file, made when missing, in one write; durable once `sync_file` says so.
+        """Append to a file in one write, creating it if missing; `sync_file` makes that durable.
 
-        The file is opened anew each time: closing is what makes the end visible to other hosts on a network file
-        system, and the file may have been replaced meanwhile.
+        The file is opened for each call, because on a network file system other hosts see the data only after
+        closing, and because the file may have been replaced in the meantime.
         """
         with _naming(path), self._inside(path).open("ab", buffering=0) as file:
             if file.write(data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read_end(self, path: str, num_bytes: int) -> bytes:
-        """The last bytes of a file, fewer of a shorter one."""
+        """The last `num_bytes` bytes of a file, or the whole file when it is shorter."""
         with open_regular(self._inside(path)) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
             return file.read()
 
     def sync_file(self, path: str) -> None:
-        """Make a file's content durable, and its name."""
+        """Make a file's content and name durable."""
         _sync(self._inside(path))
         self.sync_folder(PurePosixPath(path).parent.as_posix())
 
@@ -142,10 +140,10 @@ class LocalStorage:
         return shutil.disk_usage(there).free
 
     def _inside(self, path: str, *, follow: bool = True) -> Path:
-        """The file that `path` names; links are followed only to see that they stay inside.
+        """The absolute path, after checking that it stays inside the root when its links are followed.
 
         Args:
-            follow: whether the file itself is; a rename replaces a link.
+            follow: whether the last component is followed too; not for the target of a rename, which replaces a link.
         """
         target = self.root / path
         if not is_plain(path) or not _resolved(target if follow else target.parent).is_relative_to(self.root):
@@ -156,7 +154,7 @@ class LocalStorage:
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except RuntimeError:  # what Python 3.11 makes of links that go round in a circle
+    except RuntimeError:  # raised by Python 3.11 for a loop of links
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
@@ -170,17 +168,17 @@ def xxh3_of(file: Path) -> str:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """Let a file have the name `target` alone, where nobody has it; False where the file system knows no links.
+    """Rename a file by a hard link, which fails if the target exists; False if the file system has no hard links.
 
     Raises:
-        FileExistsError: somebody has it.
+        FileExistsError: the target exists.
     """
     try:
         os.link(source, target)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if target.exists():  # looking first is the best that is left
+        if target.exists():  # without hard links there is only this check, which is not atomic
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         return False
     source.unlink()
@@ -189,7 +187,7 @@ def _link(source: Path, target: Path) -> bool:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """A full disk does not say of which file."""
+    """Add the file's name to an `OSError` that has none, such as a full disk's."""
     try:
         yield
     except OSError as error:
@@ -201,7 +199,7 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:  # some network file systems sync no folders: their names are as durable as they make them
+    except OSError as error:  # some network file systems cannot sync folders
         if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
             raise
     finally:

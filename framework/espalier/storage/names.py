@@ -1,4 +1,4 @@
-"""Names that the small files of a run hold, and that are opened: none of them leaves the run."""
+"""Validated types of names, paths and numbers in a run's small files, so that no path leads out of the run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A storage over an object store: S3, or whatever fsspec has a file system for.
+"""A storage in an object store: S3, or any other store that fsspec supports.
 
-A store knows whole objects alone: no folders, no rename, no byte written in place. What a store acknowledges
-is durable, and what it has not acknowledged is not there, so the put of a manifest is the commit.
+A store has whole objects only: no folders, no rename, no writes in place. An acknowledged put is durable, and one that
+was not acknowledged does not exist, so the put of a manifest is the commit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import tempfile
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -26,12 +26,12 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import COMMIT, Bytes, NotAsWritten, Storage, is_plain, leaves
 from espalier.storage.local import LocalStorage, xxh3_of
 
-_PAUSES_SECONDS = (1.0, 4.0, 16.0)  # between tries of ours: a store's own client tries for seconds in each
+_PAUSES_SECONDS = (1.0, 4.0, 16.0)  # between our retries; a store's own client retries for seconds within each
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 _PASSING_ERRNO = {errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ENETUNREACH, errno.EHOSTUNREACH}
-# By name, as a client's library is there only where its store is used: botocore's, aiohttp's, and requests' own.
+# By class name, because a client's library may not be installed: botocore's, aiohttp's and requests' exceptions.
 _PASSING_NAMES = {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError"}
-_IS_THERE = (errno.EEXIST, errno.EINVAL)  # s3fs makes EINVAL of an answer 412
+_EXISTS = (errno.EEXIST, errno.EINVAL)  # s3fs turns HTTP status 412 into EINVAL
 _NO_EXCLUSIVE_PUT = (errno.ENOSYS, errno.EOPNOTSUPP)
 _MAX_KEPT_FILES = 256  # each holds a file descriptor; a process often has 1024
 
@@ -52,14 +52,14 @@ def open_storage(place: str | Path) -> Storage:
                 [Fault("checkpoints", str(place), "an absolute path, or a URL such as `s3://bucket/runs`")]
             )
         return LocalStorage(path)
-    if "::" in str(place):  # a cache in front of a store would answer for it
+    if "::" in str(place):  # fsspec's chained URLs put a cache in front of the store
         raise RefusedInput([Fault("checkpoints", str(place), "the URL of one store, without `::`")])
     try:
         files, root = url_to_fs(str(place))
     except ImportError as error:
         allowed = f"a store whose library is installed ({error}); S3 is in `pip install 'espalier-train[s3]'`"
         raise RefusedInput([Fault("checkpoints", f"{scheme}://", allowed)]) from None
-    except (ValueError, TypeError, AttributeError, OSError):  # what file systems make of a place that is none of theirs
+    except (ValueError, TypeError, AttributeError, OSError):  # what fsspec's file systems raise for an unknown URL
         allowed = "a store that fsspec knows, such as s3://, gs:// or az://"
         raise RefusedInput([Fault("checkpoints", f"{scheme}://", allowed)]) from None
     if not root.strip("/"):
@@ -70,34 +70,31 @@ def open_storage(place: str | Path) -> Storage:
 
 
 class ObjectStorage:
-    """Objects whose names begin with one root.
+    """The objects of a store whose names begin with one root.
 
-    `write_bytes` and `publish` are one put: an object is there whole or not at all. An upload in parts whose
-    process is killed leaves nothing that a name shows, but the store keeps its parts: let a lifecycle rule of
-    the bucket end unfinished uploads. `rename` copies and deletes, so it is no single step, and nothing is
-    committed with it. There are no folders: one `exists` while an object lies in it, and to remove what is not
-    there is no error, as a delete whose answer was lost is tried again.
+    `write_bytes` and `publish` are one put, which is atomic. A killed multipart upload shows no object, but the store
+    keeps its parts: set a lifecycle rule of the bucket that ends unfinished uploads. `rename` copies and deletes, so
+    it is not atomic and commits nothing. There are no folders: one `exists` while an object is in it. Removing a
+    missing object is no error, because a delete whose answer was lost is repeated.
 
-    What passes (a store that is busy, a lost connection) is tried again a few times; all else is an `OSError`
-    at once. Every question goes to the store: fsspec's cache of listings is emptied before it. A store that
-    lists late only hides the newest checkpoints for a while: whether a folder is committed is never asked of
-    a listing.
+    Transient errors (a busy store, a lost connection) are retried a few times; any other error is an `OSError` at
+    once. Every request goes to the store: fsspec's cache of listings is emptied before it. A store with delayed
+    listings only hides the newest checkpoints for a while: whether a folder is committed never depends on a listing.
 
-    Tensors are read from whole files copied to the local disk (`TMPDIR`; memory where that is a tmpfs). A copy
-    has no name, so nothing is left of it however the process ends. Hashing makes one too, and up to
-    `max_kept_bytes` are kept for the next question, while the store shows the object unchanged: a checkpoint
-    that is verified and then read crosses the network once if it fits, else twice. Beyond that bound the disk
-    holds the files that a reader has open. Memory beyond what is asked for is a client's buffers: some
-    tens of MB; of a file that is written, once its size.
+    Tensors are read from whole files downloaded to the local disk (`TMPDIR`; memory if that is a tmpfs). A copy has no
+    name, so it is freed however the process ends. Hashing downloads too, and up to `max_kept_bytes` of copies are kept
+    while the store's object is unchanged: a checkpoint that is verified and then read is downloaded once if it fits,
+    else twice. Beyond that bound the disk holds the files that a reader has open. Additional memory: some tens of MB
+    of a client's buffers; when writing, the size of the file once.
     """
 
     def __init__(self, files: fsspec.AbstractFileSystem, root: str, *, max_kept_bytes: int = 16 * 2**30) -> None:
-        """Begin, without a question to the store.
+        """Store the settings; sends no request.
 
         Args:
-            files: makes each of its `pipe_file` visible whole or not at all.
-            root: of all paths, as `files` writes names: `bucket/prefix`.
-            max_kept_bytes: of local copies kept for the next question.
+            files: fsspec's file system, whose `pipe_file` is atomic.
+            root: prefix of all names, as `files` writes them: `bucket/prefix`.
+            max_kept_bytes: bound of the local copies that are kept for later reads.
         """
         self.root = root.rstrip("/")
         self._files = files
@@ -113,12 +110,12 @@ class ObjectStorage:
             self._ask(partial(self._files.pipe_file, mode="create"), target, data)
         except OSError as error:
             if error.errno in _NO_EXCLUSIVE_PUT:
-                if self.exists(path):  # looking first is the best that is left
+                if self.exists(path):  # the store has no exclusive put; this check is not atomic
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
                 self.write_bytes(path, data)
-            elif not isinstance(error, FileExistsError) and error.errno not in _IS_THERE:
+            elif not isinstance(error, FileExistsError) and error.errno not in _EXISTS:
                 raise
-            elif not self._holds(path, data):  # it does where the answer to an earlier try was lost
+            elif not self._holds(path, data):  # equal content: an earlier try succeeded and its answer was lost
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
 
     def replace(self, path: str, data: bytes) -> None:
@@ -143,13 +140,13 @@ class ObjectStorage:
     def remove(self, path: str) -> None:
         target = self._inside(path)
         assert target != self.root, "the root itself is never removed"
-        # Stopped half-way, what remains must be no checkpoint.
+        # The manifest goes first, so that an interrupted removal leaves no committed checkpoint.
         for name in sorted(self._below(target), key=lambda name: PurePosixPath(name).name != COMMIT):
             self._kept.pop(name, None)
             self._ask(self._delete, name)
 
     def exists(self, path: str) -> bool:
-        # Not the file system's own `exists`, which takes every error for a no.
+        # Not fsspec's own `exists`, which returns False for every error.
         try:
             self._ask(self._files.info, self._inside(path))
         except FileNotFoundError:
@@ -185,24 +182,24 @@ class ObjectStorage:
         raise NotAsWritten("it is not as it was written")
 
     def free_bytes(self) -> int:
-        return 2**60  # a store has no size of its own, and does not tell a quota before it refuses a put
+        return 2**60  # a store has no fixed size, and reports a quota only by refusing a put
 
     def _holds(self, path: str, data: bytes) -> bool:
         return self.num_bytes(path) == len(data) and self.read_bytes(path, max_bytes=len(data)) == data
 
     def _inside(self, path: str) -> str:
-        """Name of the object, or beginning of the names, that `path` stands for."""
+        """The object name, or the prefix of object names, of a path."""
         if not is_plain(path):
             raise leaves(path, self.root)
         relative = PurePosixPath(path).as_posix()
         return self.root if relative == "." else f"{self.root}/{relative}"
 
-    def _below(self, target: str) -> list[str]:
-        """The object of this name, and all whose names go on with `/`."""
+    def _below(self, target: str) -> Sequence[str]:
+        """The object of this name and all objects below `name/`."""
         return self._ask(self._files.find, target)
 
     def _info(self, path: str) -> dict[str, Any]:
-        """What the store tells of an object: its size, and what changes when it is written again."""
+        """The store's description of an object: size, and fields that change when it is written again."""
         target = self._inside(path)
         info = self._ask(self._files.info, target)
         if info["type"] != "file":
@@ -210,7 +207,7 @@ class ObjectStorage:
         return info
 
     def _delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):  # an earlier try did it, or a listing was late
+        with suppress(FileNotFoundError):  # deleted by an earlier try, or a delayed listing
             self._files.rm_file(name)
 
     def _copy(self, path: str) -> _Copy:
@@ -233,7 +230,7 @@ class ObjectStorage:
             raise ConnectionError(f"`{name}`: {num_bytes} bytes came where the store has {expected}")
 
     def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """The store's answer to `call`; what passes is asked again, what stays is an `OSError`."""
+        """Send a request; retry transient errors, and turn any other into an `OSError`."""
         for pause_seconds in (*_PAUSES_SECONDS, None):
             try:
                 self._files.invalidate_cache()
@@ -243,17 +240,17 @@ class ObjectStorage:
                     if isinstance(error, OSError):
                         raise
                     raise OSError(errno.EIO, f"{type(error).__name__}: {error}", arguments[0]) from error
-            # Ranks that failed together must not come back together; the numbers of a run stay its own.
+            # Jitter, so that ranks do not retry at the same time; SystemRandom leaves the run's generators alone.
             time.sleep(pause_seconds * random.SystemRandom().uniform(0.5, 1.0))
         raise AssertionError("the last try returns or raises")
 
 
 class _Copy:
-    """Room for one object's content on the local disk, given back when nobody holds it.
+    """An unnamed local file for one object's content, freed when the last reference to it goes.
 
     Attributes:
-        info: what the store told of the object.
-        path: of a file that no folder lists.
+        info: the store's description of the object.
+        path: of the open file, which has no name in any folder.
     """
 
     def __init__(self, info: dict[str, Any]) -> None:
@@ -270,7 +267,7 @@ class _Copy:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error, or one that it stands for, is of a kind that goes away: busy, throttled, cut off."""
+    """Whether an error or one of its causes is transient: a busy or throttling store, a lost connection."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, FileNotFoundError | PermissionError):
@@ -284,7 +281,7 @@ def passes(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> object:
-    """HTTP status, where the clients of the stores keep it."""
+    """The HTTP status of a client's exception; None when it has none."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

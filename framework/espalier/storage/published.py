@@ -1,4 +1,4 @@
-"""Files of a folder that somebody else made: read whole, within bounds, and never from outside of it."""
+"""Read files of a published model's folder safely: bounded in size, plain files only, never outside of the folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from espalier.storage.regular_file import read_whole
 
 
 def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
-    """The content of a plain file, found as by `open_published`.
+    """Read a whole file; see `open_published`.
 
     Raises:
-        FileNotFoundError: there is nothing of this name.
-        ValueError: as `open_published`, or too large a file.
+        FileNotFoundError: the file does not exist.
+        ValueError: as `open_published`, or the file is larger than `max_bytes`.
     """
     with open_published(folder, name) as file:
         content = read_whole(file, max_bytes=max_bytes)
@@ -27,13 +27,13 @@ def read_published(folder: Path, name: str, *, max_bytes: int) -> bytes:
 def open_published(folder: Path, name: str) -> BinaryIO:
     """Open a plain file for reading.
 
-    A link is followed as far as it stays in the folder. An entry of the hub's cache is a folder of links to the
-    `blobs` beside it, so those count as inside.
+    A link is followed if it stays in the folder. In the Hugging Face cache a model's folder holds links to the `blobs`
+    folder beside it, which counts as inside.
 
     Raises:
-        FileNotFoundError: there is nothing of this name.
-        ValueError: a link that leads out of the folder or nowhere, a FIFO, a device, a folder; the message
-            continues a sentence about the file.
+        FileNotFoundError: the file does not exist.
+        ValueError: a link out of the folder or to a missing file, a FIFO, a device, a folder. The message continues a
+            sentence about the file.
     """
     if not os.path.lexists(folder / name):
         raise FileNotFoundError(folder / name)
@@ -41,7 +41,7 @@ def open_published(folder: Path, name: str) -> BinaryIO:
     if not any(target.is_relative_to(root) for root in _roots(folder.resolve())):
         raise ValueError("a link to a file outside of it")
     try:
-        if not stat.S_ISREG(os.lstat(target).st_mode):  # before opening: to open a FIFO or a device has effects
+        if not stat.S_ISREG(os.lstat(target).st_mode):  # before opening, because opening a FIFO or a device has effects
             raise ValueError("no plain file")
         descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,13 +1,12 @@
-"""Reading the small files of a run: whoever can write to a storage may have written them.
+"""Read the small JSON files of a run and validate them: anybody who can write to the storage may have written them.
 
-Nothing of a file is used before it has the schema of its kind, so no reader meets an odd value, a nest of a million
-brackets or a pipe where a file should be. What is wrong is one sentence that names the file.
+A file is validated against its schema before any value of it is used, so no reader meets an unexpected type, JSON
+nested a million levels deep, or a pipe in the place of a file. Each error is one sentence that names the file.
 """
 
 from __future__ import annotations
 
 import errno
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,34 +17,36 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.local import LocalStorage
 
 SCHEMA = 1
-"""Of the small files that carry a version. Raised when an older espalier could no longer read what is written."""
+"""Schema version of the files that carry one. Increase it when older versions can no longer read a file."""
 
 MAX_BYTES = 64 * 2**20
 _LONGEST_REASON = 200
 NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR)
-"""What the system answers where something else stands in a file's place."""
+"""errno values for a path that is no regular file: a folder, a device, a loop of links."""
 
 Kind = TypeVar("Kind")
 
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
+
 
 class Versioned(Record):
-    """A small file that says in which version of its schema it was written; the first one did not say so."""
+    """A small file that carries its schema version; the first version did not write it."""
 
     schema_version: int = SCHEMA
 
 
 def read_record(kind: type[Kind], path: Path, *, what: str, remedy: str, max_bytes: int = MAX_BYTES) -> Kind | None:
-    """The value of one small file; None when there is none.
+    """Read and validate one small file; None when it does not exist.
 
     Args:
-        kind: a `Record`, or a type made of them.
-        path: links on the way to it are followed, as a finished stage may have been moved elsewhere.
-        what: the file's kind, as in `is no {what}`.
-        remedy: what to do about a file that cannot be read.
+        kind: the schema: a `Record`, or a type made of them.
+        path: links in it are followed, because a finished stage may have been moved elsewhere.
+        what: the file's kind, for messages: `is no {what}`.
+        remedy: what the user can do about a file that cannot be read.
 
     Raises:
-        RefusedInput: it is something else, too large, or written by a newer espalier.
-        OSError: the disk refuses.
+        RefusedInput: it does not have the schema, is too large, or was written by a newer espalier.
+        OSError: the disk cannot be read.
     """
     try:
         data = LocalStorage(path.parent).read_bytes(path.name, max_bytes=max_bytes)
@@ -63,9 +64,9 @@ def read_record(kind: type[Kind], path: Path, *, what: str, remedy: str, max_byt
 
 
 def parse_record(kind: type[Kind], data: bytes, *, path: Path, what: str, remedy: str) -> Kind:
-    """The value that JSON text holds; see `read_record`."""
+    """Parse and validate JSON text; see `read_record`."""
     try:
-        value = _adapter(kind).validate_json(data)
+        value = adapter(kind).validate_json(data)
     except ValidationError as error:
         _refuse_newer(_version(data), path)
         raise unreadable(path, what=what, reason=first_reason(error), remedy=remedy) from None
@@ -75,12 +76,12 @@ def parse_record(kind: type[Kind], data: bytes, *, path: Path, what: str, remedy
 
 
 def unreadable(path: Path, *, what: str, reason: str, remedy: str) -> RefusedInput:
-    """The refusal of a file that is not what it should be."""
+    """The error for a file that cannot be read as its kind."""
     return RefusedInput([Fault(str(path), None, remedy, given=f"is no {what} ({reason[:_LONGEST_REASON]})")])
 
 
 def first_reason(error: ValidationError) -> str:
-    """Where the first fault is and what it is."""
+    """Path and message of the first error of a validation."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
@@ -99,6 +100,8 @@ def _refuse_newer(version: int, path: Path) -> None:
         raise RefusedInput([Fault(f"{path}: schema_version", version, allowed)])
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+    """The validator of a schema; each is built once per process."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

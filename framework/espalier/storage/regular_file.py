@@ -1,4 +1,4 @@
-"""Reading a file that others may have put there: never a pipe or a device, and never more than is asked for."""
+"""Open and read files that others may have put in place: no pipe or device, and no more bytes than asked for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it. A pipe, a socket or a device is refused, as it might keep the reader for ever.
+    """Open a regular file for reading. A pipe, a socket or a device is refused, because reading it may block for ever.
 
     Raises:
-        OSError: there is none, or it is no regular file.
+        OSError: the file does not exist or is no regular file.
     """
-    _require_regular(os.stat(path).st_mode, path)  # first: opening alone makes some devices act
+    _require_regular(os.stat(path).st_mode, path)  # before opening, because opening some devices has effects
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(descriptor).st_mode, path)
@@ -33,9 +33,9 @@ def _require_regular(mode: int, path: Path) -> None:
 
 
 def read_whole(file: BinaryIO, *, max_bytes: int) -> bytes | None:
-    """The content of a file as large as it is now; None when it has more than `max_bytes`.
+    """Read a whole file; None when it is larger than `max_bytes`.
 
-    A read of `max_bytes` would set that much memory aside, however small the file is.
+    The size is asked first, because `read(max_bytes)` allocates that much memory however small the file is.
     """
     size = os.fstat(file.fileno()).st_size
     content = file.read(min(size, max_bytes) + 1)

@@ -1,4 +1,4 @@
-"""The run's record of the ends of epochs, and of what each sample then counted for."""
+"""The run's record of the ends of epochs, `epochs.jsonl`, and the paths of the files about samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from espalier.storage.names import Count, SamplesPath, StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.record import is_after
 
 EPOCHS = Path("records", "epochs.jsonl")
-"""Where the record lies in a run's folder."""
+"""Path of the record in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class EpochRecord:
         step: updates of the stage so far.
         global_step: 1-based over the run.
         time: unix seconds.
-        metrics: of the model on the validation side.
-        correction: what a `correct` stage revised: alpha, error, effective_share, agreement and more.
-        samples: file with a row for each sample, relative to the run's folder; None where none are weighed.
+        metrics: of the model on the validation samples.
+        correction: measurements of a `correct` stage: alpha, error, effective_share, agreement and more.
+        samples: table with a row for each sample, relative to the run's folder; None when samples have no weights.
     """
 
     stage: StageName
@@ -43,43 +43,43 @@ class EpochRecord:
 
 
 class EpochLog:
-    """Rank zero's hand on the record."""
+    """Writes the record. Only rank zero does so."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def append(self, record: EpochRecord) -> None:
-        lines.append(self._path, asdict(record))
+        jsonl.append(self._path, asdict(record))
 
     def rewind(self, stage: str, step: int) -> None:
-        """Forget the epochs of `stage` that ended after `step`."""
-        values = lines.read(self._path)
+        """Remove the epochs of `stage` that ended after `step`, because a resume from there repeats them."""
+        values = jsonl.read(self._path)
         kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
-            lines.rewrite(self._path, kept)
+            jsonl.rewrite(self._path, kept)
 
 
 def read_epochs(path: Path) -> list[EpochRecord]:
-    """Every epoch that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, EpochRecord)
+    """Every completely written epoch, in order; empty when there is no file."""
+    return jsonl.read_as(path, EpochRecord)
 
 
 def final_epochs(path: Path, stage: str) -> list[EpochRecord]:
-    """Of one stage, each epoch once."""
+    """The epochs of one stage, each once, as it was last recorded."""
     return list({record.epoch: record for record in read_epochs(path) if record.stage == stage}.values())
 
 
 def table_path(stage: str, epoch: int) -> Path:
-    """Where an epoch's samples stand, in the run's folder."""
+    """Path of an epoch's table of samples in the run's folder."""
     return Path("records", "samples", stage, f"epoch-{epoch:04d}.parquet")
 
 
 def names_path(stage: str) -> Path:
-    """Where the samples' own names stand: the row of a sample is its number."""
+    """Path of the table of sample names in the run's folder; row i is sample i."""
     return Path("records", "samples", stage, "names.parquet")
 
 
 def list_path(stage: str, name: Literal["suspects", "heaviest"]) -> Path:
-    """A list of samples with their texts: probable label errors, or those that count most."""
+    """Path of a list of samples with their texts: suspects (probable label errors) or heaviest (largest weights)."""
     return Path("records", "samples", stage, f"{name}.csv")

@@ -1,4 +1,4 @@
-"""What happened to the stages of a run, and when."""
+"""The run's record of events, `events.jsonl`: starts, ends and failures of stages, notes, trouble with trackers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from espalier.storage.names import StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 
 EVENTS = Path("records", "events.jsonl")
-"""Where the events lie in a run's folder."""
+"""Path of the events in a run's folder."""
 
 EventKind = Literal["started", "resumed", "activity", "gate", "failed", "stopped", "finished", "mirror", "note"]
 
@@ -20,14 +20,14 @@ _ACTIVITY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """One event.
 
     Attributes:
-        kind: `activity` is what a stage without steps is at; `gate`: a measured value left its bounds;
-            `stopped`: somebody asked for it, or a machine was taken away, and the stage is saved;
-            `note`: something that somebody will ask about later;
-            `mirror`: a tracker cannot be reached, which changes nothing for the run.
-        stage: the stage's name; empty when it concerns the whole run.
+        kind: `activity`: what a stage without steps is doing; `gate`: a measured value left its bounds;
+            `stopped`: a user or a preemption stopped the stage, which is saved;
+            `note`: something that explains the run later, such as a changed setting;
+            `mirror`: a tracker has failed, which does not affect the run.
+        stage: the stage's name; empty when the event concerns the whole run.
         time: unix seconds.
         message: for a person.
     """
@@ -39,23 +39,23 @@ class Event:
 
 
 class EventLog:
-    """Adds events. Several processes may: each line is a single write at the file's end."""
+    """Appends events. Several processes may do so at once: each line is a single write at the file's end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._activity_time = 0.0
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def add(self, kind: EventKind, stage: str, message: str = "") -> None:
-        """Write one event. Activities that follow one another within a second are left out."""
+        """Append one event. An activity within a second of the last one is dropped."""
         now = time.time()
         if kind == "activity":
             if now - self._activity_time < _ACTIVITY_SECONDS:
                 return
             self._activity_time = now
-        lines.append(self._path, asdict(Event(kind, stage, now, message)))
+        jsonl.append(self._path, asdict(Event(kind, stage, now, message)))
 
 
 def read_events(path: Path) -> list[Event]:
-    """Every event that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, Event)
+    """Every completely written event, in order; empty when there is no file."""
+    return jsonl.read_as(path, Event)

@@ -1,4 +1,4 @@
-"""Follow a run's record while it is written: new steps, epochs and events, and how many were taken back."""
+"""Follow a run's records while they are written: new steps, epochs and events, and how many a resume took back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import BinaryIO, TypeVar
 from zlib import crc32
 
 from espalier.storage.regular_file import open_regular
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS, EpochRecord
 from espalier.tracking.events import EVENTS, Event
 from espalier.tracking.record import STEPS, StepRecord
@@ -18,15 +18,15 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class News:
-    """What the record gained since the last look.
+    """What was added to a run's records since the last poll.
 
     Attributes:
         steps: new steps, in order.
         events: new events, in order.
-        epochs: new ends of epochs, in order. None is told later than the step that comes after it.
-        num_forgotten_steps: how many steps told of earlier the record no longer has, because a resume took
-            them back. They were the latest ones; `steps` comes after them.
-        num_forgotten_epochs: the same of epochs.
+        epochs: new ends of epochs, in order. None is returned in a later poll than the step that follows it.
+        num_forgotten_steps: how many of the steps returned earlier a resume has removed. They were the latest
+            ones; `steps` follow what is left.
+        num_forgotten_epochs: the same for epochs.
     """
 
     steps: tuple[StepRecord, ...] = ()
@@ -37,7 +37,7 @@ class News:
 
 
 class Follower:
-    """Returns each step, epoch and event of a run once. Starts no thread: the caller polls."""
+    """Returns each step, epoch and event of a run once. It starts no thread: the caller polls."""
 
     def __init__(self, run_folder: Path) -> None:
         self._steps = _Tail(run_folder / STEPS)
@@ -45,21 +45,21 @@ class Follower:
         self._epochs = _Tail(run_folder / EPOCHS)
 
     def poll(self) -> News:
-        """Read on from the last poll; the first one tells all there is."""
-        events = _known(self._events.read()[1], Event)  # first: a stage's start is known before its first step
+        """Everything since the last poll; the first call returns all records."""
+        events = _parsed(self._events.read()[1], Event)  # first, so that a stage's start comes before its first step
         num_forgotten_steps, steps = self._steps.read()
         num_forgotten_epochs, epochs = self._epochs.read()  # last: an epoch is written before the step after it
         return News(
-            steps=_known(steps, StepRecord),
+            steps=_parsed(steps, StepRecord),
             events=events,
-            epochs=_known(epochs, EpochRecord),
+            epochs=_parsed(epochs, EpochRecord),
             num_forgotten_steps=num_forgotten_steps,
             num_forgotten_epochs=num_forgotten_epochs,
         )
 
 
 class _Tail:
-    """New whole lines of a file that is appended to, and sometimes replaced by a shorter one after a resume."""
+    """Reads new complete lines of a file that grows, and that a resume may replace by a shorter one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,29 +68,29 @@ class _Tail:
         self._hashes: list[int] = []
 
     def read(self) -> tuple[int, list[bytes]]:
-        """How many of the lines told earlier are gone, and the new lines."""
+        """How many of the lines returned earlier are gone, and the new lines."""
         try:
             with open_regular(self._path) as file:
-                goes_on = self._stands(file)
-                file.seek(self._offset if goes_on else 0)
+                is_continued = self._is_continued(file)
+                file.seek(self._offset if is_continued else 0)
                 data = file.read()
         except FileNotFoundError:
-            goes_on, data = not self._hashes, b""
-        except OSError:  # a network file system in between two states: the next poll sees one of them
+            is_continued, data = not self._hashes, b""
+        except OSError:  # a network file system in the middle of a change: the next poll sees the result
             return 0, []
         found = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-        num_kept = len(self._hashes) if goes_on else self._num_common(found)
+        num_kept = len(self._hashes) if is_continued else self._num_common(found)
         num_gone = len(self._hashes) - num_kept
-        new = found if goes_on else found[num_kept:]
-        if not goes_on:
+        new = found if is_continued else found[num_kept:]
+        if not is_continued:
             self._offset, self._last = 0, b""
         self._offset += sum(map(len, found))
         self._last = found[-1] if found else self._last
         self._hashes[num_kept:] = map(crc32, new)
         return num_gone, new
 
-    def _stands(self, file: BinaryIO) -> bool:
-        """Whether the line read last is still where it was. It carries its time: no other line equals it."""
+    def _is_continued(self, file: BinaryIO) -> bool:
+        """Whether the last line read is still at its place. Lines carry their time, so no two are equal."""
         file.seek(self._offset - len(self._last))
         return file.read(len(self._last)) == self._last
 
@@ -102,5 +102,5 @@ class _Tail:
         )
 
 
-def _known(found: list[bytes], kind: type[Kind]) -> tuple[Kind, ...]:
-    return tuple(value for line in found if (value := lines.parse_as(line, kind)) is not None)
+def _parsed(found: list[bytes], kind: type[Kind]) -> tuple[Kind, ...]:
+    return tuple(value for line in found if (value := jsonl.parse_as(line, kind)) is not None)

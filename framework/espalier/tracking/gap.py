@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 LEAST_GAP_NATS = 1e-3
-"""Below it pruning has cost next to nothing, a thousandth of the perplexity, and a share of that is noise."""
+"""The smallest gap of which a share is reported: below it (0.1 % of the perplexity) the share is noise."""
 
 
 def gap_closed(nll: Mapping[str, float], *, model: str, pruned: Collection[str]) -> float | None:
-    """1 where `model` is as good as the unpruned one, 0 where as bad as the pruned one, below 0 where it is worse.
+    """The share of the loss gap that `model` has closed: 1 equals the unpruned model, 0 the pruned one, below 0 worse.
 
     Args:
-        nll: mean negative log-likelihood of each measured model, in nats.
-        pruned: which of them came out of a prune stage.
+        nll: model name -> mean negative log-likelihood, nats per token.
+        pruned: names of the models that a prune stage made.
 
     Returns:
-        (pruned - model) / (pruned - unpruned); None without one of each, or where pruning cost next to nothing.
+        (pruned - model) / (pruned - unpruned); None without one of each, or when the gap is below LEAST_GAP_NATS.
     """
     others = {name: value for name, value in nll.items() if name != model}
     cut = [value for name, value in others.items() if name in pruned]
@@ -30,7 +30,7 @@ def gap_closed(nll: Mapping[str, float], *, model: str, pruned: Collection[str])
 
 
 def told_gap(metrics: Mapping[str, Any]) -> float | None:
-    """The `gap_closed` of an evaluation's metrics; None where the models are too close for it to mean anything."""
+    """The `gap_closed` of an evaluation's metrics; None when the gap is too small for it to mean anything."""
     closed, models = metrics.get("gap_closed"), metrics["models"]
     if not isinstance(closed, int | float) or not math.isfinite(closed):
         return None
@@ -39,5 +39,5 @@ def told_gap(metrics: Mapping[str, Any]) -> float | None:
 
 
 def gap_words(closed: float) -> str:
-    """`closed 77 % of the gap`, or by how much it has grown."""
+    """`closed 77 % of the gap`, or `widened by 5 % the gap` for a negative share."""
     return f"closed {100 * closed:.0f} % of the gap" if closed >= 0 else f"widened by {-100 * closed:.0f} % the gap"

@@ -1,7 +1,7 @@
-"""Shows a run's record in one tracker: which steps and epochs it is sent, after any stop. Knows no tracker.
+"""Send a run's record to one tracker, each step and epoch once, however often the run stops and resumes.
 
-What is sent follows from the record alone: a mirror that starts anew sends what the tracker lacks, so every step is
-there once. Only the process that drives the run does this; workers never do.
+What is sent depends on the record and on the tracker's position alone: a new mirror sends what the tracker lacks. Only
+the driver does this; workers never talk to a tracker.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from espalier.jobs.tracker import TRACKERS, TrackerKind
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
 from espalier.tracking.events import EventLog
-from espalier.tracking.figures import plain_text
 from espalier.tracking.follow import News
+from espalier.tracking.number_format import plain_text
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.tracker import Position, TrackedRun, Tracker
 
 
 class Mirror:
-    """One run in one tracker, however often the run is stopped and goes on.
+    """Sends one run to one tracker.
 
-    No method raises. After the first failure nothing more is sent and one event says so.
-    Calls may wait for the network: make them from a thread that nothing waits for.
+    No method raises: after the first failure nothing more is sent, and one event says so. Calls may block on the
+    network, so they belong in a thread that nothing waits for.
     """
 
     def __init__(self, run_folder: Path, events: EventLog, *, title: str) -> None:
@@ -52,13 +52,13 @@ class Mirror:
         settings: Config,
         secrets: Mapping[str, str] | None = None,
     ) -> Mirror:
-        """Make the tracker, and let it start or go on."""
+        """Create the tracker and let it start the run or continue it."""
         mirror = Mirror(run_folder, events, title=kind.title)
         mirror._guarded(lambda: mirror._make(job, kind, settings, secrets or {}))
         return mirror
 
     def advice(self) -> str:
-        """What a person may do now that the run has ended, in one line; empty where there is nothing to do."""
+        """One line that tells the user what to do after the run; empty when there is nothing."""
         told = [""]
         self._guarded(lambda: told.append(self._advice()))
         return told[-1]
@@ -68,14 +68,14 @@ class Mirror:
         self._guarded(lambda: self._send(news))
 
     def close(self) -> None:
-        """Send what waits, and end this process's part of the run."""
+        """Send the epochs that are still waiting, and finish the tracker."""
         self._guarded(self._finish)
         self._tracker = None
 
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as fault:  # whatever it is: a tracker never stops a run
+        except Exception as fault:  # any kind: a tracker must never stop a run
             self._tracker = None
             self._report(f"no longer mirrored to {self._title}: {type(fault).__name__}: {fault}")
 
@@ -83,7 +83,7 @@ class Mirror:
         self._events.add("mirror", "", plain_text(message)[:500])
 
     def _make(self, job: Job, kind: TrackerKind, settings: Config, secrets: Mapping[str, str]) -> None:
-        run_id = RunFolder(self._run_folder).ids()["wandb_id"]  # of every tracker; the first one gave it its name
+        run_id = RunFolder(self._run_folder).ids()["wandb_id"]  # used by every tracker; W&B was the first
         run = TrackedRun(self._run_folder, run_id, job.name, resolved(job), secrets)
         tracker: Tracker = load_reference(kind.backend)(run, settings, self._report)
         self._advice = tracker.advice
@@ -126,15 +126,16 @@ class Mirror:
             self._tracker.log_result(result)
 
     def _send_rows(self, steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> None:
-        """In the order in which they happened: an epoch waits for the step that it ended with."""
+        """Send steps and epochs in the order in which they happened: an epoch waits for its last step."""
         assert self._tracker is not None
         self._waiting |= {(epoch.stage, epoch.epoch): epoch for epoch in epochs}
         reached = max([self._sent_step, *(step.global_step for step in steps)])
         due = [epoch for epoch in self._waiting.values() if epoch.global_step <= reached]
-        for record in sorted([*steps, *due], key=lambda record: record.global_step):
+        records: list[StepRecord | EpochRecord] = [*steps, *due]
+        for record in sorted(records, key=lambda record: record.global_step):
             if isinstance(record, EpochRecord):
                 self._send_epoch(record)
-            elif record.global_step > self._sent_step:  # a step taken again keeps the value that was sent
+            elif record.global_step > self._sent_step:  # for a repeated step the tracker keeps the first value
                 self._tracker.log_step(record)
                 self._sent_step = record.global_step
 
@@ -149,13 +150,13 @@ class Mirror:
     def _finish(self) -> None:
         if self._tracker is None:
             return
-        for record in list(self._waiting.values()):  # of steps that were left out, so that nothing told of them
+        for record in list(self._waiting.values()):  # their last step was skipped and has no record
             self._send_epoch(record)
         self._tracker.finish(list(RunFolder(self._run_folder).results(self._stages).values()))
 
 
 def asked_trackers(job: Job) -> Iterator[tuple[TrackerKind, Config]]:
-    """The trackers that show a job's run, each with its settings."""
+    """The trackers that a job asks for, each with its settings."""
     for kind in TRACKERS.values():
         settings = getattr(job.tracking, kind.name)
         if settings is not None:

@@ -1,4 +1,4 @@
-"""The values and tables that W&B gets of the record, and their keys."""
+"""The keys, values and tables that are logged to W&B."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from espalier.stages.result import StageResult
 from espalier.tracking.epochs import EpochRecord
-from espalier.tracking.notable import heaviest, listed_samples, sample_answers, sample_names
 from espalier.tracking.record import StepRecord
+from espalier.tracking.sample_reader import heaviest, listed_samples, sample_answers, sample_names
 
 AXIS = "trainer/step"
-"""The axis of everything: steps over the whole run. W&B's own counter only ever grows, so it cannot serve."""
+"""The x axis of every metric: steps over the whole run. W&B's own counter cannot go back, which a resume needs."""
 
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 """Columns and rows."""
@@ -25,7 +25,7 @@ _GIB = 2**30
 
 
 def step_values(record: StepRecord) -> dict[str, float | int]:
-    """One row of the history. Losses of two stages may share no scale, so each has a curve of its own too."""
+    """The values logged for a step. The loss is also logged by stage, as stages may have different losses."""
     return {
         AXIS: record.global_step,
         "loss": record.loss,
@@ -42,7 +42,7 @@ def step_values(record: StepRecord) -> dict[str, float | int]:
 
 
 def epoch_values(record: EpochRecord) -> dict[str, float | int]:
-    """One row of the history: what was validated and what was revised at the end of an epoch."""
+    """The values logged for the end of an epoch: validation metrics and measurements of the correction."""
     stage = f"stage/{record.stage}"
     return {
         AXIS: record.global_step,
@@ -53,18 +53,18 @@ def epoch_values(record: EpochRecord) -> dict[str, float | int]:
 
 
 def weight_histogram(weights: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """How many samples [64] weigh how much: between neighbours of the edges [65]."""
+    """A histogram of the sample weights: counts [64] and bin edges [65]."""
     return np.histogram(weights, bins=64)
 
 
 def heaviest_table(
     run_folder: Path, record: EpochRecord, weights: NDArray[np.float32], class_names: Sequence[str]
 ) -> Table:
-    """The 50 samples that count most from the end of an epoch on, heaviest first; what is not known is None.
+    """The 50 samples with the largest weights after an epoch, largest first; unknown cells are None.
 
     Args:
         weights: [N] of this epoch.
-        class_names: empty where they are not known; classes then go by their numbers.
+        class_names: empty when unknown; classes are then shown by their numbers.
     """
     chosen = heaviest(weights, 50)
     path, listed = run_folder / str(record.samples), listed_samples(run_folder, record.stage)
@@ -81,7 +81,7 @@ def heaviest_table(
 
 
 def result_values(result: StageResult) -> dict[str, Any]:
-    """A stage's cost and whatever numbers it measured, for the summary."""
+    """A stage's cost and all numbers among its metrics, for the run's summary."""
     cost = result.cost
     values = {
         "status": result.status,
@@ -96,7 +96,7 @@ def result_values(result: StageResult) -> dict[str, Any]:
 
 
 def stage_table(results: Iterable[StageResult]) -> Table:
-    """A row per stage: what it cost."""
+    """A table of costs with a row for each stage."""
     columns = ("stage", "kind", "status", "tokens", "samples", "flops", "seconds", "peak_bytes")
     costs = [(r, r.cost) for r in results]
     return columns, [
@@ -106,7 +106,7 @@ def stage_table(results: Iterable[StageResult]) -> Table:
 
 
 def model_table(result: StageResult) -> Table:
-    """A row per model that an evaluation measured; of labelled data with every metric, the watched one first."""
+    """A table with a row for each evaluated model; on labelled data a column for each metric, the watched one first."""
     models: dict[str, dict[str, Any]] = result.metrics["models"]
     columns = _TEXT_COLUMNS
     if "watched" in result.metrics:
@@ -126,5 +126,5 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def class_names(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the job's data calls its classes, in order; empty where it leaves that to the tables."""
+    """The class names that the job's data settings give, in order; empty when they leave that to the data."""
     return tuple(data.get("names") or data.get("labels") or ())

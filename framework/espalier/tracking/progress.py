@@ -1,4 +1,4 @@
-"""A run in the terminal: a live board where there is one, plain lines where there is not."""
+"""Show a run's progress: a live table in a terminal, plain lines in a pipe or log file."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from espalier.tracking.board import Board, Row
-from espalier.tracking.figures import bytes_text, count_text, duration_text, number_text, plain_text
 from espalier.tracking.follow import News
+from espalier.tracking.number_format import bytes_text, count_text, duration_text, number_text, plain_text
+from espalier.tracking.stage_status import StageStatus, StageStatuses
 
 _LINE_SECONDS = 10.0
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "yellow")}
+_SYMBOLS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "yellow")}
 
 
 class Display(Protocol):
-    """Shows news to the person who waits. Use as a context manager."""
+    """Shows the progress of a run. A context manager."""
 
     def __enter__(self) -> Display: ...
 
@@ -33,19 +33,19 @@ class Display(Protocol):
 
 
 def open_display(stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> Display:
-    """The display that fits `console`; `stages` are the plan's, in order."""
+    """A live table when `console` is a terminal, plain lines otherwise; `stages` are the plan's, in order."""
     return (
         LiveDisplay(stages, console, clock=clock) if console.is_terminal else LineDisplay(stages, console, clock=clock)
     )
 
 
 class LiveDisplay:
-    """One row per stage, redrawn in place."""
+    """One table row per stage, redrawn in place."""
 
     def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
-        self._board = Board(stages)
+        self._statuses = StageStatuses(stages)
         self._clock = clock
-        self._spinner = Spinner("dots", style="cyan")  # one for all draws, or it would start again at each
+        self._spinner = Spinner("dots", style="cyan")  # one for all draws: a new one would restart its animation
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=8)
 
     def __enter__(self) -> LiveDisplay:
@@ -56,31 +56,32 @@ class LiveDisplay:
         self._live.stop()
 
     def show(self, news: News) -> None:
-        self._board.take(news)
+        self._statuses.apply(news)
 
     def _draw(self) -> Group:
         table = Table.grid(padding=(0, 1))
-        for row in list(self._board.rows.values()):
-            table.add_row(*self._cells(row))
-        return Group(table, *(Text(plain_text(notice), style="yellow") for notice in self._board.notices[-2:]))
+        for status in list(self._statuses.by_stage.values()):
+            table.add_row(*self._cells(status))
+        return Group(table, *(Text(plain_text(notice), style="yellow") for notice in self._statuses.notices[-2:]))
 
-    def _cells(self, row: Row) -> tuple[Spinner | Text, ...]:
-        mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
+    def _cells(self, status: StageStatus) -> tuple[RenderableType, ...]:
+        symbol = self._spinner if status.state == "running" else Text(*_SYMBOLS[status.state])
         name = Text(
-            plain_text(row.name), style="bold" if row.state == "running" else "dim" if row.state == "waiting" else ""
+            plain_text(status.name),
+            style="bold" if status.state == "running" else "dim" if status.state == "waiting" else "",
         )
-        time_text = "" if row.started is None else duration_text(row.elapsed_seconds(self._clock()))
-        bar = ""
-        if row.last is not None:
-            bar = ProgressBar(total=row.last.num_steps, completed=row.last.step, width=24)
-        return mark, name, Text(time_text, justify="right", style="dim"), bar, Text(describe(row))
+        time_text = "" if status.started is None else duration_text(status.elapsed_seconds(self._clock()))
+        bar: RenderableType = ""
+        if status.last is not None:
+            bar = ProgressBar(total=status.last.num_steps, completed=status.last.step, width=24)
+        return symbol, name, Text(time_text, justify="right", style="dim"), bar, Text(describe(status))
 
 
 class LineDisplay:
-    """A line when a stage changes, and one about every ten seconds while it steps."""
+    """One line for each event, and one about every ten seconds while a stage takes steps."""
 
     def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
-        self._board = Board(stages)
+        self._statuses = StageStatuses(stages)
         self._console = console
         self._clock = clock
         self._line_time = clock() - _LINE_SECONDS
@@ -91,37 +92,37 @@ class LineDisplay:
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def show(self, news: News) -> None:
-        self._board.take(news)
-        rows = list(self._board.rows.values())
+        self._statuses.apply(news)
+        statuses = list(self._statuses.by_stage.values())
         for event in news.events:
             if event.kind != "activity":
                 words = " ".join(filter(None, (event.stage, event.kind, event.message)))
                 self._write(f"{self._place(event.stage)}{words}")
-        running = [row for row in rows if row.state == "running" and describe(row)]
+        running = [status for status in statuses if status.state == "running" and describe(status)]
         if running and self._clock() - self._line_time >= _LINE_SECONDS:
             self._line_time = self._clock()
             self._write(f"{self._place(running[-1].name)}{running[-1].name}  {describe(running[-1])}")
 
     def _place(self, stage: str) -> str:
-        names = list(self._board.rows)
+        names = list(self._statuses.by_stage)
         return f"[{names.index(stage) + 1}/{len(names)}] " if stage in names else ""
 
     def _write(self, line: str) -> None:
         self._console.out(plain_text(line), highlight=False)
 
 
-def describe(row: Row) -> str:
-    """What a stage is at: `120/400  loss 2.313  12.3 k tokens/s  3.1 GiB  3:12 min left`, or its activity."""
-    if row.last is None or row.message:
-        return plain_text(row.message)
-    step = row.last
+def describe(status: StageStatus) -> str:
+    """A stage's progress, as `120/400  loss 2.313  12.3 k tokens/s  3.1 GiB  3:12 min left`, or its activity."""
+    if status.last is None or status.message:
+        return plain_text(status.message)
+    step = status.last
     parts = [
         f"{step.step}/{step.num_steps}",
         f"loss {number_text(step.loss)}",
         f"{count_text(step.tokens_per_second)} tokens/s",
         bytes_text(step.peak_bytes),
     ]
-    remaining = row.remaining_seconds()
-    if row.state == "running" and remaining:
+    remaining = status.remaining_seconds()
+    if status.state == "running" and remaining:
         parts.append(f"{duration_text(remaining)} left")
     return "  ".join(parts)

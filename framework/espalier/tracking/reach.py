@@ -1,4 +1,4 @@
-"""Whether a server can be reached; checked first because W&B's library would wait a minute for it."""
+"""Check within seconds whether a server can be reached, because W&B's library would wait a minute for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = 5.0
 
 
 def is_reachable(url: str, *, seconds: float = _SECONDS) -> bool:
-    """Whether something listens at the host of `url`, or at the proxy through which this process reaches it."""
+    """Whether a TCP connection to the host of `url`, or to the proxy configured for it, succeeds."""
     parts = urlsplit(url)
     proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
     if proxy:

@@ -1,4 +1,4 @@
-"""The run's own record of its steps: the truth that W&B, the terminal and the report only show."""
+"""The run's record of its steps, `steps.jsonl`, from which trackers, terminal and report are fed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from espalier.storage.names import Amount, Count, StageName, Time
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 
 STEPS = Path("records", "steps.jsonl")
-"""Where the record lies in a run's folder."""
+"""Path of the record in a run's folder."""
 
 _FLOATS = ("time", "loss", "lr", "gradient_norm", "step_seconds", "tokens_per_second")
 
@@ -61,37 +61,37 @@ class StepRecord:
     depth: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON has no NaN and no infinity: those become strings."""
+        """As JSON values; NaN and infinity, which JSON does not have, become strings."""
         value = {**asdict(self), "terms": {name: _encoded(term) for name, term in self.terms.items()}}
         return value | {name: _encoded(value[name]) for name in _FLOATS}
 
 
 class StepLog:
-    """Rank zero's hand on the record. One writer per run."""
+    """Writes the record. Only rank zero does so."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines.prepare(path)
+        jsonl.prepare(path)
 
     def append(self, record: StepRecord) -> None:
-        """Add one step; it is in the operating system's hands when this returns."""
-        lines.append(self._path, record.to_json())
+        """Append one step; when this returns the operating system has it."""
+        jsonl.append(self._path, record.to_json())
 
     def rewind(self, stage: str, step: int) -> None:
-        """Forget the steps of `stage` after `step`: a resume from there is going to take them again."""
-        values = lines.read(self._path)
+        """Remove the steps of `stage` after `step`, because a resume from there takes them again."""
+        values = jsonl.read(self._path)
         kept = [value for value in values if value.get("stage") != stage or not is_after(value, step)]
         if len(kept) < len(values):
-            lines.rewrite(self._path, kept)
+            jsonl.rewrite(self._path, kept)
 
 
 def read_steps(path: Path) -> list[StepRecord]:
-    """Every step that is wholly on disk, in order; none when there is no file."""
-    return lines.read_as(path, StepRecord)
+    """Every completely written step, in order; empty when there is no file."""
+    return jsonl.read_as(path, StepRecord)
 
 
 def is_after(value: dict[str, Any], step: int) -> bool:
-    """Whether a line is of a later step; one that does not say so is kept."""
+    """Whether a line is of a step after `step`; False for a line without a step number."""
     return isinstance(value.get("step"), int) and value["step"] > step
 
 

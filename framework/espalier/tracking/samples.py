@@ -1,6 +1,6 @@
-"""Files with a row for each sample: what it counted for at the end of an epoch.
+"""Write and read the Parquet table of an epoch: one row for each sample, with its weight, loss and predictions.
 
-11 bytes each where many are raised alike, else 14; 20 of a regression, 7 of text.
+Size of a row: 11 bytes for classes where many weights are equal, else 14; 20 for a regression, 7 for text.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espalier.storage.local import LocalStorage
-from espalier.tracking.notable import sample_column, table_refused
+from espalier.tracking.sample_reader import sample_column, table_refused
 
-if TYPE_CHECKING:  # it starts threads when it is imported; only runs that weigh samples need it
+if TYPE_CHECKING:  # pyarrow starts threads on import, and only runs that weight samples need it
     import pyarrow
 
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Columns of one epoch; row i is sample i.
+    """The columns of one epoch; row i is sample i. Columns after `loss` are None for text.
 
     Attributes:
-        weight: [N] float32, what the loss on the label (on the signal where only that is weighed) is multiplied by.
-        loss: [N] float32 of the student on the label; of text its divergence from the teacher.
-        boost: [N] float32, `weight` without the trust in the label, which is 0 where a label is excluded; None of text.
-        teacher: [N] int16 classes, or float32 values, that the teacher answers; None without one.
-        student: [N] the same of the student; None of text, like what follows.
-        belief: [N] float32, 0 to 1, how far teacher and student have believed the label so far.
-        agrees: [N] bool, whether student and teacher answer the same.
+        weight: [N] float32, factor of the loss on the label (on the teacher's signal where only that is weighted).
+        loss: [N] float32, the student's loss on the label; for text its divergence from the teacher.
+        boost: [N] float32, `weight` without the trust in the label, which is 0 where a label is excluded.
+        teacher: [N] the teacher's predictions, int16 classes or float32 values; None without a teacher.
+        student: [N] the student's predictions, the same.
+        belief: [N] float32, 0 to 1, the confidence that the label is right, from teacher and student so far.
+        agrees: [N] bool, whether student and teacher predict the same.
     """
 
     weight: NDArray[np.float32]
@@ -44,16 +44,16 @@ class SampleTable:
 
 
 def coarse(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """[N] to three digits: what a file saves by it is half of their bytes."""
+    """Round [N] values to three significant digits, which halves their size in a compressed file."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.round(mantissa * 2048.0) / 2048.0, exponent).astype(np.float32)
 
 
 def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
-    """Write whole or not at all.
+    """Write an epoch's table atomically.
 
     Args:
-        data: key of the samples; a later run that takes these weights is held to it.
+        data: key of the samples; a later run that uses these weights must have the same.
     """
     import pyarrow
 
@@ -63,19 +63,20 @@ def write_samples(path: Path, table: SampleTable, *, data: str) -> None:
 
 
 def read_samples(path: Path) -> SampleTable:
-    """What `write_samples` wrote, without columns that a newer espalier has added.
+    """Read a table that `write_samples` wrote; columns of newer versions are ignored.
 
     Raises:
-        RefusedInput: it is something else.
+        RefusedInput: the file is no table of samples.
     """
     found = {field.name: sample_column(path, field.name) for field in fields(SampleTable)}
-    if found["weight"] is None or found["loss"] is None:
+    weight, loss = found.pop("weight"), found.pop("loss")
+    if weight is None or loss is None:
         raise table_refused(path, "it has no column `weight` or `loss`")
-    return SampleTable(**found)
+    return SampleTable(weight, loss, **found)
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
-    """What the user calls each sample."""
+    """Write the name of each sample, in order of their numbers."""
     import pyarrow
 
     _write(path, pyarrow.table({"name": pyarrow.array(names, pyarrow.string())}))

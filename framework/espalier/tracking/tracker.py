@@ -1,4 +1,4 @@
-"""What a tracker is asked: the protocol between a run's record and whatever shows it."""
+"""The protocol of a tracker, a back-end such as W&B that shows a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.record import StepRecord
 
 Report = Callable[[str], None]
-"""Writes a message into the run's events, for people."""
+"""Writes a message for the user into the run's events."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrackedRun:
 
     Attributes:
         folder: of the run; a tracker may keep files in a folder of its own name there.
-        id: the same however often the run goes on, another when it begins anew in the same folder.
+        id: stays the same when a run is resumed, and changes when it starts again from nothing in the same folder.
         name: of the job.
         job: the whole job with every default, as JSON values.
         secrets: values of the environment variables that the tracker's declaration names, where they are set.
@@ -40,7 +40,7 @@ def _no_epoch(stage: str) -> int:
 
 @dataclass(frozen=True)
 class Position:
-    """How much of a run a tracker has.
+    """The last step and epochs that a tracker has of a run.
 
     Attributes:
         step: the last step, counted over the whole run; 0 for none.
@@ -56,16 +56,16 @@ class Tracker(Protocol):
 
     Its methods are called by one thread that nothing waits for, in this order: `start`, then the others, `finish` last.
     They may block and may raise: after the first exception the tracker is not called again, and the run goes on.
-    Each step and epoch is logged once, in the order in which they happened; which ones those are after a stop is
-    decided by the caller (`espalier.tracking.mirror`), from the position that `start` returns.
+    Each step and epoch is logged once, in the order in which they happened; after a resume the caller
+    (`espalier.tracking.mirror`) decides which ones, from the position that `start` returns.
     """
 
     def start(self) -> Position | None:
-        """Begin to show the run, or go on; what is there already. None: switched off, nothing more is called."""
+        """Start or resume the run; returns what the tracker has already. None: switched off, nothing more is called."""
         ...
 
     def restart(self) -> Position | None:
-        """Steps that were logged have been taken back: begin again without any; None where what was logged stays."""
+        """Called when a resume has removed logged steps: start again from nothing, or return None to keep them."""
         ...
 
     def log_step(self, record: StepRecord) -> None: ...
@@ -73,11 +73,11 @@ class Tracker(Protocol):
     def log_epoch(self, record: EpochRecord) -> None: ...
 
     def log_result(self, result: StageResult) -> None:
-        """A stage is done; it may be told more than once."""
+        """Log the result of a finished stage; may be called more than once for a stage."""
         ...
 
     def finish(self, results: Sequence[StageResult]) -> None:
-        """This process has no more to log.
+        """Finish: this process has nothing more to log.
 
         Args:
             results: of the stages that were done while it followed the run.
@@ -85,5 +85,5 @@ class Tracker(Protocol):
         ...
 
     def advice(self) -> str:
-        """What a person may do now that the run has ended, in one line; empty for nothing."""
+        """One line that tells the user what to do after the run; empty when there is nothing."""
         ...

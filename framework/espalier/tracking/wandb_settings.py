@@ -17,7 +17,7 @@ _WandbName = Annotated[
 
 
 class WandbConfig(Config):
-    """The mirror in Weights & Biases. `auto`: online when a key is found, otherwise offline."""
+    """Show the run in Weights & Biases. `auto`: online when a key is found, otherwise offline."""
 
     project: _WandbName = "espalier"
     entity: _WandbName | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from espalier.stages.result import StageResult
-from espalier.tracking import notable, payload
+from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import StepRecord
@@ -33,7 +33,7 @@ class WandbTracker:
         self._run: wandb.Run | None = None
 
     def start(self) -> Position | None:
-        """Online where that is wanted and possible, otherwise offline; None where settings or WANDB_MODE say no."""
+        """Start online if wanted and possible, else offline; None when the settings or WANDB_MODE switch W&B off."""
         if self._settings.mode == "off":
             return None
         asked, url = _environment()
@@ -59,7 +59,7 @@ class WandbTracker:
         return Position(int(self._run.summary.get(payload.AXIS, 0)), self._last_epoch)
 
     def restart(self) -> Position | None:
-        """An offline run is a file, and is written anew; a server keeps what it was sent first."""
+        """Write an offline run again from the start; None online, because a server keeps what it was sent first."""
         if not self._live.offline:
             return None
         self._live.finish()
@@ -75,13 +75,13 @@ class WandbTracker:
             values |= self._sample_values(record)
             artifact = self._samples_artifact(record)
             self._live.log_artifact(artifact, aliases=["latest", f"epoch-{record.epoch}"])
-        self._live.log(values)  # last: it says that W&B has the epoch
+        self._live.log(values)  # last, because it marks the epoch as logged
 
     def log_result(self, result: StageResult) -> None:
         self._live.summary.update(payload.result_values(result))
 
     def finish(self, results: Sequence[StageResult]) -> None:
-        """Send the tables of stages and models."""
+        """Log the tables of stages and models, and finish the run."""
         if results:
             self._live.log({"stages": _table(payload.stage_table(results))})
         for result in results:
@@ -90,7 +90,7 @@ class WandbTracker:
         self._live.finish()
 
     def advice(self) -> str:
-        """How to send a run that was to be online and is not."""
+        """How to send a run that should have been online but was kept offline."""
         folders = sorted((self._tracked.folder / "wandb").glob("offline-run-*"))
         if not self._missed or not folders:
             return ""
@@ -115,29 +115,29 @@ class WandbTracker:
         return int(self._live.summary.get(f"stage/{stage}/epoch", 0))
 
     def _sample_values(self, record: EpochRecord) -> dict[str, Any]:
-        """The weights' histogram and the samples that count most."""
+        """The histogram of the sample weights and the table of the largest ones."""
         import wandb
 
         folder, names = self._tracked.folder, payload.class_names(self._tracked.job["data"])
-        weights = notable.sample_column(folder / str(record.samples), "weight")
+        weights = sample_reader.weight_column(folder / str(record.samples))
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
         return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}
 
     def _samples_artifact(self, record: EpochRecord) -> wandb.Artifact:
-        """The record of every sample: one version an epoch. The file is sent from where it lies; it never changes."""
+        """The epoch's table of samples as an artifact version. The file is not copied, because it never changes."""
         import wandb
 
-        figures = {"epoch": record.epoch, "step": record.step, **record.correction}
+        metadata = {"epoch": record.epoch, "step": record.step, **record.correction}
         name = f"{self._live.id}-{record.stage}-samples"
-        artifact = wandb.Artifact(name, type="samples", metadata=figures)
+        artifact = wandb.Artifact(name, type="samples", metadata=metadata)
         path = self._tracked.folder / str(record.samples)
         artifact.add_file(str(path), name="samples.parquet", policy="immutable")
         return artifact
 
 
 def has_key() -> bool:
-    """Whether W&B finds a key (environment, settings file, netrc); asks nobody, tries no network."""
+    """Whether W&B finds an API key (environment, settings file, netrc), without a prompt or the network."""
     import wandb
 
     wandb.setup(settings=wandb.Settings(silent=True))
@@ -145,7 +145,7 @@ def has_key() -> bool:
 
 
 def _environment() -> tuple[str, str]:
-    """The mode that this process's WANDB_MODE asks for, and where the server is."""
+    """The mode that WANDB_MODE sets, and the URL of the server."""
     import wandb
 
     settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
@@ -153,7 +153,7 @@ def _environment() -> tuple[str, str]:
 
 
 def _forget_run() -> None:
-    """End W&B's service: it does not take a second run under the id of one that it could not begin."""
+    """Shut down W&B's service process: after a failed start it refuses a second run with the same id."""
     import wandb
 
     wandb.teardown()
@@ -162,7 +162,7 @@ def _forget_run() -> None:
 def _init(run: TrackedRun, settings: WandbConfig, *, online: bool, key: str | None = None) -> wandb.Run:
     import wandb
 
-    # An offline folder of an earlier start holds less than the one to come, which begins with the first step.
+    # The new offline folder will hold the run from its first step on, so those of earlier starts are superseded.
     for old in (run.folder / "wandb").glob(f"offline-run-*-{run.id}"):
         shutil.rmtree(old, ignore_errors=True)
     return wandb.init(
@@ -177,7 +177,7 @@ def _init(run: TrackedRun, settings: WandbConfig, *, online: bool, key: str | No
 
 
 def _library_settings(run: TrackedRun, *, online: bool, key: str | None) -> wandb.Settings:
-    """Nothing but what we log leaves: no console output, code, git state, command line or machine."""
+    """Settings that keep W&B from uploading console output, code, git state, command line or machine information."""
     import wandb
 
     return wandb.Settings(

@@ -42,7 +42,7 @@ def train(context: StageContext[Any], open_method: OpenMethod, *, teacher: str |
             return _train(context, open_method, teacher, left_out)
         except BadStep as bad:
             if context.world.is_rank_zero:
-                context.times.mark("restarting", context.config.name)
+                context.times.record("restarting", context.config.name)
             left_out = left_out.after(bad, context, limit=context.config.guard.limit)
 
 
@@ -74,7 +74,7 @@ def _train(
             before_update=saver.hold_update,
         )
         if world.is_rank_zero:
-            context.times.mark("working", stage.name, prepared.first_step)
+            context.times.record("working", stage.name, prepared.first_step)
         for step in range(prepared.first_step, method.last_step):
             context.control.beat(f"a step of {stage.name}")
             if step + 1 not in left_out.steps:

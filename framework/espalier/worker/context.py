@@ -35,7 +35,7 @@ from espalier.stages.orders import StageFailed, StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog
-from espalier.tracking.marks import TIME, TimeLog
+from espalier.tracking.time_log import TIME, TimeLog
 
 Settings = TypeVar("Settings", bound=StageSettings, covariant=True)
 

@@ -32,7 +32,7 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
     context = StageContext.open(order, world, control)
     control.beat("opening")
     if world.is_rank_zero and not isinstance(context.config, TrainedStage):
-        context.times.mark("working", order.stage)
+        context.times.record("working", order.stage)
     control.num_steps = 0
     try:
         result = KINDS[context.config.kind].call("work")(context)

@@ -1,4 +1,4 @@
-"""What ranks tell each other is JSON: nothing that travels between them is unpickled."""
+"""Ranks exchange JSON: nothing that is sent between them is unpickled."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def no_pickles(world: World, job_file: str) -> tuple[list[Any], dict[str, Any]]:
     return say_all(world), run_job(world, job_file)
 
 
-def test_one_worker_takes_no_more_than_two_do() -> None:
+def test_one_worker_refuses_values_that_are_no_json_as_two_do() -> None:
     with pytest.raises(TypeError):
         World(0, 1, torch.device("cpu")).gather(object())
 
 
-def test_values_arrive_by_rank_and_no_collective_of_a_job_pickles(tmp_path: Path) -> None:
+def test_values_are_gathered_by_rank_and_no_collective_pickles(tmp_path: Path) -> None:
     stages = tiny_job(tmp_path)["stages"]
     stages[2] |= {"zero_level": "parameters", "budget": {"steps": 2}, "checkpoint": {"every": 1}}
     tune = {key: value for key, value in stages[2].items() if not key.startswith("teacher")}

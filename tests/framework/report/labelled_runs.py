@@ -1,4 +1,4 @@
-"""Run folders of jobs over labelled data, as a run leaves them, with figures made up."""
+"""Run folders of jobs over labelled data, as a run leaves them, with made-up numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders as a run leaves them, with plausible figures."""
+"""Run folders as a run leaves them, with plausible numbers."""
 
 from __future__ import annotations
 

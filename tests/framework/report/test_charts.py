@@ -33,13 +33,13 @@ def test_ticks_are_evenly_spaced_and_on_the_axis(low, span, about):
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [2.5, 2.5], [math.nan], [-3.0, 7.0, math.inf]])
-def test_a_scale_has_room_whatever_the_values(values):
+def test_a_scale_has_a_positive_range_for_any_values(values):
     scale = fit_scale(values, start=0.0, end=1.0)
     assert scale.low < scale.high
     assert all(0.0 < scale.place(value) < 1.0 for value in values if math.isfinite(value))
 
 
-def test_less_loss_is_lower_on_paper_and_later_is_further_right():
+def test_lower_losses_are_drawn_lower_and_later_steps_further_right():
     found = places(drawn([(1024 * n, 1 / n) for n in range(1, 38)]))
     assert len(found) == 37
     assert all(b[0] > a[0] and b[1] > a[1] for a, b in pairwise(found))
@@ -74,7 +74,7 @@ def test_words_are_escaped():
     assert evil in "".join(ElementTree.fromstring(svg).itertext())
 
 
-def test_a_band_lies_behind_the_curves_and_is_wholly_on_the_paper():
+def test_a_band_is_drawn_behind_the_curves_and_inside_the_chart():
     band = Band([(1.0, -7.0, 2.0), (2.0, 0.0, 11.0)])
     svg = ElementTree.fromstring(line_chart([Series("loss", [(1, 1.0), (2, 1.5)])], *AXES, bands=[band]))
     kinds = [

@@ -1,4 +1,4 @@
-"""Trainings beside each other: what counts up over stages, where a model grew, what the same loss took."""
+"""Comparing trainings: totals over stages, growth, and the cost of reaching the same loss."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from espalier.config.faults import RefusedInput
 from espalier.report.compare import baseline_of, compare, write_page
-from espalier.report.lines import Line, Point, lines_of
 from espalier.report.page import render
 from espalier.report.run import PlannedStage, RunRecord
+from espalier.report.training_curves import Point, TrainingCurve, training_curves_of
 from espalier.stages.result import Cost, StageResult
 from espalier.tracking.record import StepRecord
 
@@ -55,15 +55,15 @@ def run_of(large: list[float], baseline: list[float]) -> RunRecord:
         results={"scores": result},
         steps={stage.name: taken.get(stage.name, ()) for stage in _STAGES},
         epochs={stage.name: () for stage in _STAGES},
-        ledger=None,
+        goodput=None,
     )
 
 
 RUN = run_of([5.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0], [6.0] * 5 + [3.0] * 5)
 
 
-def test_a_line_goes_on_through_growth_and_ends_where_nothing_goes_on() -> None:
-    grown, baseline = lines_of(RUN, run_name="r")
+def test_a_training_curve_spans_growth_up_to_the_last_trained_stage() -> None:
+    grown, baseline = training_curves_of(RUN, run_name="r")
     assert [grown.label, baseline.label] == ["r:large", "r:baseline"]
     assert [point.tokens for point in grown.points] == [100, 200, 300, *range(400, 1100, 100)]
     assert [point.flops for point in grown.points] == [1, 2, 3, *range(7, 32, 4)]
@@ -72,57 +72,57 @@ def test_a_line_goes_on_through_growth_and_ends_where_nothing_goes_on() -> None:
     assert (grown.nll, baseline.nll) == (2.5, 2.6)
 
 
-def test_the_same_loss_is_looked_for_where_the_model_is_whole() -> None:
-    grown, baseline = lines_of(RUN)
+def test_the_baselines_loss_is_searched_among_steps_of_the_whole_model() -> None:
+    grown, baseline = training_curves_of(RUN)
     assert baseline.final_loss == 3.0
     reached = grown.reaches(baseline.final_loss)
     assert reached is not None and reached.flops == 3 + 6 * 4, "the lucky step of a lesson does not count"
     assert grown.reaches(2.0) is None
 
 
-def test_a_step_of_a_drawn_depth_says_nothing_about_the_model() -> None:
+def test_steps_with_a_sampled_depth_are_left_out_of_the_loss() -> None:
     points = [Point(n, n, n, loss, whole=loss > 2) for n, loss in enumerate([4.0, 1.0, 4.0, 1.0])]
-    line = Line("x", tuple(points), (), None)
-    assert [point.loss for point in line.smooth()] == [4.0] and line.reaches(3.0) is None
+    curve = TrainingCurve("x", tuple(points), (), None)
+    assert [point.loss for point in curve.smooth()] == [4.0] and curve.reaches(3.0) is None
 
 
-def test_one_lucky_step_after_growing_reaches_nothing() -> None:
-    grown, baseline = lines_of(run_of([2.0, 6.0, 6.0, 6.0, 6.0, 3.0, 3.0], [3.0] * 10))
+def test_a_single_low_loss_after_growing_does_not_count_as_reached() -> None:
+    grown, baseline = training_curves_of(run_of([2.0, 6.0, 6.0, 6.0, 6.0, 3.0, 3.0], [3.0] * 10))
     assert grown.reaches(baseline.final_loss) is None
-    short, _ = lines_of(run_of([2.0, 4.0], [3.0] * 10))
+    short, _ = training_curves_of(run_of([2.0, 4.0], [3.0] * 10))
     assert short.final_loss == 3.0 and short.reaches(3.0) == short.smooth()[-1], "all steps are one window"
 
 
-def test_what_growing_took_counts_for_what_follows() -> None:
+def test_the_cost_of_growing_is_part_of_the_curve() -> None:
     growth = StageResult("grow", "grow", "k", "done", "f", {}, Cost(flops=1000.0, seconds=50.0))
-    grown, baseline = lines_of(replace(RUN, results=RUN.results | {"grow": growth}))
+    grown, baseline = training_curves_of(replace(RUN, results=RUN.results | {"grow": growth}))
     assert [point.flops for point in grown.points[:4]] == [1, 2, 3, 1007]
     assert grown.points[-1].seconds == 1.5 + 14 + 50 and grown.points[-1].tokens == 1000
     assert [point.flops for point, _ in grown.growths] == [3]
-    assert baseline.points == lines_of(RUN)[1].points
+    assert baseline.points == training_curves_of(RUN)[1].points
 
 
-def test_the_table_tells_what_was_saved() -> None:
-    lines = lines_of(RUN)
-    comparison = compare(lines, baseline_of(lines))
+def test_the_table_gives_the_savings() -> None:
+    curves = training_curves_of(RUN)
+    comparison = compare(curves, baseline_of(curves))
     rows = {row[0].text: [cell.note for cell in row] for row in comparison.grid.rows}
     assert rows["large"][6] == "−32.5 %" and rows["baseline"][6] == ""  # noqa: RUF001
-    never = lines_of(run_of([5.0] * 7, [3.0] * 10))
+    never = training_curves_of(run_of([5.0] * 7, [3.0] * 10))
     assert compare(never, baseline_of(never)).grid.rows[0][6].text == "never"
 
 
 def test_the_baseline_is_the_one_asked_for_the_one_named_so_or_the_first() -> None:
-    lines = lines_of(RUN)
-    assert baseline_of(lines).label == "baseline"
-    assert baseline_of(lines, "large").label == "large"
-    assert baseline_of(lines[:1]).label == "large"
+    curves = training_curves_of(RUN)
+    assert baseline_of(curves).label == "baseline"
+    assert baseline_of(curves, "large").label == "large"
+    assert baseline_of(curves[:1]).label == "large"
     with pytest.raises(RefusedInput, match="one of large, baseline"):
-        baseline_of(lines, "largest")
+        baseline_of(curves, "largest")
 
 
 def test_pages_hold_charts_over_three_measures_with_the_growth_marked(tmp_path: Path) -> None:
-    lines = lines_of(RUN)
-    write_page(compare(lines, baseline_of(lines)), tmp_path / "page.html")
+    curves = training_curves_of(RUN)
+    write_page(compare(curves, baseline_of(curves)), tmp_path / "page.html")
     for page in (render(RUN), (tmp_path / "page.html").read_text()):
         assert page.count("<figcaption>loss over") == 3 and "4 layers</text>" in page
 
@@ -148,11 +148,11 @@ def distilled(*, terms: dict[str, float] | None = None) -> RunRecord:
 
 
 def test_a_divergence_from_a_teacher_is_no_loss_on_text() -> None:
-    lines = lines_of(distilled())
-    baseline, healed = sorted(lines, key=lambda line: line.label)
+    curves = training_curves_of(distilled())
+    baseline, healed = sorted(curves, key=lambda curve: curve.label)
     assert [math.isfinite(point.loss) for point in healed.points[-10:]] == [True] + [False] * 9
     assert healed.final_loss is None and [word for _, word in healed.growths] == ["4 layers", "pruned"]
-    comparison = compare(lines, baseline)
+    comparison = compare(curves, baseline)
     row = next(row for row in comparison.grid.rows if row[0].text == "heal")
     assert [row[place].text for place in (4, 6, 7)] == ["–"] * 3  # noqa: RUF001
     assert "3.0000 nats per token" in comparison.sentence and "teacher alone" in comparison.sentence
@@ -162,21 +162,23 @@ def test_a_divergence_from_a_teacher_is_no_loss_on_text() -> None:
 
 
 def test_a_distillation_that_learns_from_text_too_is_measured_on_it() -> None:
-    lines = lines_of(distilled(terms={"forward_kl": 0.1, "cross_entropy": 2.5}))
-    healed = next(line for line in lines if line.label == "heal")
+    curves = training_curves_of(distilled(terms={"forward_kl": 0.1, "cross_entropy": 2.5}))
+    healed = next(curve for curve in curves if curve.label == "heal")
     assert healed.final_loss == 2.5
     assert healed.reaches(2.5) is not None
 
 
-def test_losses_of_different_things_are_not_compared() -> None:
-    labelled = lines_of(replace(RUN, job={"name": "n", "data": {"task": "classification"}}), run_name="reviews")
+def test_losses_in_different_units_are_not_compared() -> None:
+    labelled = training_curves_of(
+        replace(RUN, job={"name": "n", "data": {"task": "classification"}}), run_name="reviews"
+    )
     with pytest.raises(RefusedInput, match=r"`runs` with 'reviews:large' is in nats per sample; .* in nats per token"):
-        compare([*lines_of(RUN), *labelled], lines_of(RUN)[0])
+        compare([*training_curves_of(RUN), *labelled], training_curves_of(RUN)[0])
     assert "nats per sample" in compare(labelled, labelled[0]).sentence
 
 
-def test_losses_over_other_vocabularies_are_said_not_to_compare() -> None:
-    one, other = (replace(lines_of(RUN)[0], vocabulary=size) for size in (300, 1024))
+def test_the_caption_warns_about_different_vocabularies() -> None:
+    one, other = (replace(training_curves_of(RUN)[0], vocabulary=size) for size in (300, 1024))
     assert "vocabularies differ" in compare([one, other], one).sentence
     assert "vocabularies differ" not in compare([one, one], one).sentence
 

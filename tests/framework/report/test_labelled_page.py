@@ -24,7 +24,7 @@ def confusion_of(run):
 
 def cells(run, title: str) -> list[tuple[str, str]]:
     grid = grid_of(run)
-    place = grid.head.index(title)
+    place = grid.headings.index(title)
     return [(row[place].text, row[place].note) for row in grid.rows]
 
 
@@ -64,14 +64,14 @@ def test_a_model_alone_is_compared_with_nothing(tmp_path):
 
 def test_the_watched_metric_has_the_first_column_and_changes_in_its_own_measure(tmp_path):
     run = read_run(write_labelled_run(tmp_path))
-    assert grid_of(run).head[:7] == ("model", "accuracy", "F1", "macro F1", "Matthews", "loss", "parameters")
+    assert grid_of(run).headings[:7] == ("model", "accuracy", "F1", "macro F1", "Matthews", "loss", "parameters")
     assert cells(run, "model") == [("vanilla", ""), ("heal", "")]
     assert cells(run, "accuracy") == [("75.0 %", ""), ("80.0 %", "+5.0 points")]
     assert cells(run, "Matthews") == [("0.400", ""), ("0.450", "+0.050")]
     assert cells(run, "loss") == [("0.8", ""), ("0.6", "−25 %")]  # noqa: RUF001
     assert cells(run, "parameters") == [("31.9 k", ""), ("31.9 k", "")]
     write_scores(tmp_path, "matthews", heal=HEAL)
-    assert grid_of(read_run(tmp_path)).head[:3] == ("model", "Matthews", "accuracy")
+    assert grid_of(read_run(tmp_path)).headings[:3] == ("model", "Matthews", "accuracy")
 
 
 def test_a_metric_of_zero_still_has_a_change(tmp_path):
@@ -84,14 +84,14 @@ def test_a_metric_of_zero_still_has_a_change(tmp_path):
 
 def test_the_confusion_matrix_has_labels_as_rows(tmp_path):
     found = confusion_of(read_run(write_labelled_run(tmp_path)))
-    assert found.grid.head == ("label", "bad", "good")
+    assert found.grid.headings == ("label", "bad", "good")
     assert [[cell.text for cell in row] for row in found.grid.rows] == [["bad", "62", "8"], ["good", "12", "18"]]
     assert [cell.share for cell in found.grid.rows[1]] == [None, pytest.approx(0.4), pytest.approx(0.6)]
     assert found.sentence.startswith("What heal answers")
 
 
 def test_classes_that_nobody_named_are_numbered(tmp_path):
-    assert confusion_of(read_run(write_labelled_run(tmp_path, labels=[], names=[]))).grid.head[1:] == (
+    assert confusion_of(read_run(write_labelled_run(tmp_path, labels=[], names=[]))).grid.headings[1:] == (
         "class 0",
         "class 1",
     )
@@ -117,12 +117,12 @@ def test_a_regression_has_its_own_metrics_and_no_confusion(tmp_path):
     run = read_run(tmp_path)
     assert judge(run).headline == "MSE 0.5 → 0.25"
     assert judge(run).tiles[1].value == "−50 %"  # noqa: RUF001
-    assert grid_of(run).head[1:6] == ("MSE", "Pearson", "Spearman", "R²", "MAE")
+    assert grid_of(run).headings[1:6] == ("MSE", "Pearson", "Spearman", "R²", "MAE")
     assert confusion_of(run) is None
     assert "Answers that differ" not in write_report(tmp_path).read_text()
 
 
-def test_nothing_on_the_page_is_said_in_terms_of_text(tmp_path):
+def test_the_page_of_labelled_data_has_no_words_about_text_models(tmp_path):
     html = write_report(write_labelled_run(tmp_path)).read_text()
     assert "perplexity" not in html
     assert "nats per token" not in html and "loss per sample" in html
@@ -135,7 +135,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
     assert not {"script", "link", "iframe", "img", "object", "a"} & set(page.tags)
 
 
-def test_corrected_models_stand_in_the_lineage_and_twins_do_not(tmp_path):
+def test_corrected_models_are_in_the_lineage_and_fold_models_are_not(tmp_path):
     svg = ElementTree.fromstring(lineage_drawing(read_run(write_labelled_run(tmp_path))))
     boxes = [list(box.itertext())[:2] for box in svg.iter("g")]
     assert boxes == [["parent", "loaded"], ["vanilla", "trained"], ["heal", "corrected"]]
@@ -155,7 +155,7 @@ def test_validation_has_a_curve_for_each_metric_with_the_watched_one_first(tmp_p
 @pytest.mark.parametrize(
     ("until", "headline", "curves"), [("parent", "31.9 k parameters", 0), ("twins", "31.9 k parameters", 1)]
 )
-def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path, until, headline, curves):
+def test_an_unfinished_run_is_shown_up_to_its_present_state(tmp_path, until, headline, curves):
     page = Page(write_report(write_labelled_run(tmp_path, until=until, lists=False)).read_text())
     assert headline in page.texts
     assert "Sample weights" not in page.texts

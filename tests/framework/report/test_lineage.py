@@ -1,4 +1,4 @@
-"""The drawing of a run's models: inside the page, boxes apart, and each right of what it comes from."""
+"""The lineage drawing: boxes are inside the page, do not overlap, and each is right of its parent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chain(length: int, *, branches: int = 0) -> list[PlannedStage]:
 
 
 @pytest.mark.parametrize("stages", [chain(1), chain(4), chain(18), chain(12, branches=11), chain(5, branches=4)])
-def test_models_stand_in_lines_that_are_as_wide_as_the_page(stages: list[PlannedStage]) -> None:
+def test_rows_of_models_fit_the_width_of_the_page(stages: list[PlannedStage]) -> None:
     spots = {spot.stage.name: spot for spot in laid_out(stages)}
     assert len({(spot.column, spot.row) for spot in spots.values()}) == len(stages)
     assert max(spot.column for spot in spots.values()) < COLUMNS
@@ -38,7 +38,7 @@ def test_models_stand_in_lines_that_are_as_wide_as_the_page(stages: list[Planned
             assert spot.row > parent.row or spot.column > parent.column
 
 
-def test_a_long_chain_is_read_like_text_and_branches_share_a_row() -> None:
+def test_a_long_chain_wraps_into_rows_and_branches_share_a_row() -> None:
     spots = {spot.stage.name: (spot.row, spot.column) for spot in laid_out(chain(8, branches=7))}
     assert [spots[f"m{n}"] for n in range(4)] == [(0, n) for n in range(4)]
     assert [spots[f"leaf{n}"] for n in (1, 2, 3)] == [(1, 2), (1, 3), (1, 0)]
@@ -52,7 +52,7 @@ def test_a_branch_goes_on_and_branches_itself() -> None:
     assert len(set(spots.values())) == len(stages)
 
 
-def test_models_that_come_from_one_another_in_a_circle_are_left_out() -> None:
+def test_models_of_a_cycle_are_left_out() -> None:
     assert [spot.stage.name for spot in laid_out([stage("a", "b"), stage("b", "a"), stage("c")])] == ["c"]
 
 
@@ -66,7 +66,7 @@ def test_a_teacher_that_stands_in_another_row_is_named(tmp_path) -> None:
     assert len([path for path in svg.iter("path") if path.get("class") == "arrow"]) == 6
 
 
-def test_a_long_name_is_cut_in_its_box_and_whole_where_one_points_at_it(tmp_path) -> None:
+def test_a_long_name_is_cut_in_its_box_and_whole_in_its_tooltip(tmp_path) -> None:
     run = read_run(write_run(tmp_path))
     name = "a-name-of-many-letters"
     svg = ElementTree.fromstring(

@@ -11,7 +11,7 @@ def test_every_metric_has_a_word():
     assert len(set(METRIC_WORDS.values())) == len(METRIC_WORDS)
 
 
-def test_the_watched_one_comes_first_and_what_was_not_measured_not_at_all():
+def test_the_watched_metric_comes_first_and_missing_ones_are_left_out():
     measured = {"loss": 1.0, "parameters": 7, "confusion": [[1]], "matthews": 0.5, "accuracy": 0.5}
     assert metric_names(measured, "matthews") == ("matthews", "accuracy", "loss")
     assert metric_names(measured, "f1") == ("accuracy", "matthews", "loss")

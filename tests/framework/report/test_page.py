@@ -53,17 +53,17 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
     assert "url(http" not in html and "@import" not in html
 
 
-def test_text_of_the_run_stays_text(tmp_path):
+def test_text_of_the_run_is_escaped(tmp_path):
     html = write_report(write_run(tmp_path)).read_text()
     assert EVIL not in html
     assert sum(EVIL in text for text in Page(html).texts) >= 3  # a job setting, a prompt, generated text
 
 
-def test_models_stand_in_the_order_they_came_to_be(tmp_path):
+def test_models_are_in_the_order_in_which_they_were_made(tmp_path):
     run = read_run(write_run(tmp_path))
     grid = model_grid(run, run.evaluation())
     assert [row[0].text for row in grid.rows] == ["parent", "pruned", "healed"]
-    perplexity = grid.head.index("perplexity")
+    perplexity = grid.headings.index("perplexity")
     assert [row[perplexity].text for row in grid.rows] == ["24.10", "53.70", "29.00"]
     assert [row[perplexity].note for row in grid.rows] == ["", "+123 %", "+20.3 %"]
     assert [name for name, _ in samples(run, run.evaluation())[0].texts] == ["parent", "pruned", "healed"]
@@ -79,13 +79,13 @@ def test_costs_add_up(tmp_path):
         "exported",
         "all stages",
     ]
-    time = [row[grid.head.index("time")] for row in grid.rows]
+    time = [row[grid.headings.index("time")] for row in grid.rows]
     assert time[-1].text == "6:02 min"
     assert sum(cell.share for cell in time[:-1]) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("until", "num_steps"), [("parent", 0), ("pruned", 0), ("pruned", 113), ("healed", NUM_STEPS)])
-def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path, until, num_steps):
+def test_an_unfinished_run_is_shown_up_to_its_present_state(tmp_path, until, num_steps):
     write_run(tmp_path, until=until, num_steps=num_steps)
     page = page_of(tmp_path)
     text = " ".join(page.texts)
@@ -206,7 +206,7 @@ def test_every_evaluation_is_shown(tmp_path):
     assert "134.5 M → 104.9 M parameters, perplexity 24.1 → 29.0" in page.texts, "the last one is the headline"
 
 
-def test_moments_are_told_by_the_clocks_of_this_place(monkeypatch):
+def test_timestamps_are_shown_in_the_local_time_zone(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     try:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from espalier.report import weights as module
 from espalier.report.page import write_report
 from espalier.report.run import read_run
 from espalier.report.weights import sample_weights
+from espalier.tracking import sample_reader
 from espalier.tracking.epochs import EPOCHS, EpochLog, list_path
 from espalier_cluster.show_samples import show_suspects
 from framework.report.labelled_runs import NUM_EPOCHS, write_labelled_run
@@ -35,7 +35,7 @@ def test_only_stages_that_weigh_samples_are_shown(tmp_path):
     assert shown(tmp_path).caption == "5 epochs, 97 samples"
 
 
-def test_the_picture_has_the_quantiles_of_every_epoch(tmp_path):
+def test_the_weight_chart_has_the_quantiles_of_every_epoch(tmp_path):
     svg = ElementTree.fromstring(shown(write_labelled_run(tmp_path)).chart)
     drawn = {name: [one.get("d") for one in svg.iter("path") if name in one.get("class")] for name in ("band", "curve")}
     outlines = [heights(path) for path in drawn["band"]]
@@ -56,7 +56,7 @@ def test_the_picture_has_the_quantiles_of_every_epoch(tmp_path):
     assert np.abs(slope * np.array(medians) + offset - median).max() < 0.1
 
 
-def test_figures_of_the_correction_stand_beside_it(tmp_path):
+def test_measurements_of_the_correction_are_shown_beside_the_weights(tmp_path):
     titles = [title for title, _ in shown(write_labelled_run(tmp_path)).others]
     assert [title.split(",")[0].split(" of ")[0] for title in titles] == [
         "effective share",
@@ -82,7 +82,7 @@ def test_the_most_suspect_labels_stand_in_their_lists_order(tmp_path):
     assert (rows[0].doubt, rows[0].label, rows[0].teacher, rows[0].student) == ("0.9", "good", "bad", "bad")
 
 
-def test_texts_stay_texts_on_the_page(tmp_path):
+def test_texts_are_escaped_on_the_page(tmp_path):
     html = write_report(write_labelled_run(tmp_path)).read_text()
     assert EVIL not in html
     assert sum(EVIL in text for text in Page(html).texts) >= 2 * 20  # text and pair of each suspect
@@ -129,17 +129,17 @@ def test_epochs_that_were_taken_back_or_lost_their_file_are_left_out(tmp_path):
     assert found.heaviest[0].weight == f"{weights(3)[96]:.3g}"
 
 
-def test_the_caption_says_what_is_thought_of_labels_and_teacher(tmp_path):
+def test_the_caption_gives_label_noise_and_signal_trust(tmp_path):
     write_labelled_run(tmp_path)
     last = epoch(NUM_EPOCHS)
     told = replace(last, correction=last.correction | {"noise": 0.214, "heard": 0.5})
     EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
     EpochLog(tmp_path / EPOCHS).append(told)
-    assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is heard")
+    assert shown(tmp_path).caption.endswith("97 samples, 21% of the labels look wrong, 50% of the signal is trusted")
 
 
 @pytest.mark.parametrize(("trust", "words"), [(0.0, "no evidence"), (0.3, "30% of the"), (1.0, "")])
-def test_suspects_look_no_surer_than_the_signal_is(tmp_path, trust, words):
+def test_the_list_of_suspects_warns_when_the_signal_is_not_trusted(tmp_path, trust, words):
     write_labelled_run(tmp_path)
     last = epoch(NUM_EPOCHS)
     EpochLog(tmp_path / EPOCHS).rewind("heal", epoch(NUM_EPOCHS - 1).step)
@@ -160,7 +160,7 @@ def test_one_epoch_can_be_drawn(tmp_path):
 
 
 def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch):
-    read, alive, columns = module.sample_column, [], []
+    read, alive, columns = sample_reader.sample_column, [], []
 
     def counted(path, name):
         assert [one for one in alive if one() is not None] == []
@@ -169,8 +169,7 @@ def test_no_more_than_one_column_of_an_epoch_is_in_memory(tmp_path, monkeypatch)
         columns.append(name)
         return column
 
-    monkeypatch.setattr(module, "sample_column", counted)
-    monkeypatch.setattr("espalier.tracking.notable.sample_column", counted)
+    monkeypatch.setattr(sample_reader, "sample_column", counted)
     shown(write_labelled_run(tmp_path))
     assert columns == ["weight"] * (NUM_EPOCHS + 1) + ["teacher", "student"]
 

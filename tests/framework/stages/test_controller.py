@@ -1,4 +1,4 @@
-"""The controller, driven by a scripted runner that fails on cue."""
+"""The controller with a scripted runner that fails on demand."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_an_order_that_another_process_has_given_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("usual", "bound"), [(None, 7200.0), (1.0, 7200.0), (1000.0, 10000.0)])
-def test_the_bound_that_was_asked_for_holds_for_every_phase(usual: float | None, bound: float) -> None:
+def test_the_least_bound_holds_for_every_phase(usual: float | None, bound: float) -> None:
     assert Pulse("saving", 0.0, usual).bound_seconds(least=7200.0) == bound
 
 
-def test_a_sign_of_life_begins_the_phase_anew_and_says_nothing_of_how_long_it_takes() -> None:
+def test_progress_within_a_phase_restarts_its_clock_and_records_no_duration() -> None:
     control = Control()
     control.beat("writing")
     time.sleep(0.05)
@@ -128,13 +128,13 @@ def test_an_error_is_tried_again_once() -> None:
     assert len(runner.orders) == 3
 
 
-def test_running_out_of_memory_twice_is_the_end_whatever_the_numbers_in_the_message() -> None:
+def test_running_out_of_memory_twice_ends_the_run() -> None:
     failures = [StageFailed("out_of_memory", f"tried to allocate {size} GiB") for size in (2, 3)]
     assert go(Scripted(plan(), score=failures), plan())[0] is ExitCode.ERROR
 
 
 @pytest.mark.parametrize(("cause", "code"), [("refused", 2), ("unstable", 1), ("lasting_error", 1), ("storage", 75)])
-def test_what_cannot_pass_is_not_tried_again(cause: str, code: int) -> None:
+def test_failures_that_cannot_pass_are_not_retried(cause: str, code: int) -> None:
     runner = Scripted(plan(), score=[StageFailed(cause, "no")])
     assert go(runner, plan())[0] == code
     assert len(runner.orders) == 2
@@ -145,7 +145,7 @@ def test_preemptions_are_no_failures() -> None:
     assert go(runner, plan())[0] is ExitCode.DONE
 
 
-def test_a_step_gained_between_failures_forgets_the_earlier_ones() -> None:
+def test_a_new_checkpoint_resets_the_count_of_failures() -> None:
     positions = iter(range(10, 100, 10))
     around = Surroundings(position=lambda stage: next(positions))
     runner = Scripted(plan(), score=[StageFailed("worker_lost", "gone") for _ in range(8)])
@@ -162,7 +162,7 @@ def test_pauses_grow_with_failures_in_a_row() -> None:
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
 
 
-def test_a_wish_to_stop_keeps_what_is_done_and_orders_nothing_more() -> None:
+def test_a_stop_request_keeps_results_and_gives_no_more_orders() -> None:
     around = Surroundings()
     runner = Scripted(plan())
     around = Surroundings(on_event=lambda kind, stage, detail: stage.name == "score" and around.stop.set())
@@ -186,7 +186,7 @@ def test_a_gate_stops_this_run_and_the_next_without_running_it_again() -> None:
     assert runner.orders == []
 
 
-def test_attempts_go_on_counting_where_an_earlier_start_stopped() -> None:
+def test_attempts_are_numbered_across_starts() -> None:
     runner = Scripted(plan())
     carry_out(plan(), runner, run_folder="/run", earlier=Progress({}, attempts=7), retry=RETRY)
     assert [attempt for _, attempt in runner.orders] == [8, 9, 10]

@@ -1,4 +1,4 @@
-"""The graph of stages: what it refuses, its order, and keys that change with the result alone."""
+"""The graph of stages: its faults, its order, and keys that change with the result alone."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_an_input_must_make_what_is_taken_from_it(wrong: tuple[StageSettings, ..
     assert "another stage of kind" in said[0]
 
 
-def test_a_circle_is_named_without_those_that_wait_behind_it() -> None:
+def test_a_cycle_is_reported_without_the_stages_that_depend_on_it() -> None:
     said = refusal(load(), evaluate(), prune(student="heal"), distill())
     assert said == ["`stages` is 'heal -> slim -> heal'; allowed: stages that do not wait for one another in a circle."]
 
 
-def test_all_that_is_wrong_with_a_graph_is_told_at_once() -> None:
+def test_all_faults_of_a_graph_are_reported_at_once() -> None:
     two = (distill("a", student="b"), distill("b", student="a"))
     three = (distill("c", student="d"), distill("d", student="e"), distill("e", student="c", teacher="a"))
     said = refusal(load(), *two, *three, distill("own", student="own"), distill("lost", student="nobody"))
@@ -154,5 +154,5 @@ def test_what_every_stage_depends_on_changes_every_key() -> None:
     assert changed(*CHAIN, seed=19) == {"parent", "slim", "heal", "score", "out"}
 
 
-def test_a_stage_more_changes_no_other_key() -> None:
+def test_an_added_stage_changes_no_other_key() -> None:
     assert {n: k for n, k in keys(*CHAIN, evaluate("more")).items() if n != "more"} == keys(*CHAIN)

@@ -1,4 +1,4 @@
-"""The small files of a run, and what a kill leaves among them."""
+"""The small files of a run, and cleaning up after a kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.tiny import tiny_job
 RESULT = StageResult("heal", "train", "key", "done", None)
 
 
-def test_what_a_kill_leaves_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+def test_only_unfinished_files_of_a_kill_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     kept = [
         "job.json",
@@ -44,7 +44,7 @@ def test_a_finished_stage_may_have_been_moved_away_with_a_link_left_behind(tmp_p
     assert folder.result("heal") == RESULT and folder.results(["load", "heal"]) == {"heal": RESULT}
 
 
-def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_missing_files_are_no_error(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "none")
     folder.tidy()
     folder.remove("stages")
@@ -52,7 +52,7 @@ def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shared_with", "mode"), [("nobody", 0o700), ("group", 0o750), ("everybody", 0o755)])
-def test_a_run_is_for_its_owner_unless_the_job_shares_it(tmp_path: Path, shared_with: str, mode: int) -> None:
+def test_a_run_folder_is_private_unless_the_job_shares_it(tmp_path: Path, shared_with: str, mode: int) -> None:
     job = Job.model_validate(tiny_job(tmp_path, shared_with=shared_with))
     folder = RunFolder.of(job)
     folder.make(job)

@@ -1,4 +1,4 @@
-"""Epochs over labelled samples as a `correct` stage records them, for the tests of this room and of the report."""
+"""Epochs over labelled samples as a `correct` stage records them, for the tests of tracking and report."""
 
 from __future__ import annotations
 

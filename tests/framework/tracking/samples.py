@@ -1,4 +1,4 @@
-"""Steps and run folders that the tests of this room are fed with."""
+"""Step records and run folders for the tests of tracking."""
 
 from __future__ import annotations
 

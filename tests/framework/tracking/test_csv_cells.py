@@ -1,4 +1,4 @@
-"""Cells of lists that people open: nothing that a spreadsheet calculates or a terminal obeys, and text comes back."""
+"""CSV cells are no formulas, hold no control characters, and can be read back."""
 
 from __future__ import annotations
 

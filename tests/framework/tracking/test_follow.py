@@ -20,7 +20,7 @@ def log(tmp_path):
     return StepLog(tmp_path / STEPS)
 
 
-def test_tells_every_step_once(follower, log):
+def test_every_step_is_returned_once(follower, log):
     assert follower.poll() == News()
     told = []
     for number in range(1, 8):
@@ -32,7 +32,7 @@ def test_tells_every_step_once(follower, log):
     assert follower.poll() == News()
 
 
-def test_tells_how_many_steps_a_resume_took_back(follower, log):
+def test_the_number_of_steps_that_a_resume_removed_is_returned(follower, log):
     for number in range(1, 6):
         log.append(step(number))
     follower.poll()
@@ -44,7 +44,7 @@ def test_tells_how_many_steps_a_resume_took_back(follower, log):
     assert [(one.step, one.attempt) for one in news.steps] == [(4, 2), (5, 2), (6, 2), (7, 2)]
 
 
-def test_counts_each_rewind_from_what_then_stood(follower, log):
+def test_each_rewind_is_counted_against_the_steps_before_it(follower, log):
     for number in range(1, 6):
         log.append(step(number))
     follower.poll()
@@ -55,7 +55,7 @@ def test_counts_each_rewind_from_what_then_stood(follower, log):
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_tells_a_rewind_that_nothing_follows_yet(follower, log, kept):
+def test_a_rewind_without_new_steps_is_returned(follower, log, kept):
     for number in range(1, 6):
         log.append(step(number))
     follower.poll()
@@ -65,7 +65,7 @@ def test_tells_a_rewind_that_nothing_follows_yet(follower, log, kept):
     assert follower.poll() == News(steps=(step(kept + 1, attempt=2),))
 
 
-def test_sees_a_rewind_though_the_file_grew_past_its_old_size_in_place(tmp_path, follower, log):
+def test_a_rewind_is_seen_although_the_file_is_longer_than_before(tmp_path, follower, log):
     for number in range(1, 4):
         log.append(step(number))
     follower.poll()
@@ -77,7 +77,7 @@ def test_sees_a_rewind_though_the_file_grew_past_its_old_size_in_place(tmp_path,
     assert len(news.steps) == 8
 
 
-def test_waits_for_the_rest_of_a_line(tmp_path, follower, log):
+def test_an_incomplete_line_is_returned_once_it_is_complete(tmp_path, follower, log):
     log.append(step(1))
     whole = (tmp_path / STEPS).read_bytes()
     (tmp_path / STEPS).write_bytes(whole[:30])
@@ -86,7 +86,7 @@ def test_waits_for_the_rest_of_a_line(tmp_path, follower, log):
     assert follower.poll().steps == (step(1),)
 
 
-def test_passes_over_a_line_that_a_crash_cut_off(tmp_path, follower, log):
+def test_a_line_that_a_crash_cut_off_is_ignored(tmp_path, follower, log):
     log.append(step(1))
     (tmp_path / STEPS).write_bytes((tmp_path / STEPS).read_bytes() + b'{"stage": "he')
     assert follower.poll().steps == (step(1),)
@@ -94,7 +94,7 @@ def test_passes_over_a_line_that_a_crash_cut_off(tmp_path, follower, log):
     assert follower.poll() == News(steps=(step(2),))
 
 
-def test_tells_events_too(tmp_path, follower):
+def test_events_are_returned(tmp_path, follower):
     events = EventLog(tmp_path / EVENTS)
     events.add("started", "slim")
     assert [event.stage for event in follower.poll().events] == ["slim"]
@@ -102,7 +102,7 @@ def test_tells_events_too(tmp_path, follower):
     assert [event.kind for event in follower.poll().events] == ["finished"]
 
 
-def test_tells_every_epoch_once_and_how_many_a_resume_took_back(tmp_path, follower):
+def test_every_epoch_is_returned_once_with_the_number_that_a_resume_removed(tmp_path, follower):
     log = EpochLog(tmp_path / EPOCHS)
     told = []
     for number in range(1, 4):
@@ -115,7 +115,7 @@ def test_tells_every_epoch_once_and_how_many_a_resume_took_back(tmp_path, follow
     assert follower.poll() == News()
 
 
-def test_an_epoch_is_never_told_later_than_the_step_after_it(tmp_path, follower, log, monkeypatch):
+def test_an_epoch_is_never_returned_after_the_step_that_follows_it(tmp_path, follower, log, monkeypatch):
     """Both are written while the follower is about to read the steps."""
     real = follower._steps.read
 

@@ -1,4 +1,4 @@
-"""What healing has made good is told where pruning has cost something, and nowhere else."""
+"""The share of the loss gap that healing has closed, and when none is reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def closed(parent: float, slim: float, heal: float, pruned: tuple[str, ...] = ("
     return gap_closed({"heal": heal, "parent": parent, "slim": slim}, model="heal", pruned=pruned)
 
 
-def test_a_share_of_what_pruning_has_cost() -> None:
+def test_the_gap_closed_is_a_share_of_the_loss_that_pruning_added() -> None:
     assert closed(3.0, 4.0, 3.25) == 0.75
     assert closed(3.0, 4.0, 5.0) == -1.0 and closed(3.0, 4.0, 2.0) == 2.0
     assert gap_words(0.75) == "closed 75 % of the gap" and gap_words(-1.0) == "widened by 100 % the gap"
@@ -28,16 +28,16 @@ def test_a_share_of_what_pruning_has_cost() -> None:
         (3.0, math.nan, 3.5),
     ],
 )
-def test_where_pruning_has_cost_nothing_nothing_is_told(losses: tuple[float, float, float]) -> None:
+def test_a_gap_of_nearly_zero_gives_no_share(losses: tuple[float, float, float]) -> None:
     assert closed(*losses) is None
 
 
-def test_two_models_of_which_none_was_pruned_have_no_such_gap() -> None:
+def test_models_that_were_not_pruned_have_no_gap() -> None:
     assert closed(3.0, 4.0, 3.25, pruned=()) is None
     assert closed(3.0, 4.0, 3.25, pruned=("slim", "parent")) is None
 
 
-def test_a_gap_that_an_earlier_espalier_has_told_of_is_looked_at_again() -> None:
+def test_a_recorded_share_is_not_shown_when_the_gap_is_too_small() -> None:
     models = {"heal": {"nll": 3.0}, "parent": {"nll": 3.0001}, "slim": {"nll": 3.0}}
     assert told_gap({"model": "heal", "models": models, "gap_closed": 1.0}) is None
     models["slim"]["nll"] = 4.0

@@ -159,7 +159,7 @@ def test_nothing_is_told_of_the_machine_or_what_is_installed_on_it(folder):
     assert list(folder.glob("wandb/offline-run-*/files/*")) == []
 
 
-def test_a_failure_is_told_once_and_never_raised(folder):
+def test_a_failure_is_reported_once_and_never_raised(folder):
     mirror = opened(folder)
 
     class Dead:
@@ -250,7 +250,7 @@ def test_off_writes_nothing(folder):
     assert not (folder / "wandb").exists()
 
 
-def test_what_keeps_its_first_value_is_named(folder):
+def test_repeated_steps_that_keep_their_first_value_are_reported(folder):
     class Server:
         def restart(self):
             return None

@@ -1,4 +1,4 @@
-"""Tables and lists of samples that somebody has touched: one sentence that names the file."""
+"""Damaged tables and lists of samples give one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from espalier.config.faults import RefusedInput
-from espalier.tracking import lines
+from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS, EpochRecord, list_path, names_path, read_epochs, table_path
-from espalier.tracking.notable import COLUMNS, read_list, sample_answers, sample_column, sample_names
+from espalier.tracking.sample_reader import COLUMNS, read_list, sample_answers, sample_column, sample_names
 from espalier.tracking.samples import SampleTable, read_samples, write_samples
 
 PATH = table_path("fixed", 1)
@@ -56,14 +56,14 @@ def torn(path: Path) -> None:
         columns(sample=[0, 1], weight=[[1.0], [2.0]], loss=[1.0, 2.0]),
     ],
 )
-def test_what_is_no_table_of_samples_is_named(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+def test_a_file_that_is_no_table_of_samples_is_refused_by_name(tmp_path: Path, plant: Callable[[Path], None]) -> None:
     path = tmp_path / "epoch-0001.parquet"
     plant(path)
     with pytest.raises(RefusedInput, match=r"epoch-0001\.parquet.*is no table of samples"):
         read_samples(path)
 
 
-def test_columns_of_a_newer_espalier_are_passed_over(tmp_path: Path) -> None:
+def test_columns_of_a_newer_version_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "epoch-0001.parquet"
     columns(sample=[0, 1], weight=[1.0, 2.0], loss=[3.0, 4.0], colour=["red", "blue"])(path)
     assert read_samples(path).weight.tolist() == [1.0, 2.0] and sample_column(path, "student") is None
@@ -91,7 +91,7 @@ def test_samples_that_a_table_does_not_have_are_not_looked_up(tmp_path: Path) ->
         b"name\n\x00",
     ],
 )
-def test_what_is_no_list_of_samples_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_list_of_samples_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / list_path("fixed", "suspects")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -105,11 +105,11 @@ def test_what_is_no_list_of_samples_is_named(tmp_path: Path, content: bytes) -> 
 @pytest.mark.parametrize(
     "samples", ["/etc/passwd", "../../x.parquet", "records/samples/../x/epoch-0001.parquet", "records/steps.jsonl"]
 )
-def test_an_epochs_table_is_no_path_out_of_the_run(tmp_path: Path, samples: str) -> None:
+def test_the_path_of_an_epochs_table_cannot_leave_the_run(tmp_path: Path, samples: str) -> None:
     record = EpochRecord("fixed", 1, 1, 1, 1, 1.0, samples=str(PATH))
-    lines.prepare(tmp_path / EPOCHS)
-    lines.append(tmp_path / EPOCHS, asdict(record))
+    jsonl.prepare(tmp_path / EPOCHS)
+    jsonl.append(tmp_path / EPOCHS, asdict(record))
     assert read_epochs(tmp_path / EPOCHS) == [record]
-    lines.append(tmp_path / EPOCHS, asdict(record) | {"samples": samples})
+    jsonl.append(tmp_path / EPOCHS, asdict(record) | {"samples": samples})
     with pytest.raises(RefusedInput, match="line 2, samples"):
         read_epochs(tmp_path / EPOCHS)

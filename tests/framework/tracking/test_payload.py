@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from espalier.stages.result import StageResult
-from espalier.tracking import notable, payload
+from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import table_path
 from espalier.tracking.samples import SampleTable, write_samples
 from framework.tracking.epochs import CLASSES, NUM_SAMPLES, epoch, weights, write_epoch, write_list
@@ -40,20 +40,20 @@ def test_answers_of_a_regression_are_numbers_whatever_the_classes(tmp_path):
     values = np.array([0.5, -1.25, 3.0], np.float32)
     write_samples(tmp_path / "a.parquet", SampleTable(values, values, teacher=values), data="d")
     chosen = np.array([2, 1])
-    assert notable.sample_answers(tmp_path / "a.parquet", "teacher", chosen, CLASSES) == ["3", "-1.25"]
-    assert notable.sample_answers(tmp_path / "a.parquet", "student", chosen, CLASSES) == [None, None]
+    assert sample_reader.sample_answers(tmp_path / "a.parquet", "teacher", chosen, CLASSES) == ["3", "-1.25"]
+    assert sample_reader.sample_answers(tmp_path / "a.parquet", "student", chosen, CLASSES) == [None, None]
 
 
 def test_of_equal_weights_the_first_sample_comes_first():
-    assert notable.heaviest(np.array([1, 3, 2, 3, 3], np.float32), 3).tolist() == [1, 3, 4]
-    assert notable.heaviest(np.array([1, 2], np.float32), 3).tolist() == [1, 0]
+    assert sample_reader.heaviest(np.array([1, 3, 2, 3, 3], np.float32), 3).tolist() == [1, 3, 4]
+    assert sample_reader.heaviest(np.array([1, 2], np.float32), 3).tolist() == [1, 0]
 
 
 def test_a_column_is_read_alone(tmp_path):
     write_epoch(tmp_path, epoch(1))
     path = tmp_path / table_path("heal", 1)
-    assert notable.sample_column(path, "weight").tolist() == weights(1).tolist()
-    assert notable.sample_column(path, "belief") is None
+    assert sample_reader.sample_column(path, "weight").tolist() == weights(1).tolist()
+    assert sample_reader.sample_column(path, "belief") is None
 
 
 def test_the_histogram_counts_every_sample_once():
@@ -66,11 +66,11 @@ def test_a_list_may_hold_long_texts_and_leaves_csv_as_it_was(tmp_path, request):
     before = csv.field_size_limit(1024)
     request.addfinalizer(lambda: csv.field_size_limit(before))
     write_list(tmp_path, "heal", "suspects", [3, 4, 5], text="long, \n" * 1024)
-    rows = notable.read_list(tmp_path, "heal", "suspects", 2)
+    rows = sample_reader.read_list(tmp_path, "heal", "suspects", 2)
     assert [row["sample"] for row in rows] == ["3", "4"]
     assert rows[1]["text"].endswith("\n 4")
     assert csv.field_size_limit() == 1024
-    assert notable.read_list(tmp_path, "heal", "heaviest") == []
+    assert sample_reader.read_list(tmp_path, "heal", "heaviest") == []
 
 
 def test_models_on_labelled_data_have_the_watched_metric_first():

@@ -39,7 +39,7 @@ def test_lines_of_a_stage_that_steps_are_ten_seconds_apart():
     assert 3 <= len(lines_of(file)) - 1 <= 6
 
 
-def test_the_board_shows_each_stage_where_it_stands():
+def test_the_live_table_shows_the_status_of_each_stage():
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=120, color_system=None)
     with LiveDisplay(STAGES, console, clock=lambda: 65.0) as display:
@@ -59,7 +59,7 @@ def test_the_board_shows_each_stage_where_it_stands():
     assert any("· heal" in line for line in shown)
 
 
-def test_after_a_resume_the_board_goes_back_and_on():
+def test_after_a_resume_the_live_table_goes_back_and_continues():
     file = io.StringIO()
     display = LineDisplay(STAGES, Console(file=file, width=200), clock=count(0, 20).__next__)
     display.show(News(events=(Event("started", "heal", 1.0),), steps=(step(5),)))

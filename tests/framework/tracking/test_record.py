@@ -70,7 +70,7 @@ def test_events_of_two_writers_are_all_there(tmp_path):
     assert [event.kind for event in read_events(path)] == ["started", "mirror", "finished"]
 
 
-def test_activities_in_quick_succession_are_thinned(tmp_path):
+def test_activities_within_a_second_are_dropped(tmp_path):
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
     for done in range(50):

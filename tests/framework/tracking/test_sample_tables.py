@@ -1,4 +1,4 @@
-"""Files with a row for each sample: written and read back, and small."""
+"""Tables with a row for each sample: written, read back, and their size on disk."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_sample_takes_few_bytes_and_a_million_that_many_times(tmp_path: Path, 
     assert bytes_of[COUNT] / bytes_of[COUNT // 2] == pytest.approx(2.0, rel=0.02)
 
 
-def test_what_is_coarse_has_three_digits_and_keeps_nothing_and_much() -> None:
+def test_coarse_values_have_three_digits_from_zero_to_large() -> None:
     values = np.array([0.0, 1.0, 1e-30, 0.123456, 98765.4321, 1e30])
     np.testing.assert_allclose(coarse(values), values, rtol=5e-4)
 

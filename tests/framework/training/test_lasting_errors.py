@@ -32,7 +32,7 @@ def failure(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after_steps: i
         raise error
 
     config = SimpleNamespace(kind="load")
-    context = SimpleNamespace(config=config, times=SimpleNamespace(mark=lambda *_: None))
+    context = SimpleNamespace(config=config, times=SimpleNamespace(record=lambda *_: None))
     monkeypatch.setattr(StageContext, "open", staticmethod(lambda *_: context))
     monkeypatch.setattr(StageKind, "call", lambda kind, part: work)
     with pytest.raises(type(error)) as raised:

@@ -15,7 +15,7 @@ from espalier.kinds.correct.correction import Correction
 from espalier.kinds.correct.kind import CorrectStage
 from espalier.kinds.correct.sample_files import SampleFiles
 from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord, list_path
-from espalier.tracking.notable import read_list
+from espalier.tracking.sample_reader import read_list
 
 COUNT = 5
 STAGE = {"name": "heal", "kind": "correct", "student": "parent", "teacher": "twins", "budget": {"epochs": 9}}

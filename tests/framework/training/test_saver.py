@@ -50,7 +50,7 @@ def opened(tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) ->
         config=SimpleNamespace(name="heal", zero_level="none", checkpoint=checkpoint),
         world=World(0, 1, torch.device("cpu")),
         control=Control(),
-        times=SimpleNamespace(mark=lambda *arguments, **named: None),
+        times=SimpleNamespace(record=lambda *arguments, **named: None),
         needed_states=frozenset(),
         storage=FullAt(tmp_path, 6),
         attempt=1,

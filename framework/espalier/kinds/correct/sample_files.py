@@ -16,7 +16,7 @@ from espalier.kinds.correct.kind import CorrectStage
 from espalier.storage.local import LocalStorage
 from espalier.tracking.csv_cells import csv_cell
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
-from espalier.tracking.notable import table_refused
+from espalier.tracking.sample_reader import table_refused
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.worker.context import StageContext
 

@@ -39,7 +39,7 @@ def run(context: StageContext[CrossFitStage]) -> StageResult:
     seconds = prepared.seconds
     saver = Saver(context, prepared.lineage, prepared.start.folder, tables=lambda: tables, with_model=False)
     if world.is_rank_zero:
-        context.times.mark("working", stage.name, done)
+        context.times.record("working", stage.name, done)
     with closing(saver):
         while done < len(folds):
             judged, taken = torch.zeros_like(sums), 0

@@ -9,7 +9,7 @@ from espalier.kinds.export.markdown import as_code, as_text
 from espalier.models.families import num_parameters, shape_of, stock_class
 from espalier.models.shape import ConfigDict
 from espalier.stages.run_folder import RunFolder
-from espalier.tracking.figures import number_text
+from espalier.tracking.number_format import number_text
 
 
 def model_card(folder: RunFolder, model: StateReader) -> str:

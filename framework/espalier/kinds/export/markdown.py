@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from espalier.tracking.figures import plain_text
+from espalier.tracking.number_format import plain_text
 
 _HARMLESS = re.compile(r"[\w./ :+,@%()-]+", re.ASCII)
 _NAME = re.compile(r"(?!www)[a-z0-9][a-z0-9._-]*")  # of a stage

@@ -1,4 +1,4 @@
-"""Trainings as lines from the first step to the last, over every stage that the model grew through."""
+"""The training of a model as one curve of loss over tokens, FLOPs and seconds, across all stages that it came from."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from espalier.report.run import PlannedStage, RunRecord, read_run
 from espalier.tracking.record import StepRecord
 
-_WINDOW_SHARE, _FEWEST = 0.02, 5  # of the steps, for the mean that a loss is read from
+_WINDOW_SHARE, _FEWEST = 0.02, 5  # window of the running mean: a share of all steps, at least so many
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a training stood after a step; all but `loss` count from its first step.
+    """The state of a training after a step; tokens, FLOPs and seconds are totals since its first step.
 
     Attributes:
-        loss: on the text or the labels; NaN of a step that learnt from a teacher alone, whose loss is another measure.
-        whole: whether the step ran the model as deep as it is, so that its loss is the model's.
+        loss: on text or labels; NaN for a step without such a loss, which trained on a teacher's signal alone.
+        whole: whether the step ran all layers of the model, so that the loss is the whole model's.
     """
 
     tokens: float
@@ -30,15 +30,15 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class TrainingCurve:
     """The training of one model.
 
     Attributes:
-        label: what it is called beside others.
-        growths: where it was grown or pruned, and to what.
-        nll: on the validation text, where that was measured.
-        measure: what its loss is counted in.
-        vocabulary: size of the model's; 0 where the plan does not tell.
+        label: its name in a comparison.
+        growths: the points at which the model was grown or pruned, each with a word for the new size.
+        nll: on the validation text; None when it was not measured.
+        measure: the unit of the loss.
+        vocabulary: number of tokens of the model's vocabulary; 0 when the plan does not say.
     """
 
     label: str
@@ -50,15 +50,15 @@ class Line:
 
     @property
     def final_loss(self) -> float | None:
-        """Mean of the last steps of this shape; None where none of them learnt from text or labels."""
+        """Mean loss of the last steps of the final shape; None when none of them has a loss on text or labels."""
         smooth = self.smooth()
         return smooth[-1].loss if smooth else None
 
     def smooth(self) -> list[Point]:
-        """The points of the last stage of this shape, each with the mean loss of a window of steps that ends in it.
+        """The points since the last change of shape, each with the mean loss of the window of steps that ends there.
 
-        The first window is the first that is full, so that no lucky step stands for many; of fewer steps than a window
-        has, all are one. None where no step of this shape has a loss to read.
+        Only full windows count, so that one low value does not pass for a mean; with fewer steps than a window, all
+        of them form one. Empty when no step of this shape has a finite loss.
         """
         start = self.points.index(self.growths[-1][0]) + 1 if self.growths else 0
         points = [point for point in self.points[start:] if point.whole] or list(self.points[-1:])
@@ -71,25 +71,25 @@ class Line:
         return [Point(p.tokens, p.flops, p.seconds, loss) for p, loss in zip(points[window - 1 :], means, strict=True)]
 
     def reaches(self, loss: float) -> Point | None:
-        """The first point of the whole model whose smoothed loss is no higher; None when it never is."""
+        """The first point whose smoothed loss is at most `loss`; None when there is none."""
         return next((point for point in self.smooth() if point.loss <= loss), None)
 
 
-def read_lines(run_folders: Sequence[Path]) -> list[Line]:
-    """The lines of several runs; labels are unique."""
-    return [line for folder in run_folders for line in lines_of(read_run(folder), run_name=folder.name)]
+def read_training_curves(run_folders: Sequence[Path]) -> list[TrainingCurve]:
+    """Read the curves of several runs; their labels are unique."""
+    return [curve for folder in run_folders for curve in training_curves_of(read_run(folder), run_name=folder.name)]
 
 
-def lines_of(run: RunRecord, *, run_name: str = "") -> list[Line]:
-    """One line for each stage that trained and that no other trained stage goes on from."""
+def training_curves_of(run: RunRecord, *, run_name: str = "") -> list[TrainingCurve]:
+    """One curve for each trained stage whose model no other stage trains further."""
     trained = [stage for stage in run.stages if stage.declared.moments == "made" and run.steps[stage.name]]
-    gone_on = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
-    last = [stage for stage in trained if stage.name not in gone_on]
+    continued = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
+    last = [stage for stage in trained if stage.name not in continued]
     labels = [run_name if run_name and len(last) == 1 else f"{run_name}:{stage.name}".lstrip(":") for stage in last]
-    return [_line(run, stage, label) for stage, label in zip(last, labels, strict=True)]
+    return [_training_curve(run, stage, label) for stage, label in zip(last, labels, strict=True)]
 
 
-def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
+def _training_curve(run: RunRecord, last: PlannedStage, label: str) -> TrainingCurve:
     points: list[Point] = []
     growths: list[tuple[Point, str]] = []
     before = Point(0, 0, 0, 0)
@@ -101,18 +101,18 @@ def _line(run: RunRecord, last: PlannedStage, label: str) -> Line:
         before = taken[-1] if taken else before
         points += taken
     vocabulary = last.shape.get("vocabulary", 0)
-    return Line(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
+    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
 
 
 def _measure(run: RunRecord) -> tuple[str, str]:
-    """The term of the loss that trainings share, and what it is counted in."""
-    task = (run.job.get("data") or {}).get("task")
+    """The loss term that is compared across trainings, and its unit."""
+    task = (run.job.get("data") or {}).get("task", "")
     by_task = {"classification": ("cross_entropy", "nats per sample"), "regression": ("squared_error", "squared error")}
     return by_task.get(task, ("cross_entropy", "nats per token"))
 
 
 def _reshaped(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
-    """What growing or pruning itself took is part of the training that goes on from it."""
+    """Add the cost of growing or pruning, which counts as part of the training."""
     result = run.results.get(stage.name)
     if result is None:
         return before
@@ -129,7 +129,7 @@ def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Poin
 
 
 def _share(run: RunRecord, step: StepRecord) -> float:
-    """For records of an espalier that did not count each step."""
+    """Estimated FLOPs after a step, for records of older versions that did not record them."""
     result = run.results.get(step.stage)
     return result.cost.flops * step.step / step.num_steps if result else 0.0
 

@@ -1,4 +1,4 @@
-"""Which curves a stage that trains is shown with."""
+"""The charts of one stage that trains: loss, learning rate, gradient norm and speed over tokens."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from espalier.report.charts import Axis, Look, Series, line_chart
-from espalier.tracking.figures import count_text, duration_text, number_text
+from espalier.tracking.number_format import count_text, duration_text, number_text
 from espalier.tracking.record import StepRecord
 
 _SMALL = (330, 180)
 
 
 @dataclass(frozen=True)
-class Curves:
+class StageCharts:
     """One stage's charts: the loss large, the others small under it.
 
     Attributes:
-        legend: names of the loss's curves, in the order of their colours; empty when there is only one.
-        notes: what the eye cannot see: steps without a finite loss, attempts.
+        legend: names of the loss curves in order of their colours; empty when there is only one.
+        others: (title, chart) of the small ones.
+        notes: what the charts do not show: steps without a finite loss, the number of attempts.
     """
 
     stage: str
@@ -33,8 +34,8 @@ class Curves:
     notes: tuple[str, ...]
 
 
-def stage_curves(steps: Sequence[StepRecord], *, loss: str | None = None) -> Curves:
-    """Draw the steps of one stage; at least one. `loss` says what it is; left out, the terms do."""
+def stage_charts(steps: Sequence[StepRecord], *, loss: str | None = None) -> StageCharts:
+    """Draw the steps of one stage, at least one. `loss` labels the loss axis; by default the names of its terms do."""
     last = steps[-1]
     series = _loss_series(steps)
     marks = tuple((before.tokens, "resumed") for before, after in pairwise(steps) if after.attempt > before.attempt)
@@ -51,11 +52,11 @@ def stage_curves(steps: Sequence[StepRecord], *, loss: str | None = None) -> Cur
     caption = f"{last.kind}, step {last.step} of {last.num_steps}, {taken}"
     drawn = line_chart(series, Axis("tokens", tick_text), Axis(loss or _loss_name(steps), number_text), look=wide)
     legend = tuple(one.name for one in series) if len(series) > 1 else ()
-    return Curves(last.stage, caption, drawn, legend, others, _notes(steps))
+    return StageCharts(last.stage, caption, drawn, legend, others, _notes(steps))
 
 
 def tick_text(value: float) -> str:
-    """A count without needless zeros, for ticks: `20 k`, `1.5 M`."""
+    """Format a count for a tick, without trailing zeros: `20 k`, `1.5 M`."""
     number, _, unit = count_text(value).partition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".rstrip()
 
@@ -87,6 +88,6 @@ def _chart(
 
 def _notes(steps: Sequence[StepRecord]) -> tuple[str, ...]:
     broken = [step.step for step in steps if not math.isfinite(step.loss)]
-    attempts = len({step.attempt for step in steps})  # their numbers count the whole run
+    attempts = len({step.attempt for step in steps})  # distinct ones, because attempts are numbered over the whole run
     notes = [f"{len(broken)} steps without a finite loss, the first one {broken[0]}"] if broken else []
     return (*notes, *([f"{attempts} attempts"] if attempts > 1 else []))

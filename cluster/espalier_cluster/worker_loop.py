@@ -1,4 +1,4 @@
-"""A rank's side of the desk: what Ray Train runs on every worker for as long as the group lives."""
+"""The loop that Ray Train runs on every worker: take an order from the queue, carry it out, report the result."""
 
 from __future__ import annotations
 
@@ -22,57 +22,57 @@ from ray.exceptions import RayError
 from espalier.stages.control import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.desk import Chair, Wish
-from espalier_cluster.ending import dump_on_signal
 from espalier_cluster.failure import RankFailed, see
+from espalier_cluster.kill_workers import dump_on_signal
+from espalier_cluster.order_queue import Instruction, WorkerAddress
 
 CONTROL = Control()
-"""This process's: its main thread and the thread that works meet here."""
+"""Shared by this process's threads: the main thread sets stop requests from signals, the working thread reads them."""
 
-_BEAT_SECONDS = 0.5
-_LEAVE_SECONDS = 30.0  # longer than it takes to write the stacks down, and Ray to take the group down
+_HEARTBEAT_SECONDS = 0.5
+_LEAVE_SECONDS = 30.0  # longer than writing the stacks and Ray's own shutdown of the group take
 
 _group = 0
 
 
-class SeatConfig(TypedDict):
-    """What every rank is told at its start.
+class WorkerLoopConfig(TypedDict):
+    """The arguments of `take_orders`, the same on every rank.
 
     Attributes:
+        queue: handle of the `OrderQueue` actor.
         work: `module:function`, called with each order on every rank.
-        logs: folder for what the workers write to their terminals; empty to leave that to Ray, which carries
-            it to the driver's.
-        stacks: folder for where each worker was when it had to be ended.
+        logs: folder for the workers' stdout and stderr; empty: Ray forwards them to the driver's terminal.
+        stacks: folder for the stack traces of workers that had to be killed.
     """
 
-    desk: ActorHandle
+    queue: ActorHandle
     work: str
     logs: str
     stacks: str
 
 
-def take_orders(config: SeatConfig) -> None:
-    """Carry out orders until the desk sends this rank home.
+def take_orders(config: WorkerLoopConfig) -> None:
+    """Carry out orders until the queue is closed.
 
     Raises:
         RankFailed: the work failed. All ranks are replaced then: after an exception nobody knows which
             collectives the others have passed.
     """
-    desk = config["desk"]
+    queue = config["queue"]
     rank = ray.train.get_context().get_world_rank()
     log = _write_to(Path(config["logs"]) / f"worker-{rank}.log") if config["logs"] else ""
     dump_on_signal(Path(config["stacks"]) / f"worker-{rank}.txt")
     try:
-        chair = Chair(rank, ray.get_runtime_context().get_node_id(), os.getpid())
+        address = WorkerAddress(rank, ray.get_runtime_context().get_node_id(), os.getpid())
         group = _group
-        ray.get(desk.sit_down.remote(group, chair))
-        threading.Thread(target=_give_signs_of_life, args=(desk, group, rank), daemon=True).start()
+        ray.get(queue.worker_started.remote(group, address))
+        threading.Thread(target=_send_heartbeats, args=(queue, group, rank), daemon=True).start()
         work = find_work(config["work"])
         number = 0
-        while (given := ray.get(desk.next_order.remote(group, after=number))) is not None:
+        while (given := ray.get(queue.next_order.remote(group, after=number))) is not None:
             number, order = given
             CONTROL.beat("starting")
-            ray.get(desk.report.remote(group, rank, work(order, CONTROL)))
+            ray.get(queue.report.remote(group, rank, work(order, CONTROL)))
     except BaseException as error:
         from espalier.worker.failure import describe  # here, because the driver imports this module too
 
@@ -81,37 +81,38 @@ def take_orders(config: SeatConfig) -> None:
 
 
 def join(group: int) -> None:
-    """Be of this group. SIGTERM, which comes before a machine is taken away, is a wish to stop from here on.
+    """Remember this worker's group number, and treat SIGTERM (sent before a preemption) as a request to stop.
 
-    Called in each process's main thread, before anything else.
+    Must be called in the process's main thread: only that may install signal handlers.
     """
     global _group
     _group = group
     signal.signal(signal.SIGTERM, lambda number, frame: CONTROL.preempted.set())
 
 
-def _give_signs_of_life(desk: ActorHandle, group: int, rank: int) -> None:
-    with contextlib.suppress(RayError):  # the desk is gone: so will this process be
+def _send_heartbeats(queue: ActorHandle, group: int, rank: int) -> None:
+    with contextlib.suppress(RayError):  # the queue's actor died; Ray is about to end this process too
         given_up_at: float | None = None
         while True:
-            wish: Wish = ray.get(desk.beat.remote(group, rank, CONTROL.pulse()))
-            if wish == "stop":
+            answer: ray.ObjectRef[Instruction] = queue.beat.remote(group, rank, CONTROL.pulse())
+            instruction = ray.get(answer)
+            if instruction == "stop":
                 CONTROL.stop.set()
-            if wish == "leave":
+            if instruction == "leave":
                 given_up_at = given_up_at or time.monotonic()
-                if time.monotonic() - given_up_at > _LEAVE_SECONDS:  # whoever was to end it could not
+                if time.monotonic() - given_up_at > _LEAVE_SECONDS:  # the driver and Ray failed to kill it
                     os._exit(1)
-            time.sleep(_BEAT_SECONDS)
+            time.sleep(_HEARTBEAT_SECONDS)
 
 
 def find_work(path: str) -> Callable[[StageOrder, Control], StageResult]:
-    """The function that `module:function` names."""
+    """Import the function that `module:function` names."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def _write_to(path: Path) -> str:
-    """Send this process's output to a file, native libraries included. Appends: groups follow one another."""
+    """Redirect stdout and stderr to a file, native libraries' too. Appends, because several groups write to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {socket.gethostname()} process {os.getpid()}\n")

@@ -1,4 +1,4 @@
-"""Reading what a run says of its samples: columns of an epoch's file, names, lists with texts."""
+"""Read the records that a run keeps of its samples: columns of an epoch's table, sample names, lists with texts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from espalier.tracking.csv_cells import cell_text
 from espalier.tracking.epochs import list_path, names_path
 
 COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
-"""Of the lists of samples."""
+"""Columns of the CSV lists of samples."""
 
 Row = dict[str, str]
-"""A sample in a list, by column."""
+"""One row of a CSV list: column -> text."""
 
 _MOST_SAMPLES = 2**31
 _REMEDY = "the file as a stage wrote it; bring back a copy, or remove it, and what it tells is left out"
-_LONGEST_FIELD = 2**31 - 1  # of a csv file; Python's own bound of 128 KiB is less than some texts have
+_LONGEST_FIELD = 2**31 - 1  # Python's default bound of a CSV field, 128 KiB, is less than the length of some texts
 
 
 def sample_column(path: Path, name: str) -> NDArray[Any] | None:
-    """[N] one column of an epoch's file, and nothing else of it; None where it has no such column.
+    """Read one column [N] of an epoch's table of samples; None when the table has no such column.
 
     Raises:
-        RefusedInput: no table of samples, or a column of other values than numbers.
+        RefusedInput: the file is no table of samples, or the column does not hold numbers.
     """
     import pyarrow.parquet
 
@@ -50,13 +50,21 @@ def sample_column(path: Path, name: str) -> NDArray[Any] | None:
     return column
 
 
-@contextmanager
-def reading_table(path: Path) -> Iterator[None]:
-    """Where a table of samples is read: what the library makes of a damaged one becomes a sentence.
+def weight_column(path: Path) -> NDArray[np.float32]:
+    """The column `weight` [N] of an epoch's table, at least one row.
 
     Raises:
-        RefusedInput: no table of samples.
+        RefusedInput: the file is no table of samples, has no such column, or no rows.
     """
+    weights = sample_column(path, "weight")
+    if weights is None or not len(weights):
+        raise table_refused(path, "it has no column `weight`, or no rows")
+    return weights
+
+
+@contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """Turn the exceptions that pyarrow raises for a damaged file into `RefusedInput`."""
     import pyarrow
 
     try:
@@ -70,17 +78,17 @@ def reading_table(path: Path) -> Iterator[None]:
 
 
 def table_refused(path: Path, reason: str) -> RefusedInput:
-    """The refusal of a file that should hold a row for each sample."""
+    """The error for a file that is no table of samples."""
     return unreadable(path, what="table of samples", reason=reason, remedy=_REMEDY)
 
 
 def heaviest(weights: NDArray[np.float32], most: int) -> NDArray[np.int64]:
-    """The samples that weigh most, at most so many, heaviest first; of equals the one that comes first."""
+    """Indices of the `most` largest weights, largest first; equal weights in order of their index."""
     return np.argsort(-weights, kind="stable")[:most]
 
 
 def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> list[str]:
-    """What the user calls `samples`; their numbers where nobody named them."""
+    """The names of `samples` from the user's data; their numbers when the data has no names."""
     import pyarrow.parquet
 
     path = run_folder / names_path(stage)
@@ -93,11 +101,11 @@ def sample_names(run_folder: Path, stage: str, samples: NDArray[np.int64]) -> li
 def sample_answers(
     path: Path, side: Literal["teacher", "student"], samples: NDArray[np.int64], class_names: Sequence[str]
 ) -> list[str | None]:
-    """What teacher or student answers on `samples`, in words; None without an answer.
+    """The predictions of teacher or student for `samples`, as class names or numbers; None without a prediction.
 
     Args:
-        path: file of an epoch.
-        class_names: empty where they are not known; classes then go by their numbers.
+        path: an epoch's table of samples.
+        class_names: empty when unknown; classes are then shown by their numbers.
     """
     answers = sample_column(path, side)
     if answers is None:
@@ -110,16 +118,16 @@ def sample_answers(
 
 
 def listed_samples(run_folder: Path, stage: str) -> dict[int, Row]:
-    """What the lists say of a sample, by its number: its text, its label, and how it stood at the newest epoch."""
+    """The rows of both lists (suspects and heaviest) by sample number, as of the newest epoch."""
     rows = [*read_list(run_folder, stage, "suspects"), *read_list(run_folder, stage, "heaviest")]
     return {int(row["sample"]): row for row in rows}
 
 
 def trust_note(correction: Mapping[str, float]) -> str:
-    """What the list of suspects is worth, where the teacher's signal was not trusted in full; else empty.
+    """A caution about the list of suspects when the teacher's signal was not fully trusted; empty otherwise.
 
     Args:
-        correction: figures of the last epoch, as its record has them.
+        correction: measurements of the last epoch, from its record; `heard` is the trust, 0 to 1.
     """
     trust = correction.get("heard", 1.0)
     if trust <= 0.0:
@@ -135,10 +143,10 @@ def trust_note(correction: Mapping[str, float]) -> str:
 def read_list(
     run_folder: Path, stage: str, name: Literal["suspects", "heaviest"], most: int | None = None
 ) -> list[Row]:
-    """The first rows of a list of samples as the end of the newest epoch left it; none where there is no list.
+    """Read the first `most` rows of a list of samples, as written at the end of the newest epoch; empty without one.
 
     Raises:
-        RefusedInput: other columns than those of a list, or a row that names no sample.
+        RefusedInput: a column is missing, or a row has no sample number.
     """
     path = run_folder / list_path(stage, name)
     usual = csv.field_size_limit(_LONGEST_FIELD)
@@ -156,10 +164,10 @@ def read_list(
             raise _list_refused(path, f"it has no column `{next(one for one in COLUMNS if one not in row)}`")
         if not (row["sample"].isascii() and row["sample"].isdecimal() and len(row["sample"]) < 19):
             raise _list_refused(path, f"row {number} names no sample by its number")
-    return [_as_it_was(row) for row in rows]
+    return [_unescaped(row) for row in rows]
 
 
-def _as_it_was(row: Row) -> Row:
+def _unescaped(row: Row) -> Row:
     return {column: cell_text(row[column]) for column in COLUMNS}
 
 

@@ -1,7 +1,7 @@
-"""The head of the cluster, asked for without Ray: a call to a head that is gone never returns.
+"""Check whether the head node of the Ray cluster answers, by a plain TCP connection: a Ray call to a lost one blocks.
 
-After a minute without its head Ray ends every process that is connected to it, this one too and with code 1
-(2.60). Until then workers and desk still hear each other, so there is time to save and to leave in order.
+After a minute without the head node Ray ends every process that is connected to it, this one included and with code 1
+(2.60). Until then workers and order queue still reach each other, so there is time to save and to exit in order.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import ray
 _REACH_SECONDS = 1.0
 
 
-class Head:
-    """Where the head listens, and since when nobody has answered there."""
+class HeadNode:
+    """Asks the head node's port for an answer and measures for how long there was none."""
 
     def __init__(self) -> None:
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
@@ -23,7 +23,7 @@ class Head:
         self._silent_since: float | None = None
 
     def silent_seconds(self) -> float:
-        """For how long it has not answered, over all looks since it last did; zero when it does now."""
+        """Seconds since the first unanswered connection attempt; 0 when the head node answers now."""
         began = time.monotonic()
         try:
             socket.create_connection(self._address, _REACH_SECONDS).close()
@@ -36,6 +36,6 @@ class Head:
 
 
 def node_lives() -> bool:
-    """Whether the node that this process and its desk are on is still part of the cluster. Asks the head."""
+    """Whether the head node still counts this process's node, which the order queue is on too, as alive."""
     own = ray.get_runtime_context().get_node_id()
     return any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())

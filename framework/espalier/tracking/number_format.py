@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the terminal and on the report's page."""
+"""Format counts, FLOPs, bytes, durations and other numbers as text for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _BYTE_STEPS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 def count_text(count: float) -> str:
-    """`134.5 M`, `1.05 B`, `12.3 k`; `4096` and below are written out."""
+    """Format a count: `134.5 M`, `1.05 B`, `12.3 k`; numbers below 10,000 in full."""
     if abs(count) < 10_000:
         return f"{count:.0f}" if count == int(count) or abs(count) >= 100 else f"{count:.3g}"
     return _scaled(count, _COUNT_STEPS, "")
 
 
 def flops_text(flops: float) -> str:
-    """A number of floating-point operations: `3.21 PFLOP`."""
+    """Format a number of floating-point operations: `3.21 PFLOP`."""
     return _scaled(flops, _FLOP_STEPS, "FLOP")
 
 
 def bytes_text(num_bytes: float) -> str:
-    """`3.1 GiB`."""
+    """Format a size in bytes: `3.1 GiB`."""
     return _scaled(num_bytes, _BYTE_STEPS, "B")
 
 
 def number_text(value: float) -> str:
-    """A measured value to four significant digits, without needless zeros: `2.313`, `0.00012`, `1.5e+09`."""
+    """Format a measured value to four significant digits, without trailing zeros: `2.313`, `0.00012`, `1.5e+09`."""
     return f"{value:.4g}"
 
 
 def perplexity_text(value: float | None, digits: int) -> str:
-    """`500.27`, `1.5e+09`; `inf` for one that no float holds, which its record has as null."""
+    """Format a perplexity: `500.27`, `1.5e+09`; `inf` for None, which stands for an overflow."""
     if value is None:
         return "inf"
     return f"{value:.{digits}f}" if value < 1e6 else number_text(value)
 
 
 def duration_text(seconds: float) -> str:
-    """`0.42 s`, `12.3 s`, `4:07 min`, `3:04 h`, `2 d 5 h`."""
+    """Format a duration: `0.42 s`, `12.3 s`, `4:07 min`, `3:04 h`, `2 d 5 h`."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 60:
@@ -61,12 +61,12 @@ def duration_text(seconds: float) -> str:
 
 
 def plain_text(text: str) -> str:
-    """`text` on one line without control characters, which could steer a terminal."""
+    """Replace control characters and line breaks by spaces, because control characters could steer a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def plain_lines(text: str) -> str:
-    """The same of text on several lines, which stay."""
+    """Replace control characters by spaces, but keep line breaks."""
     return "\n".join(map(plain_text, text.split("\n")))
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from espalier.tracking.figures import (
+from espalier.tracking.number_format import (
     bytes_text,
     count_text,
     duration_text,
@@ -37,7 +37,7 @@ from espalier.tracking.figures import (
         (count_text(math.nan), "nan"),
     ],
 )
-def test_numbers_read_as_people_write_them(text, right):
+def test_numbers_are_formatted(text, right):
     assert text == right
 
 
@@ -45,5 +45,5 @@ def test_a_message_cannot_steer_the_terminal():
     assert plain_text("gone\x1b[2J\r\nback") == "gone [2J  back"
 
 
-def test_text_keeps_its_lines_and_nothing_else():
+def test_plain_lines_keeps_line_breaks_only():
     assert plain_lines("first\n\x1b[31msecond\rthird\n") == "first\n [31msecond third\n"

@@ -1,4 +1,4 @@
-"""When a run hangs and when it is only slow: signs of life on a clock of our own, no process and no waiting."""
+"""Whether a run hangs or is only slow, from heartbeats on a simulated clock."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from unittest import mock
 import pytest
 
 from espalier.stages.control import Control
-from espalier_cluster.watch import Hang, Watch
+from espalier_cluster.hang_detector import Hang, HangDetector
 
 LEAST, BEAT = 10.0, 0.5
 
 
 class Bench:
-    """Workers that wait for each other at the end of every step, and the watch that hears them.
+    """Simulated workers that wait for each other at the end of every step, and the detector of their hangs.
 
     Attributes:
-        silent: ranks that give no sign of life.
-        alarms: what the watch said, by when it was asked.
+        silent: ranks that send no heartbeat.
+        alarms: (time, hang) of each hang that the detector reported.
     """
 
     def __init__(self, num_workers: int = 2) -> None:
@@ -28,42 +28,42 @@ class Bench:
         self.silent: set[int] = set()
         with self.clock():
             self.controls = [Control() for _ in range(num_workers)]
-        self.watch = Watch(num_workers, least_seconds=LEAST)
+        self.detector = HangDetector(num_workers, least_seconds=LEAST)
         for rank in range(num_workers):
-            self.watch.sit_down(rank, self.now)
-        self.watch.begin(self.now)
+            self.detector.worker_started(rank, self.now)
+        self.detector.begin(self.now)
         self._next_beat = self.now
 
     def clock(self) -> AbstractContextManager[object]:
         return mock.patch("time.monotonic", lambda: self.now)
 
     def wait(self, seconds: float) -> None:
-        """Time passes; the watch is asked just before each sign of life, when it knows least."""
+        """Let time pass; ask the detector just before each heartbeat, when its information is oldest."""
         end = self.now + seconds
         while self._next_beat <= end:
             self.now = self._next_beat
-            if hang := self.watch.hang(self.now):
+            if hang := self.detector.hang(self.now):
                 self.alarms.append((self.now, hang))
             for rank, control in enumerate(self.controls):
                 if rank not in self.silent:
                     with self.clock():
-                        self.watch.hear(rank, control.pulse(), self.now)
+                        self.detector.record_heartbeat(rank, control.pulse(), self.now)
             self._next_beat += BEAT
         self.now = end
 
     def beat(self, *phases: str) -> None:
-        """Each worker begins the phase at its place; one phase is everybody's."""
+        """Rank i begins phase i; a single phase is begun by all ranks."""
         with self.clock():
             for control, phase in zip(self.controls, phases * len(self.controls), strict=False):
                 control.beat(phase)
 
     def step(self, *seconds: float) -> None:
-        """One step, in which each worker takes its own time and waits for the slowest."""
+        """One step: worker i computes for seconds[i], then all wait for the slowest."""
         self.wait(max(seconds))
         self.beat("step")
 
     def seconds_to_alarm(self, *, at_most: float) -> float:
-        """Wait for the first alarm."""
+        """Seconds until the first alarm."""
         began = self.now
         self.wait(at_most)
         assert self.alarms, f"no alarm within {at_most} s"
@@ -102,9 +102,7 @@ def test_a_thousand_healthy_steps_give_no_alarm(bench: Bench, usual: float) -> N
 
 
 @pytest.mark.parametrize(("usual", "bound"), [(0.05, LEAST), (3.0, 30.0)])
-def test_a_worker_that_is_stopped_or_lets_no_thread_run_is_found_and_named(
-    bench: Bench, usual: float, bound: float
-) -> None:
+def test_a_worker_without_heartbeats_is_found_and_named(bench: Bench, usual: float, bound: float) -> None:
     train(bench, usual=usual)
     bench.silent = {1}
     assert bound < bench.seconds_to_alarm(at_most=bound + 2) <= bound + 2 * BEAT
@@ -114,14 +112,14 @@ def test_a_worker_that_is_stopped_or_lets_no_thread_run_is_found_and_named(
     assert "no sign of life from 1" in str(hang) and "worker 0 in step" in str(hang)
 
 
-def test_a_skipped_collective_is_found_though_every_worker_lives(bench: Bench) -> None:
+def test_a_skipped_collective_is_found_although_all_heartbeats_arrive(bench: Bench) -> None:
     train(bench, usual=0.05)
     assert bench.seconds_to_alarm(at_most=LEAST + 2) <= LEAST + 2 * BEAT
     assert bench.alarms[0][1].silent == ()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_worker_that_gets_on_is_no_hang(bench: Bench, rank: int) -> None:
+def test_no_hang_while_one_worker_makes_progress(bench: Bench, rank: int) -> None:
     train(bench, usual=0.05)
     for _ in range(40):
         bench.wait(1.0)
@@ -130,13 +128,13 @@ def test_one_worker_that_gets_on_is_no_hang(bench: Bench, rank: int) -> None:
     assert bench.alarms == []
 
 
-def test_the_bound_follows_the_steps_that_came_last(bench: Bench) -> None:
+def test_the_bound_follows_the_latest_step_times(bench: Bench) -> None:
     train(bench, usual=4.0, steps=100)
     train(bench, usual=0.05, steps=70)
     assert bench.seconds_to_alarm(at_most=50) <= LEAST + 2 * BEAT
 
 
-def test_a_phase_is_known_after_five_times(bench: Bench) -> None:
+def test_the_usual_time_of_a_phase_is_known_after_five(bench: Bench) -> None:
     usual = []
     bench.beat("save")
     for _ in range(6):
@@ -147,30 +145,30 @@ def test_a_phase_is_known_after_five_times(bench: Bench) -> None:
     assert usual == [None] * 5 + [2.0]
 
 
-def test_patience_with_an_unknown_phase_ends_after_half_an_hour(bench: Bench) -> None:
+def test_a_phase_without_a_usual_time_may_take_half_an_hour(bench: Bench) -> None:
     bench.beat("evaluation")
     assert 1800 <= bench.seconds_to_alarm(at_most=1900) <= 1800 + 2 * BEAT
 
 
-def test_what_was_heard_before_an_order_does_not_count_for_it(bench: Bench) -> None:
+def test_heartbeats_before_an_order_do_not_count_for_it(bench: Bench) -> None:
     train(bench, usual=0.05)
     bench.wait(9.5)
-    bench.watch.begin(bench.now)
+    bench.detector.begin(bench.now)
     bench.now += 5
-    assert bench.watch.hang(bench.now) is None
+    assert bench.detector.hang(bench.now) is None
 
 
-def test_a_worker_that_is_stopped_before_its_first_sign_in_an_order_is_found_too(bench: Bench) -> None:
+def test_a_worker_stopped_before_its_first_heartbeat_is_found(bench: Bench) -> None:
     bench.silent = {1}
-    bench.watch.begin(bench.now)
+    bench.detector.begin(bench.now)
     train(bench, usual=0.1)
     assert not bench.alarms
     assert bench.seconds_to_alarm(at_most=12) <= LEAST + 2 * BEAT
     assert bench.alarms[0][1].silent == (1,)
 
 
-def test_a_group_that_is_not_complete_does_not_hang() -> None:
-    watch = Watch(2, least_seconds=LEAST)
-    watch.sit_down(0, 0.0)
-    watch.begin(0.0)
-    assert watch.hang(10_000.0) is None
+def test_a_group_whose_workers_have_not_all_started_does_not_hang() -> None:
+    detector = HangDetector(2, least_seconds=LEAST)
+    detector.worker_started(0, 0.0)
+    detector.begin(0.0)
+    assert detector.hang(10_000.0) is None

@@ -1,4 +1,4 @@
-"""Ending the processes of a group that hangs, after each has written down where it was."""
+"""Kill the workers of a hanging group, after each has written its stack traces to a file."""
 
 from __future__ import annotations
 
@@ -16,45 +16,47 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from espalier_cluster.desk import Chair
+from espalier_cluster.order_queue import WorkerAddress
 
 _DUMP_SIGNAL = signal.SIGUSR2  # Ray takes SIGTERM and SIGUSR1
 _DUMP_SECONDS = 1.0
-_PATIENCE_SECONDS = 15.0
+_ANSWER_SECONDS = 15.0
 
 
 def dump_on_signal(path: Path) -> None:
-    """From now on a signal makes this process add the Python stacks of all its threads to `path`.
+    """Install a signal handler that appends the Python stacks of all threads to `path`.
 
-    The handler is C and waits for nothing, so it also works while a thread holds the interpreter's lock. What an
-    earlier process left there stays: its successor starts before anybody has read it.
+    The handler is written in C and takes no lock, so it works while a thread holds the GIL. It appends because the
+    replacing worker starts before anybody has read the stacks of the killed one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")  # stays open as long as the process lives: the handler writes to its descriptor
+    file = path.open("a")  # never closed: the handler writes to its descriptor
     faulthandler.register(_DUMP_SIGNAL, file=file, all_threads=True)
 
 
-def end_processes(chairs: Sequence[Chair]) -> str:
-    """Ask every process for its stacks, then kill it; what was found, for a person.
+def kill_workers(addresses: Sequence[WorkerAddress]) -> str:
+    """Make every worker write its stacks, then kill it with SIGKILL. Nodes that cannot be reached are left to Ray.
 
-    Nodes that cannot be reached are left to Ray.
+    Returns:
+        For a person: which workers had been stopped from outside; empty when none.
     """
-    by_node: defaultdict[str, list[Chair]] = defaultdict(list)
-    for chair in chairs:
-        by_node[chair.node].append(chair)
+    by_node: defaultdict[str, list[WorkerAddress]] = defaultdict(list)
+    for address in addresses:
+        by_node[address.node].append(address)
     answers = []
     for node, there in by_node.items():
         place = NodeAffinitySchedulingStrategy(node, soft=False)
-        task = ray.remote(_end).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
-        answers.append(task.remote([(chair.rank, chair.pid) for chair in there]))
-    found = []
+        task = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+        answers.append(task.remote([(address.rank, address.pid) for address in there]))
+    found: list[str] = []
     for answer in answers:
         with contextlib.suppress(RayError):
-            found += ray.get(answer, timeout=_PATIENCE_SECONDS)
+            stopped: list[str] = ray.get(answer, timeout=_ANSWER_SECONDS)
+            found += stopped
     return "; ".join(found)
 
 
-def _end(processes: list[tuple[int, int]]) -> list[str]:
+def _kill(processes: list[tuple[int, int]]) -> list[str]:
     found = []
     for rank, pid in processes:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
