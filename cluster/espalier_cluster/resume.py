@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.manifest import DamagedCheckpoint
@@ -81,7 +84,11 @@ def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
 
 def _was_carried_out(job: Job, folder: RunFolder) -> bool:
     remedy = f"what the last start wrote; remove the file, and resume={job.resume} is carried out again"
-    return folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy) == resolved(job)
+    started = folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy)
+    try:
+        return started is not None and Job.model_validate_json(json.dumps(started)) == job
+    except ValidationError:  # written by another version, with settings that this one does not have
+        return False
 
 
 def _forget(job: Job, folder: RunFolder) -> None:

@@ -11,7 +11,7 @@ from espalier.recipes.self_correction import SelfCorrection
 Stage = dict[str, Any]
 _NO_WEIGHTS = {"rate": 0.0}
 _NO_GUARD = {"rule": "none"}
-_TWIN_BUDGET = SelfCorrection.model_fields["twin_budget"].default
+_FOLD_BUDGET = SelfCorrection.model_fields["fold_budget"].default
 
 
 def needed_stages(method: str, common: Stage, folder: Path) -> list[Stage]:
@@ -68,7 +68,7 @@ def _label_boost(common: Stage, folder: Path) -> list[Stage]:
 
 
 def _judged(common: Stage, **settings: Any) -> list[Stage]:
-    budget = {"epochs": _TWIN_BUDGET * common["budget"]["epochs"]}
+    budget = {"epochs": _FOLD_BUDGET * common["budget"]["epochs"]}
     read = {setting: value for setting, value in common.items() if setting != "checkpoint"}
     twins = {"name": "twins", "kind": "cross_fit", **read, "budget": budget}
     return [twins, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]

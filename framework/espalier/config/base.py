@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from espalier.config.faults import Fault
+from espalier.config.faults import Fault, RefusedInput
 
 _UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _LEAST, _MOST = 1e-30, 1e30
@@ -26,6 +37,23 @@ class Config(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, values: Any, info: ValidationInfo) -> Any:
+        """Move settings that are given under a former name to the name of today.
+
+        Each former name that is met is noted in the dict `former_names` of the validation context, if there is one.
+        """
+        renamed = former_names(cls)
+        if not isinstance(values, dict) or renamed.keys().isdisjoint(values):
+            return values
+        met = {old: new for old, new in renamed.items() if old in values}
+        if isinstance(info.context, dict):
+            info.context.get("former_names", {}).update(met)
+        if faults := list(_given_twice(met, values)):
+            raise RefusedInput(faults)
+        return {met.get(name, name): value for name, value in values.items()}
+
     @field_validator("*", mode="after")
     @classmethod
     def _is_no_lost_number(cls, value: Any) -> Any:
@@ -34,6 +62,12 @@ class Config(BaseModel):
             if isinstance(number, float) and number and not _LEAST <= abs(number) <= _MOST:
                 raise ValueError(f"0, or a size from {_LEAST:g} to {_MOST:g}, within what float32 holds")
         return value
+
+
+def _given_twice(met: dict[str, str], values: dict[str, Any]) -> Iterator[Fault]:
+    for old, new in met.items():
+        if new in values:
+            yield Fault(old, values[old], f"leave it out; it is the former name of {new}, which is given, too")
 
 
 class Record(BaseModel):
@@ -49,6 +83,20 @@ class Words:
     """Mark of a field: what its type alone does not say of the values it takes."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class FormerName:
+    """Mark of a field that was renamed: job files may still use the former name, and keys of stages go on using it."""
+
+    name: str
+
+
+@cache
+def former_names(settings: type[BaseModel]) -> dict[str, str]:
+    """Former name -> name, of all settings of a class that were renamed."""
+    fields = settings.model_fields.items()
+    return {mark.name: name for name, field in fields for mark in field.metadata if isinstance(mark, FormerName)}
 
 
 class Mark(Enum):

@@ -18,7 +18,8 @@ ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
 class SchedulePart(Config):
     """Which part of one whole schedule a stage takes, as shares of it, so that a rate goes on over stages.
 
-    Text is read on, too, from where the part before stopped, and the draws of lessons, masks and dropout go on.
+    The order of the text and the random streams of depth sampling, masks and dropout also continue where the part
+    before stopped.
     """
 
     start: Share

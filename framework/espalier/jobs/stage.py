@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic.fields import FieldInfo
 
-from espalier.config.base import ADDED_LATER, EXECUTION, Config, Name
+from espalier.config.base import ADDED_LATER, EXECUTION, Config, Name, former_names
 from espalier.config.fields import marks_of, options, settings_of
 from espalier.config.paths import IS_FILE
 
@@ -58,9 +58,24 @@ class StageSettings(Config):
         settings = self.model_dump(mode="json", exclude=execution_settings(type(self)))
         return {name: value for name, value in settings.items() if not self._is_later_default(name)}
 
+    def key_settings(self) -> dict[str, Any]:
+        """`result_settings` as a stage's key has them: renamed settings under their former names."""
+        return _under_former_names(self, self.result_settings())
+
     def _is_later_default(self, name: str) -> bool:
         field = type(self).model_fields[name]
         return ADDED_LATER in field.metadata and getattr(self, name) == field.default
+
+
+def _under_former_names(settings: Config, dumped: dict[str, Any]) -> dict[str, Any]:
+    """`dumped`, which is a dump of `settings`, with each renamed setting under its former name."""
+    names = {new: old for old, new in former_names(type(settings)).items()}
+    renamed: dict[str, Any] = {}
+    for name, value in dumped.items():
+        inside = getattr(settings, name, None)
+        is_part = isinstance(inside, Config) and isinstance(value, dict)
+        renamed[names.get(name, name)] = _under_former_names(inside, value) if is_part else value
+    return renamed
 
 
 def named_files(settings: Config, *, before: str = "") -> dict[str, str]:

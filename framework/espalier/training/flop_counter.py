@@ -1,6 +1,6 @@
-"""What the steps of a stage cost, for its records and its result.
+"""FLOPs of a training stage as a function of the step, for its records and its result.
 
-The plan multiplies the same formulas by the mean depth that lessons are expected to draw; here it is the depths drawn.
+The plan uses the same formulas with the expected depth of depth sampling; here the depths that were drawn are used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from espalier.config.growth import LessonsConfig
+from espalier.config.growth import DepthSamplingConfig
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import shape_of
 from espalier.models.flops import model_flops, read_share, trained_flops
@@ -36,18 +36,22 @@ class StepFlops:
     first_step: int = 0
 
     @property
-    def lessons(self) -> LessonsConfig | None:
-        """How depths are drawn, of a stage that draws them."""
-        return getattr(self.stage, "lessons", None)
+    def depth_sampling(self) -> DepthSamplingConfig | None:
+        """The stage's setting; None where each microbatch runs all layers once."""
+        return getattr(self.stage, "depth_sampling", None)
 
     def depths(self, step: int) -> tuple[int, ...]:
-        """Layers that each microbatch of a step ran, over all workers; empty without lessons. 0 is the first step."""
-        lessons = self.lessons
-        if lessons is None:
+        """Number of layers that each microbatch of a step runs, over all workers; empty without depth sampling.
+
+        Args:
+            step: 0 is the stage's first.
+        """
+        sampling = self.depth_sampling
+        if sampling is None:
             return ()
         number = self.stage.batch.sequences // self.stage.batch.microbatch_sequences
         return window_depths(
-            lessons,
+            sampling,
             held=shape_of(self.model).layers,
             seed=self.seed,
             step=self.first_step + step,

@@ -126,12 +126,12 @@ class Prepared:
         return self.flops.first_step + step
 
     def layer_orders(self, step: int, world: World) -> list[tuple[int, ...]]:
-        """The layers that each microbatch of this worker runs in a step; empty without lessons."""
-        lessons = self.flops.lessons
-        if lessons is None:
+        """The sequence of layers of each of this worker's microbatches in a step; empty without depth sampling."""
+        sampling = self.flops.depth_sampling
+        if sampling is None:
             return []
         held = shape_of(self.lineage.model).layers
-        return layer_orders(lessons, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
+        return layer_orders(sampling, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
 
     def metrics(self, *, final_loss: float | None) -> dict[str, Any]:
         """What the stage's result says; `final_loss` may be of an earlier attempt, or of no step at all."""
