@@ -27,7 +27,7 @@ faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 fetch: setup
 	$(BIN)/python jobs/quickstart/fetch.py

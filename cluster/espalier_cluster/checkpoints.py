@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest
+from espalier.checkpoint.bases import load_bases
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import stage_folder, step_folder
@@ -77,11 +78,14 @@ def states_of(run_folder: Path) -> Storage:
     return state_storage(run_folder, job)
 
 
-def examine(storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None]) -> Health:
-    """Hash every file of a checkpoint.
+def examine(
+    storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], None], known: dict[Base, tuple[str, ...]]
+) -> Health:
+    """Hash every file of a checkpoint, and of the states that it stands on.
 
     Args:
-        on_bytes: called after each file with the bytes that were to be read.
+        on_bytes: called after each of its own files with the bytes that were to be read.
+        known: what was found of such states before, and what is found now: many stand on one.
     """
     if found.manifest is None:
         return Health("damaged", found.faults) if found.faults else Health("uncommitted")
@@ -91,6 +95,7 @@ def examine(storage: Storage, found: Checkpoint, *, on_bytes: Callable[[int], No
     for name, record in found.manifest.files.items():
         reasons += _file_faults(storage, found.folder, found.manifest, name, record)
         on_bytes(record.num_bytes)
+    reasons += _base_faults(storage, found.folder, found.manifest, known)
     if not reasons:
         return Health("whole")
     return Health("damaged", tuple(reasons)) if _stands(storage, found) else Health("gone")
@@ -106,6 +111,26 @@ def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, r
     except RefusedInput:
         return (f"`{name}` is a link that leaves the run",)
     return ()
+
+
+def _base_faults(
+    storage: Storage, folder: str, manifest: Manifest, known: dict[Base, tuple[str, ...]]
+) -> Iterator[str]:
+    try:
+        loaded = load_bases(storage, folder, manifest)
+    except DamagedCheckpoint as damage:
+        yield from damage.reasons
+        return
+    except OSError as error:
+        yield f"what it stands on cannot be read: {error.strerror}"
+        return
+    for base, below in zip(manifest.bases, loaded, strict=True):
+        if base not in known:
+            files = below.files.items()
+            known[base] = tuple(
+                fault for name, one in files for fault in _file_faults(storage, base.folder, below, name, one)
+            )
+        yield from (f"it stands on `{base.folder}`: {reason}" for reason in known[base])
 
 
 def _stands(storage: Storage, found: Checkpoint) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from espalier.checkpoint.bases import check_state
 from espalier.checkpoint.export_mark import is_left_over, require_replaceable
 from espalier.checkpoint.manifest import DamagedCheckpoint
-from espalier.checkpoint.manifest_file import check_files, discard, load_manifest
+from espalier.checkpoint.manifest_file import discard, load_manifest
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.steps import keys_of, replaced, stage_folder
 from espalier.checkpoint.traces import strangers
@@ -139,7 +140,7 @@ def _checkpoint(resume: str, prepared: PreparedJob, folder: RunFolder) -> Path:
     storage = state_storage(folder.path, prepared.job)
     place = f"{stage_folder(checkpoint.parent.name)}/{checkpoint.name}"
     try:
-        check_files(storage, place, load_manifest(storage, place), verify=True)
+        check_state(storage, place, load_manifest(storage, place), verify=True)
     except (DamagedCheckpoint, OSError) as error:
         whole = f"one that is whole, see `espalier checkpoint verify {folder.path}` ({error})"
         raise RefusedInput([Fault("resume", resume, whole)]) from None
@@ -233,9 +234,12 @@ def _keys_under_way(stage: Stage, storage: Storage, folder: RunFolder, *, reopen
 
 
 def remove_replaced(prepared: PreparedJob, folder: RunFolder) -> None:
-    """Remove checkpoints whose stage has come to something else since, where a start was stopped before it did so."""
+    """Remove checkpoints whose stage has come to something else since, where a start was stopped before it did so.
+
+    From the last stage to the first, as checkpoints stand on those of earlier stages.
+    """
     storage = state_storage(folder.path, prepared.job)
-    for result in folder.results(stage.name for stage in prepared.plan.stages).values():
+    for result in reversed(folder.results(stage.name for stage in prepared.plan.stages).values()):
         if result.checkpoint is not None:
             with suppress(RefusedInput):  # a stage that was moved away, with a link left behind, is left alone
                 for old in replaced(storage, stage_folder(result.stage), by=result.checkpoint):

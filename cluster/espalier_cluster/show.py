@@ -70,12 +70,17 @@ def _stage_row(preview: StagePreview, done: Sequence[str]) -> tuple[str, ...]:
         preview.stage.config.kind,
         ", ".join(preview.stage.inputs) or "files",
         _shape(preview) if preview.makes_model else "",
-        f"{preview.parameters:,}" if preview.makes_model else "",
+        _parameters(preview) if preview.makes_model else "",
         f"{preview.steps:,}" if preview.steps else "",
         count_text(preview.tokens) if preview.tokens else "",
         count_text(preview.flops) if preview.flops else "",
         bytes_text(preview.bytes_on_disk) if preview.bytes_on_disk else "",
     )
+
+
+def _parameters(preview: StagePreview) -> str:
+    trained = f"\n{preview.trained.num_parameters:,} trained" if preview.trained else ""
+    return f"{preview.parameters:,}{trained}"
 
 
 def _shape(preview: StagePreview) -> str:

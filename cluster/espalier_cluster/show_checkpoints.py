@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest, Origin
 from espalier.checkpoint.manifest_file import load_manifest
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import Storage
@@ -49,7 +49,10 @@ def verify_all(console: Console, run_folder: Path, found: Sequence[Checkpoint]) 
     columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=sum(one.num_bytes for one in found if one.manifest))
-        healths = [examine(storage, one, on_bytes=lambda count: progress.advance(task, count)) for one in found]
+        known: dict[Base, tuple[str, ...]] = {}
+        healths = [
+            examine(storage, one, on_bytes=lambda count: progress.advance(task, count), known=known) for one in found
+        ]
     for one, health in zip(found, healths, strict=True):
         line = Text(f"{plain_text(one.folder)}: ").append(health.state, style=_COLORS[health.state])
         console.print(line.append(_reasons(health)), soft_wrap=True)
@@ -80,6 +83,9 @@ def show_one(console: Console, folder: Path) -> None:
     console.print(_origin_table(manifest))
     console.print(_slot_table(manifest))
     console.print(_file_table(manifest))
+    if manifest.bases:
+        places = ", ".join(base.folder for base in manifest.bases)
+        _say(console, f"{len(manifest.names_below)} parameters were not trained and are in {places}")
     for line in _lineage(storage, manifest):
         _say(console, line)
     _say(console, f"model: {json.dumps(manifest.origin.model, indent=2)}")

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from espalier.checkpoint.fragments import Fragment
+from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.write import begin, commit, write_fragments
 from espalier.config.faults import Fault, RefusedInput
 from espalier.stages.result import StageResult
@@ -136,6 +137,30 @@ def test_verify_names_every_damaged_file_and_its_cause(run: Path) -> None:
     assert "slim" not in output and output.splitlines()[-1] == "2 damaged, 1 uncommitted"
 
 
+def save_part(run: Path) -> str:
+    """A state of stage `out` that holds one parameter and stands on slim's for the others."""
+    storage, folder = LocalStorage(run), "stages/out/step-00000002"
+    begin(storage, folder, attempt=1)
+    held = [Fragment("parameter", "body.bias", 0, torch.zeros(11))]
+    ranks = [write_fragments(storage, folder, fragments=held, rank=0, attempt=1)]
+    bases = StateReader.open(storage, "stages/slim/step-00000000").bases_without(["body.bias"])
+    origin = make_origin(step=2, attempt=1, num_ranks=1)
+    commit(storage, folder, origin=origin, shapes=SHAPES, state={}, ranks=ranks, bases=bases)
+    return folder
+
+
+def test_verify_and_show_look_at_what_a_checkpoint_stands_on(run: Path) -> None:
+    folder = save_part(run)
+    assert f"{folder}: whole" in espalier("verify", run, "--stage", "out")
+    assert "2 parameters were not trained and are in stages/slim/step-00000000" in espalier("show", run / folder)
+    (file,) = sorted((run / "stages/slim/step-00000000").glob("*.safetensors"))
+    flip_last_byte(file)
+    output = espalier("verify", run, "--stage", "out", code=1)
+    assert f"it stands on `stages/slim/step-00000000`: `{file.name}` is not as it was written" in output
+    shutil.rmtree(run / "stages/slim")
+    assert f"{folder}: damaged (it stands on `stages/slim" in espalier("verify", run, "--stage", "out", code=1)
+
+
 def test_a_damaged_manifest_and_a_foreign_step_are_damage(run: Path) -> None:
     path = run / STEP.format(5) / "manifest.json"
     path.write_text(path.read_text().replace('"attempt":5', '"attempt":6'))
@@ -166,7 +191,7 @@ def test_a_manifest_that_is_a_link_to_itself_is_damage(run: Path) -> None:
 def test_bytes_are_told_as_they_are_hashed(run: Path) -> None:
     found = find_checkpoints(run, stage="heal")[0]
     told: list[int] = []
-    assert examine(LocalStorage(run), found, on_bytes=told.append).state == "whole"
+    assert examine(LocalStorage(run), found, on_bytes=told.append, known={}).state == "whole"
     assert told == [path.stat().st_size for path in files_of(run, 5)]
 
 
@@ -182,7 +207,7 @@ def test_a_checkpoint_that_vanishes_meanwhile_is_no_damage(run: Path, how: str) 
         save_ranks(
             LocalStorage(run), found.folder, ranks=cut(make_tensors(23), num_ranks=2), step=found.step, attempt=23
         )
-    assert examine(LocalStorage(run), found, on_bytes=lambda count: None).state == "gone"
+    assert examine(LocalStorage(run), found, on_bytes=lambda count: None, known={}).state == "gone"
 
 
 def test_a_checkpoint_that_vanishes_while_it_is_listed_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ OLMO2 = Family(
         ),
     ),
     resize=_resize,
+    norms_after=True,
     ends_in_projection=lambda config: False,
     scratch=ScratchConfig(build=_scratch, faults=_scratch_faults),
 )

@@ -13,8 +13,8 @@ from espalier.config.base import Record
 from espalier.config.training import ZeroLevel
 from espalier.storage.names import CheckpointPath, StageName, TokenizerKey
 
-SCHEMA = 1
-"""Raised when an older espalier could no longer read what is written."""
+SCHEMA = 2
+"""Raised when an older espalier could no longer read what is written: 2 has `bases`, and only what has some says 2."""
 
 WholeNumber = Annotated[int, Field(ge=0)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -82,20 +82,37 @@ class Origin(Record):
     created_unix_seconds: float = 0.0
 
 
+class Base(Record):
+    """A committed state of the same run that holds parameters which this one does not hold itself.
+
+    Attributes:
+        folder: of the state, in the place of the run's states, so that a run can be moved.
+        xxh3: of its manifest, which in turn has those of its files.
+    """
+
+    folder: CheckpointPath
+    xxh3: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
 class Manifest(Record):
     """The whole of a checkpoint but for the values.
 
     Attributes:
-        shapes: of every parameter of the model, by name.
-        beside: shapes of parameters that the stage trained along and that are no part of the model, by name.
+        bases: where the values are that were not trained: of each parameter in the first of these that holds it
+            itself. What a base stands on is listed here, too, so that nobody follows a chain.
+        shapes: of every parameter of the model, by name, wherever its values are.
+        beside: shapes of parameters that the stage trained along and that are no part of the model, by name; their
+            values are here.
         tables: shapes of what a stage remembers of its samples, by name.
-        tensors: per slot, per parameter or table. Every parameter has its own value; moments may be absent.
+        tensors: per slot, per parameter or table. Without bases every parameter has its own value; moments may be
+            absent.
         files: by name, in the checkpoint's folder.
         state: JSON values that resuming needs: data position, tokens seen, W&B id and the like.
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1, 2] = 1
     origin: Origin
+    bases: tuple[Base, ...] = ()
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]]
     beside: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(default_factory=dict)
     tables: dict[str, tuple[WholeNumber, ...]] = Field(default_factory=dict)
@@ -105,14 +122,21 @@ class Manifest(Record):
 
     def faults(self) -> list[str]:
         """What does not fit together; nothing when listed files cover every tensor exactly once."""
-        found = []
-        for slot, shapes in (("parameter", self.shapes | self.beside), ("table", self.tables)):
-            values = self.tensors.get(slot, {})
-            found += [f"`{name}` has a shape but no values" for name in shapes if name not in values]
+        missing = [name for name in self.tables if name not in self.tensors.get("table", {})]
+        missing += [name for name in self.beside if name not in self.tensors.get("parameter", {})]
+        if not self.bases:
+            missing += self.names_below
+        found = [f"`{name}` has a shape but no values" for name in missing]
         for slot, records in self.tensors.items():
             for name, record in records.items():
                 found += (f"{slot} `{name}` {fault}" for fault in self._record_faults(slot, name, record))
         return found
+
+    @property
+    def names_below(self) -> list[str]:
+        """Parameters whose values are in a base."""
+        own = self.tensors.get("parameter", {})
+        return [name for name in self.shapes if name not in own]
 
     def shape(self, slot: Slot, name: str) -> tuple[int, ...] | None:
         """Of a tensor of this slot; None when there is none of this name."""

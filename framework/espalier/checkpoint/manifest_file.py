@@ -44,10 +44,15 @@ def load_manifest(storage: Storage, folder: str) -> Manifest:
         DamagedCheckpoint: there is none, or it is not what was written.
         RefusedInput: a newer espalier wrote it.
     """
+    return load_hashed(storage, folder)[0]
+
+
+def load_hashed(storage: Storage, folder: str) -> tuple[Manifest, str]:
+    """As `load_manifest`, with XXH3 (128 bits, hex) of the manifest, which is what another state names it by."""
     try:
         envelope = json.loads(storage.read_bytes(f"{folder}/{MANIFEST}", max_bytes=_MAX_BYTES))
         body = envelope["manifest"]
-        if envelope["xxh3"] != _digest(body):
+        if (xxh3 := envelope["xxh3"]) != _digest(body):
             raise DamagedCheckpoint(folder, [f"`{MANIFEST}` is not as it was written"])
         _refuse_newer(folder, body["schema_version"])
         manifest = Manifest.model_validate_json(_canonical(body))
@@ -62,7 +67,7 @@ def load_manifest(storage: Storage, folder: str) -> Manifest:
         raise DamagedCheckpoint(folder, [f"`{MANIFEST}` is no manifest"]) from None
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
-    return manifest
+    return manifest, xxh3
 
 
 def check_files(storage: Storage, folder: str, manifest: Manifest, *, verify: bool) -> None:

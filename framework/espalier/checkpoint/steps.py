@@ -7,8 +7,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
+from espalier.checkpoint.bases import check_state, standing_on
 from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest, Origin
-from espalier.checkpoint.manifest_file import check_files, discard, forget_unlisted, is_committed, load_manifest
+from espalier.checkpoint.manifest_file import discard, forget_unlisted, is_committed, load_manifest
 from espalier.checkpoint.traces import is_of_checkpoint
 from espalier.storage.contract import UNFINISHED, Storage
 
@@ -99,6 +100,8 @@ def keys_of(storage: Storage, folder: str, *, only: str = "") -> set[str]:
 def replaced(storage: Storage, folder: str, *, by: str) -> tuple[str, ...]:
     """The checkpoints of a stage that were made under another key, and before the one that has taken their place.
 
+    Those stay that a state of another stage stands on, until that has been replaced, too.
+
     Args:
         by: folder of the checkpoint that the stage has come to.
     """
@@ -110,7 +113,8 @@ def replaced(storage: Storage, folder: str, *, by: str) -> tuple[str, ...]:
     for _, candidate in _newest_first(storage, folder):
         if candidate != by and is_committed(storage, candidate) and _is_replaced(storage, candidate, new):
             found.append(candidate)
-    return tuple(found)
+    needed = standing_on(storage) if found else ()
+    return tuple(candidate for candidate in found if candidate not in needed)
 
 
 def _is_replaced(storage: Storage, candidate: str, new: Manifest) -> bool:
@@ -133,7 +137,7 @@ def retain(
     Args:
         folder: of the stage.
         keep_latest: how many to keep, at least 1: the newest that can be used is never removed.
-        keep: folders to keep beside them, such as the one being read.
+        keep: folders to keep beside them, such as the one being read, and those that other states stand on.
         key: those made under another one are left alone: they are what the stage came to before, and stay until it has
             come to something again. None for any.
 
@@ -188,5 +192,5 @@ def _check(storage: Storage, candidate: str, *, step: int, verify: bool) -> Mani
     manifest = load_manifest(storage, candidate)
     if manifest.origin.step != step:
         raise DamagedCheckpoint(candidate, [f"`manifest.json` is of step {manifest.origin.step}"])
-    check_files(storage, candidate, manifest, verify=verify)
+    check_state(storage, candidate, manifest, verify=verify)
     return manifest

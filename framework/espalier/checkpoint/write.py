@@ -18,8 +18,9 @@ from typing import Any
 import xxhash
 from torch import Tensor
 
+from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.fragments import Fragment, Run, Slot, split, tensor_key
-from espalier.checkpoint.manifest import DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
+from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest, Origin, TensorRecord
 from espalier.checkpoint.manifest_file import (
     check_files,
     discard,
@@ -134,18 +135,20 @@ def commit(
     ranks: Sequence[RankFiles],
     tables: Mapping[str, tuple[int, ...]] | None = None,
     beside: Mapping[str, tuple[int, ...]] | None = None,
+    bases: Sequence[Base] = (),
 ) -> Manifest:
     """Rank zero: make the folder a checkpoint, after every rank has written.
 
     Args:
-        shapes: of every parameter, by name.
+        shapes: of every parameter, by name, those in bases included.
         state: JSON values that resuming needs; keys are strings.
         ranks: one of each rank, in any order.
         tables: shape of every table among the fragments, by name.
         beside: shape of every parameter among them that is no part of the model, by name.
+        bases: committed states that hold the parameters which are not among the fragments.
 
     Raises:
-        DamagedCheckpoint: the fragments do not cover every tensor exactly once, or a file is not there as
+        DamagedCheckpoint: the fragments and bases do not cover every tensor exactly once, or a file is not there as
             written; nothing was committed.
         SupersededAttempt: a later attempt was here.
     """
@@ -154,7 +157,9 @@ def commit(
     files = {name: record for one in ranks for name, record in one.files.items()}
     tensors = _tensors([run for one in ranks for run in one.runs], sorted(files))
     manifest = Manifest(
+        schema_version=2 if bases else 1,
         origin=origin,
+        bases=tuple(bases),
         shapes=dict(shapes),
         beside=dict(beside or {}),
         tables=dict(tables or {}),
@@ -165,6 +170,7 @@ def commit(
     check_files(storage, folder, manifest, verify=False)
     if faults := manifest.faults():
         raise DamagedCheckpoint(folder, faults)
+    load_bases(storage, folder, manifest)
     _refuse_superseded(storage, folder, origin.attempt)
     if not is_committed(storage, folder):
         try:

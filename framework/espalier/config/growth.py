@@ -25,8 +25,8 @@ class DepthSamplingConfig(Config):
     """The largest number of layers: those of the model that this one will be grown into."""
     sampler: DepthSampler = "lvps"
     order: SharingMap = "interpolate"
-    """How the model's layers are repeated to reach the drawn depth. The growth stage that follows has to place copies in
-    the same order: operator `identity` fits interpolate; `copy_last` and `random` fit neither."""
+    """How the model's layers are repeated to reach the drawn depth. The growth stage that follows has to place copies
+    in the same order: operator `identity` fits interpolate; `copy_last` and `random` fit neither."""
 
 
 class UnrolledConfig(Config):

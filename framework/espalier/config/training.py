@@ -162,6 +162,25 @@ class GuardConfig(Config):
     """How often in one stage, before the run stops."""
 
 
+Pattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    Words("a shell pattern such as *.q_proj.*, in which * stands for anything, dots too"),
+]
+"""Over names of parameters, as `model.layers.3.self_attn.q_proj.weight`."""
+
+
+class TuneConfig(Config):
+    """What of the student is trained. The rest stays as it is, has no optimizer state, and is not saved again.
+
+    In bfloat16 what is not trained is computed with as it is stored, rounded once, as every weight is; what is saved
+    still stands on the stored values.
+    """
+
+    only: Annotated[tuple[Pattern, ...], BeforeValidator(parse_tuple), Field(min_length=1)]
+    """The parameters with a name that fits one of these. Tied parameters are one, which has all of their names."""
+
+
 class ValidationConfig(Config):
     """What is done at the end of each epoch over labelled data with its validation side."""
 

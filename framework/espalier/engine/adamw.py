@@ -11,9 +11,15 @@ from torch import nn
 from espalier.checkpoint.fragments import Slot
 from espalier.config.training import OptimizerConfig
 from espalier.models.families import layout, shape_of
+from espalier.models.network import Network
 from espalier.models.shape import ConfigDict
 
 MOMENTS: tuple[Slot, ...] = ("exp_avg", "exp_avg_sq")
+
+
+def trained_parameters(network: Network) -> dict[str, nn.Parameter]:
+    """Of a network whose other parameters are frozen; by their names on disk."""
+    return {name: weight for name, weight in network.weights.items() if weight.requires_grad}
 
 
 def parameter_groups(
@@ -22,9 +28,8 @@ def parameter_groups(
     """Matrices are decayed; vectors (norms, biases) are not. `rate_scale` of a group multiplies the rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        if parameter.requires_grad:
-            decay = weight_decay if _num_dimensions(parameter) > 1 else 0.0
-            groups.setdefault((decay, rate_scales[name]), []).append(parameter)
+        decay = weight_decay if _num_dimensions(parameter) > 1 else 0.0
+        groups.setdefault((decay, rate_scales[name]), []).append(parameter)
     return [{"params": held, "weight_decay": decay, "rate_scale": scale} for (decay, scale), held in groups.items()]
 
 

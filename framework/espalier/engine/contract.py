@@ -51,18 +51,22 @@ class Engine(Protocol):
         ...
 
     def update(self, lr: float) -> float:
-        """Clip, take one AdamW step at this learning rate, clear gradients; the global norm before clipping."""
+        """Clip, take one AdamW step at this learning rate, clear gradients; the global norm before clipping.
+
+        Norm and step are over what is trained. A parameter that took part in no microbatch of any worker, such as an
+        expert that nothing was routed to, has a gradient of zero.
+        """
         ...
 
     def fragments(self) -> Iterator[Fragment]:
-        """This worker's part of the master weights (float32) and of AdamW's moments: live, where they are.
+        """This worker's part of the masters (float32) and AdamW's moments of what is trained: live, where they are.
 
         To be copied before the next update.
         """
         ...
 
     def restore(self, reader: Values, *, steps_taken: int) -> None:
-        """Take weights, and moments where the state has them, from any committed state of the same shapes.
+        """Take what is trained, and moments where the state has them, from any committed state of the same shapes.
 
         Args:
             steps_taken: updates that the moments have seen (AdamW's bias correction); 0 for a fresh optimizer,

@@ -19,7 +19,7 @@ from espalier.engine.deepspeed_settings import (
     prepare_deepspeed,
     sharded_construction,
 )
-from espalier.engine.layouts import owned_run
+from espalier.engine.fill import fill
 from espalier.models.build import build_network
 from espalier.models.families import num_parameters
 from espalier.models.hidden_states import StatesUse
@@ -53,7 +53,7 @@ class FrozenModel:
         sharding = sharded_construction(config) if self._sharded else None
         network = build_network(model, dtype=dtype, device=world.device, sharding=sharding)
         network.requires_grad_(False).eval()
-        _fill(network, reader, rank=world.rank)
+        fill(dict(network.model.named_parameters()), reader, rank=world.rank)
         self.network: Network = network
         self._engine: Any = _shard(network, config) if self._sharded else None
 
@@ -106,15 +106,3 @@ def _shard(network: Network, config: dict[str, Any]) -> Any:
     fetch_by_layer(network.layers)
     engine, *_ = deepspeed.initialize(model=network, config=config, dist_init_required=False)
     return engine
-
-
-@torch.no_grad()
-def _fill(network: Network, reader: StateReader, *, rank: int) -> None:
-    """Read the weights tensor by tensor; of a sharded one this worker's run only, so that it never stands whole."""
-    for name, parameter in network.model.named_parameters():
-        if hasattr(parameter, "ds_tensor"):
-            offset, length = owned_run(parameter, rank)
-            if length > 0:
-                parameter.ds_tensor[:length].copy_(reader.read("parameter", name, offset=offset, length=length))
-        else:
-            parameter.copy_(reader.tensor("parameter", name))

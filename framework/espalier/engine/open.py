@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,13 +13,15 @@ from espalier.distributed.world import World
 from espalier.engine.adamw import rate_scales
 from espalier.engine.contract import Engine
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
+from espalier.engine.fill import fill
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
 from espalier.engine.projections import WithProjections
 from espalier.engine.zero import ZeroEngine
 from espalier.models.build import build_network
-from espalier.models.families import num_parameters
+from espalier.models.families import layout
 from espalier.models.hidden_states import parameter_name
+from espalier.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class EngineSpec:
     Attributes:
         num_microbatches: microbatches of one worker in one step.
         projections: name -> widths of the linear maps that the objective wants trained along.
+        trained: names of the parameters that are trained; None for all. The others have no master, moment or gradient:
+            each is its committed value, in `dtype`.
     """
 
     zero_level: ZeroLevel
@@ -37,6 +41,7 @@ class EngineSpec:
     num_microbatches: int
     activation_checkpointing: bool = False
     projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trained: frozenset[str] | None = None
 
 
 def open_engine(
@@ -48,11 +53,14 @@ def open_engine(
     the same bits, and at level parameters no worker ever holds the model.
     """
     model = reader.manifest.origin.model
+    parameters = layout(model)
+    trained = parameters.keys() if spec.trained is None else spec.trained
     config = deepspeed_config(
         spec.zero_level,
         dtype=spec.dtype,
         device=world.device,
-        num_parameters=num_parameters(model) + sum(rows * columns for rows, columns in spec.projections.values()),
+        num_parameters=sum(parameters[name].num_elements for name in trained)
+        + sum(rows * columns for rows, columns in spec.projections.values()),
         num_microbatches=spec.num_microbatches,
         clip=spec.optimizer.clip,
         offload=spec.optimizer.offload,
@@ -64,8 +72,9 @@ def open_engine(
         model, dtype=spec.dtype, device=world.device, sharding=sharding, projections=spec.projections
     )
     network.train()
+    _freeze(network, reader, trained, rank=world.rank)
     if spec.activation_checkpointing:
-        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.checkpoint_activations()
     scales = rate_scales(model, spec.optimizer.layer_decay)
     scales |= {parameter_name(name): 1.0 for name in spec.projections}
     engine: Engine
@@ -84,3 +93,11 @@ def open_engine(
     values = WithProjections(reader, spec.projections, goes_on=steps_taken > 0)
     engine.restore(values, steps_taken=steps_taken)
     return engine
+
+
+def _freeze(network: Network, reader: StateReader, trained: Collection[str], *, rank: int) -> None:
+    """Give what is not trained its values, for good. Backward then stops where nothing below it is trained."""
+    frozen = {name: weight for name, weight in network.model.named_parameters() if name not in trained}
+    for weight in frozen.values():
+        weight.requires_grad_(False)
+    fill(frozen, reader, rank=rank)

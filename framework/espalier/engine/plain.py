@@ -13,7 +13,7 @@ from espalier.checkpoint.fragments import Fragment
 from espalier.config.training import OptimizerConfig
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
-from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups, set_rate
+from espalier.engine.adamw import MOMENTS, adamw, clip_factor, parameter_groups, set_rate, trained_parameters
 from espalier.engine.closing import empty_module, free_memory
 from espalier.engine.contract import Values
 from espalier.engine.objective import Objective
@@ -40,7 +40,7 @@ class PlainEngine:
         world: World,
     ) -> None:
         self._network, self._objective, self._world, self._clip = network, objective, world, optimizer.clip
-        self._weights = network.weights
+        self._weights = trained_parameters(network)
         self._masters = {name: _master(weight) for name, weight in self._weights.items()}
         groups = parameter_groups(self._masters, optimizer.weight_decay, rate_scales=rate_scales)
         self._optimizer = adamw(groups, optimizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -13,10 +12,10 @@ from espalier.checkpoint.fragments import Fragment
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
-from espalier.engine.adamw import adamw, parameter_groups, set_rate
+from espalier.engine.adamw import adamw, parameter_groups, set_rate, trained_parameters
 from espalier.engine.closing import close_deepspeed
 from espalier.engine.contract import Values
-from espalier.engine.deepspeed_settings import fetch_by_layer
+from espalier.engine.deepspeed_settings import fetch_by_layer, forget_gradients
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
 from espalier.models.network import HeadUse, Network, evaluating
@@ -46,16 +45,14 @@ class ZeroEngine:
         import deepspeed
 
         self._objective, self._world = objective, world
-        self._names = {parameter: name for name, parameter in network.weights.items()}
+        trained = trained_parameters(network)
+        self._names = {parameter: name for name, parameter in trained.items()}
         self._level = level
         self._num_microbatches: int = config["gradient_accumulation_steps"]
         self._accumulated = 0
-        self._used: set[str] = set()
         if level == "parameters":
-            self._watch_use()
             fetch_by_layer(network.layers)
-        named = {name: parameter for parameter, name in self._names.items()}
-        groups = parameter_groups(named, optimizer.weight_decay, rate_scales=rate_scales)
+        groups = parameter_groups(trained, optimizer.weight_decay, rate_scales=rate_scales)
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=adamw(groups, optimizer), config=config, dist_init_required=False
         )
@@ -88,9 +85,10 @@ class ZeroEngine:
     def update(self, lr: float) -> float:
         assert self._accumulated == self._num_microbatches, (self._accumulated, self._num_microbatches)
         self._accumulated = 0
-        self._require_all_used()
         set_rate(self._engine.optimizer, lr)
         self._engine.step()
+        if self._level == "parameters":
+            forget_gradients(self._engine.optimizer)
         return float(self._engine.get_global_grad_norm())
 
     def fragments(self) -> Iterator[Fragment]:
@@ -111,23 +109,3 @@ class ZeroEngine:
         self._names.clear()
         close_deepspeed(self._engine)
         del self._engine, self._layout
-
-    def _watch_use(self) -> None:
-        for parameter, name in self._names.items():
-            parameter.register_hook(partial(_note, self._used, name))
-
-    def _require_all_used(self) -> None:
-        """DeepSpeed applies the PREVIOUS step's gradient to a parameter that this step did not use, silently."""
-        if self._level != "parameters":
-            return
-        unused = [name for name in self._names.values() if name not in self._used]
-        self._used.clear()
-        if unused:
-            raise RuntimeError(
-                f"zero_level parameters: {len(unused)} parameters took part in no microbatch of this step "
-                f"(first: {unused[0]}); use zero_level gradients for models that skip layers"
-            )
-
-
-def _note(used: set[str], name: str, gradient: Tensor) -> None:
-    used.add(name)

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from espalier.config.base import EXECUTION
+from espalier.config.base import ADDED_LATER, EXECUTION
 from espalier.config.training import (
     BatchConfig,
     BudgetConfig,
     CheckpointConfig,
     GuardConfig,
     OptimizerConfig,
+    TuneConfig,
     ValidationConfig,
     ZeroLevel,
 )
@@ -26,6 +27,8 @@ class TrainedStage(StageSettings):
     budget: BudgetConfig
     batch: BatchConfig
     optimizer: OptimizerConfig
+    tune: Annotated[TuneConfig | None, ADDED_LATER] = None
+    """Train a part of the student; all of it when left out."""
     zero_level: Annotated[ZeroLevel, EXECUTION] = "gradients"
     activation_checkpointing: Annotated[bool, EXECUTION] = False
     checkpoint: Annotated[CheckpointConfig, EXECUTION] = CheckpointConfig()

@@ -6,11 +6,13 @@ half of that term.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from espalier.models.architecture import is_masked_lm
 from espalier.models.families import family_of, layout, num_outputs, shape_of, stock_class
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 
 
 def model_flops(
@@ -66,21 +68,33 @@ def trained_flops(
     layers: float | None = None,
     read_share: float = 1.0,
     activation_checkpointing: bool = False,
+    trained: Collection[str] | None = None,
 ) -> float:
     """Forward and backward of a step; the backward is two products for each one. Other arguments as of the parts.
+
+    Where a part is trained, there is one for each matrix that is trained, and one for each whose input has something
+    trained before it.
 
     Args:
         activation_checkpointing: whether layers run forward once more, up to the last thing that their backward asks
             for: what a layer ends in without dropout or norm is not computed again.
+        trained: names of the parameters that are trained; None for all.
     """
-    body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
-    total = 3 * (body + head_flops(config, tokens=tokens, read_share=read_share))
-    if not activation_checkpointing:
-        return total
     shape = shape_of(config)
+    body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
+    forward = body + head_flops(config, tokens=tokens, read_share=read_share)
     run = shape.layers if layers is None else layers
+    if trained is None:
+        backward, share = 2 * forward, 1.0
+    else:
+        part = TrainedPart.of(config, trained)
+        parts = part.backward_flops(sequence_tokens=sequence_tokens, read_share=read_share)
+        backward, share = tokens * (run / shape.layers * parts[0] + parts[1]), part.layers / shape.layers
+    if not activation_checkpointing:
+        return forward + backward
     spared = family_of(config).ends_in_projection(config)
-    return total + body - spared * tokens * run * 2 * (_read_width(config, "ffn") / shape.layers) * shape.hidden
+    again = body - spared * tokens * run * 2 * (_read_width(config, "ffn") / shape.layers) * shape.hidden
+    return forward + backward + share * again
 
 
 def _read_width(config: ConfigDict, kind: Literal["heads", "ffn"]) -> int:

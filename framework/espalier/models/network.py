@@ -61,6 +61,12 @@ class Network(nn.Module):
         """Let the next passes run these of the layers, in this order; None for each once."""
         self._depth.run_layers(order)
 
+    def checkpoint_activations(self) -> None:
+        """Compute each layer again in the backward pass instead of keeping what it computed on the way."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Stock code has the embedding's output ask for a gradient, and backward would go all the way down to it.
+        self.model.disable_input_require_grads()
+
     @property
     def head(self) -> Head:
         """The last linear map, from hidden states that have passed `before_head` of its `StockClass` to logits.
@@ -79,7 +85,7 @@ class Network(nn.Module):
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """All that is trained, by its name on disk: the model's parameters, then those of the projections."""
+        """All that can be trained, by its name on disk: the model's parameters, then those of the projections."""
         beside = {parameter_name(name): linear.weight for name, linear in self.projections.items()}
         return dict(self.model.named_parameters()) | beside
 

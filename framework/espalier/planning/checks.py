@@ -43,7 +43,7 @@ def plan_faults(checked: Checked) -> Iterator[Fault]:
         of_kind = list(own(checked, preview)) if own else []
         if isinstance(config, TrainedStage):
             told = {fault.path for fault in of_kind}
-            yield from (fault for fault in training_faults(job, checked.plan, preview) if fault.path not in told)
+            yield from (fault for fault in training_faults(checked, preview) if fault.path not in told)
         yield from of_kind
     yield from _no_room(job, previews)
 

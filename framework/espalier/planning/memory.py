@@ -10,7 +10,17 @@ from dataclasses import dataclass, fields
 
 from espalier.config.training import ZeroLevel
 from espalier.engine.sizes import BUCKET_ELEMENTS
+from espalier.models.forward_order import (
+    ATTENTION_OUT,
+    FFN_IN,
+    FFN_OUT,
+    FIRST_NORM,
+    LAST_NORM,
+    MIDDLE_NORM,
+    QUERY_KEY_VALUE,
+)
 from espalier.models.shape import ModelShape
+from espalier.models.trained_part import TrainedPart
 from espalier.objectives.sizes import MEMORY_BYTES
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
@@ -54,22 +64,29 @@ class Training:
     offload: bool = False
 
 
-def student_memory(shape: ModelShape, num_parameters: int, training: Training) -> WorkerMemory:
-    """Peak of a student's step; the teacher is added by `with_teacher`."""
-    n, ranks, value = num_parameters, training.ranks, training.value_bytes
+def student_memory(
+    shape: ModelShape, num_parameters: int, training: Training, part: TrainedPart | None = None
+) -> WorkerMemory:
+    """Peak of a student's step; the teacher is added by `with_teacher`.
+
+    Args:
+        shape: with as many layers as a pass runs at most.
+        part: what is trained; None for all. The rest is weights alone.
+    """
+    trained, ranks, value = part.num_parameters if part else num_parameters, training.ranks, training.value_bytes
     level = training.zero_level
     shared = {"none": 1, "optimizer": ranks, "gradients": ranks, "parameters": ranks}[level]
     on_device = 0 if training.offload else 1
     masters_are_weights = level == "none" and value == 4
     return WorkerMemory(
-        weights=value * n / (ranks if level == "parameters" else 1),
-        gradients=_gradient_bytes(n, level=level, ranks=ranks, value_bytes=value),
-        masters=0 if masters_are_weights else on_device * 4 * n / shared,
-        moments=on_device * 8 * n / shared,
-        activations=_activation_bytes(shape, training),
-        loss_head=_loss_head_bytes(shape, training),
+        weights=value * num_parameters / (ranks if level == "parameters" else 1),
+        gradients=_gradient_bytes(trained, level=level, ranks=ranks, value_bytes=value),
+        masters=0 if masters_are_weights else on_device * 4 * trained / shared,
+        moments=on_device * 8 * trained / shared,
+        activations=_activation_bytes(shape, training) if part is None else _part_bytes(shape, training, part),
+        loss_head=_loss_head_bytes(shape, training, is_trained=part is None or part.trains_head),
         teacher=0,
-        buffers=_RUNTIME_BYTES + _buffer_bytes(n, level=level, value_bytes=value),
+        buffers=_RUNTIME_BYTES + _buffer_bytes(num_parameters, trained, level=level, value_bytes=value),
     )
 
 
@@ -92,10 +109,10 @@ def _gradient_bytes(n: int, *, level: ZeroLevel, ranks: int, value_bytes: int) -
     return 4 * n / ranks
 
 
-def _buffer_bytes(n: int, *, level: ZeroLevel, value_bytes: int) -> float:
+def _buffer_bytes(n: int, trained: int, *, level: ZeroLevel, value_bytes: int) -> float:
     if level == "none":
         return 0
-    bucket = 2 * value_bytes * min(n, BUCKET_ELEMENTS)
+    bucket = 2 * value_bytes * min(trained, BUCKET_ELEMENTS)
     live = value_bytes * min(n, LIVE_PARAMETER_ELEMENTS) if level == "parameters" else 0
     return bucket + live
 
@@ -112,7 +129,27 @@ def _activation_bytes(shape: ModelShape, training: Training) -> float:
     return shape.layers * layer
 
 
-def _loss_head_bytes(shape: ModelShape, training: Training) -> float:
-    """A chunk's logits, and the float32 sum of the head's gradient with its copy in the model's format."""
+def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> float:
+    """The same where a part is trained: no layer below it keeps anything, and a frozen matrix does not need its input.
+
+    Attention keeps its own inputs and output whatever is trained, and so do a norm and a gate theirs.
+    """
+    value, tokens, repeated = training.value_bytes, training.microbatch_tokens, shape.layers / part.num_layers
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    kept = part.num_layers_from(FIRST_NORM) * 4 * shape.hidden + part.num_layers_from(MIDDLE_NORM) * 4 * shape.hidden
+    kept += part.num_layers_from(QUERY_KEY_VALUE) * (2 * queries + 2 * keys) * value
+    kept += part.num_layers_from(FFN_IN) * 3 * shape.ffn * value
+    kept += part.num_layers_with(FFN_OUT) * shape.ffn * value
+    kept += part.num_layers_with(ATTENTION_OUT) * queries * value
+    kept += (part.num_layers_with(QUERY_KEY_VALUE) + part.num_layers_with(FFN_IN)) * shape.hidden * value
+    norms = (part.num_layers_with(place) for place in (FIRST_NORM, MIDDLE_NORM, LAST_NORM))
+    kept += sum(norms) * shape.hidden * value
+    if not training.activation_checkpointing:
+        return repeated * tokens * kept
+    return repeated * tokens * part.layers * shape.hidden * value + tokens * kept / max(1, part.layers)
+
+
+def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool) -> float:
+    """A chunk's logits; of a head that is trained its gradient's float32 sum, and a copy in the model's format."""
     chunk = MEMORY_BYTES["cuda" if training.on_gpu else "cpu"]
-    return chunk + shape.vocabulary * shape.hidden * (4 + training.value_bytes)
+    return chunk + is_trained * shape.vocabulary * shape.hidden * (4 + training.value_bytes)

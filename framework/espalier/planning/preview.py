@@ -13,8 +13,9 @@ from espalier.jobs.data_sets import DataSet
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
 from espalier.jobs.stage import StageSettings
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import layout, num_parameters, shape_of
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.planning.memory import WorkerMemory
 from espalier.planning.sources import Source
 from espalier.stages.plan import CODE_VERSION, Plan, Stage
@@ -34,6 +35,7 @@ class StagePreview:
         flops: teacher, importance passes and evaluation included; None where the text decides.
         memory: of one worker of a stage that trains.
         bytes_on_disk: what the stage leaves behind at most.
+        trained: what is trained, of a stage that trains a part of the model; None elsewhere.
     """
 
     stage: Stage
@@ -46,6 +48,7 @@ class StagePreview:
     flops: float | None = None
     memory: WorkerMemory | None = None
     bytes_on_disk: int = 0
+    trained: TrainedPart | None = None
 
     @property
     def parameters(self) -> int:
@@ -68,6 +71,7 @@ class StagePreview:
             "flops": self.flops,
             "memory": asdict(self.memory) | {"total": self.memory.total} if self.memory else None,
             "bytes_on_disk": self.bytes_on_disk,
+            **({} if self.trained is None else {"trained_parameters": self.trained.num_parameters}),
         }
 
 
@@ -135,8 +139,19 @@ def _preview(asked: Asked, stage: Stage) -> StagePreview:
     return base if own is None else own(asked, base)
 
 
-def has_moments(plan: Plan, name: str) -> bool:
-    """Whether the model of a stage comes with an optimizer's moments: made there, or kept from where it comes from."""
+def moments_of(plan: Plan, name: str, previews: Mapping[str, StagePreview]) -> frozenset[str]:
+    """Names of the parameters whose moments come with the model of a stage: of what it trained; or of all, where its
+    kind hands on those of its input and the input has all of them.
+
+    Args:
+        previews: by stage, of this one's inputs at least.
+    """
     config, kind = plan[name].config, KINDS[plan[name].config.kind]
+    if kind.moments == "made":
+        trained = previews[name].trained
+        return frozenset(layout(previews[name].config)) if trained is None else trained.names
     first = next(iter(config.inputs().values()), None)
-    return kind.moments == "made" or (kind.moments == "input" and first is not None and has_moments(plan, first))
+    if kind.moments != "input" or first is None:
+        return frozenset()
+    all_of_input = moments_of(plan, first, previews) == layout(previews[first].config).keys()
+    return frozenset(layout(previews[name].config)) if all_of_input else frozenset()

@@ -9,25 +9,37 @@ from espalier.config.labelled import LabelledConfig
 from espalier.jobs.job import Job
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.architecture import is_language_model
-from espalier.planning.preview import StagePreview, has_moments
-from espalier.stages.plan import Plan
+from espalier.models.families import layout
+from espalier.planning.checked import Checked
+from espalier.planning.preview import StagePreview, moments_of
 
 
-def training_faults(job: Job, plan: Plan, preview: StagePreview) -> Iterator[Fault]:
+def training_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     """Faults of the settings that all such stages have."""
-    config = preview.stage.config
+    job, config = checked.job, preview.stage.config
     assert isinstance(config, TrainedStage)
     path = f"stages.{config.name}"
     yield from headless(job, preview)
-    if config.optimizer_state == "keep" and not has_moments(plan, config.student):
-        wanted = f"fresh, as the model of stage {config.student} was not trained here and has no optimizer's moments"
-        yield Fault(f"{path}.optimizer_state", "keep", wanted)
+    if config.optimizer_state == "keep":
+        yield from _missing_moments(checked, config, preview)
     if config.optimizer.offload and not job.workers.gpus_each:
         yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
     if config.optimizer.offload and config.zero_level == "none":
         yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
     if config.validation is not None and not isinstance(job.data_of(config), LabelledConfig):
         yield Fault(f"{path}.validation", "settings", "leave it out over text; use an evaluate stage")
+
+
+def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePreview) -> Iterator[Fault]:
+    moments = moments_of(checked.plan, config.student, checked.models)
+    trained = preview.trained.names if preview.trained else layout(preview.config).keys()
+    if not moments:
+        reason = "it was not trained here, or only in part before it grew"
+        wanted = f"fresh, as the model of stage {config.student} has no optimizer's moments: {reason}"
+        yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)
+    elif missing := sorted(trained - moments):
+        wanted = f"fresh, as stage {config.student} trained a part that {missing[0]} is not in"
+        yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)
 
 
 def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:

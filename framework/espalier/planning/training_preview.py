@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import num_parameters, shape_of, tuned_names
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePreview
 
@@ -34,6 +35,8 @@ def trained(
         teacher: the configuration of a model that runs beside the student.
         depths: layers of a pass in the mean, and at most; those of the model when left out.
     """
+    names = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
+    base = replace(base, trained=None if names is None else TrainedPart.of(base.config, names))
     length, num_samples = asked.data_of(config).sequence_tokens, asked.samples_of(config)
     if config.budget.epochs is not None and num_samples is None:
         return base  # only reading the text tells how many sequences it is
@@ -49,9 +52,11 @@ def trained(
         layers=depths[0] if depths else shape_of(base.config).layers,
         read_share=share,
         activation_checkpointing=config.activation_checkpointing,
+        trained=names,
     )
     if teacher is not None:
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
+    held = base.trained.num_parameters if base.trained else base.parameters
     kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
     return replace(
         base,
@@ -60,7 +65,7 @@ def trained(
         tokens=samples * length,
         flops=flops,
         memory=_memory(asked, base, config, teacher, most_layers=depths[1] if depths else None),
-        bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * base.parameters,
+        bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * held,
     )
 
 
@@ -77,7 +82,8 @@ def _memory(
         activation_checkpointing=config.activation_checkpointing,
         offload=config.optimizer.offload,
     )
-    memory = student_memory(shape_of(base.config).cut(layers=most_layers), base.parameters, training)
+    shape = shape_of(base.config).cut(layers=most_layers)
+    memory = student_memory(shape, base.parameters, training, base.trained)
     if teacher is None:
         return memory
     of_teacher = teacher_memory(

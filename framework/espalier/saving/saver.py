@@ -96,6 +96,8 @@ class Saver:
             best: folder of a state that stays however old it gets; when it is of this step, it is saved whatever is
                 under way.
 
+        A checkpoint of other settings that a state of a later stage stands on is replaced by the last save alone.
+
         Raises:
             StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
         """
@@ -106,8 +108,10 @@ class Saver:
         stop, preempted = self._look()
         if not (last or stop or preempted or must or step % settings.every == 0):
             return
-        final = last or bool(stop or preempted)
-        if final or must or not settings.in_background:
+        final, folder = last or bool(stop or preempted), step_folder(self.context.config.name, step)
+        if folder in self.context.needed_states and not (final or must):
+            self.context.announce(f"no checkpoint at step {step}: later stages stand on the one that is there")
+        elif final or must or not settings.in_background:
             self.finish()
             self._begin(step, fragments, state, must_succeed=final or must)
             if final or not settings.in_background:

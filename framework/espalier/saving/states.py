@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.checkpoint.manifest import Origin
+from espalier.checkpoint.manifest import Base, Origin
 from espalier.checkpoint.manifest_file import discard, is_committed
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.steps import is_of_other_key, latest, retain, stage_folder, step_folder
@@ -32,18 +32,27 @@ class Lineage:
 
     Attributes:
         beside: shapes of the parameters that are trained along and are no part of it, by name.
+        bases: states that hold what is not saved with it, as it was not trained.
     """
 
     model: ConfigDict
     tokenizer: str
     parent: str | None
     beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bases: tuple[Base, ...] = ()
 
     @staticmethod
-    def after(reader: StateReader, *, model: ConfigDict | None = None) -> Lineage:
-        """A model made from another; with a new configuration when surgery changed its shape."""
+    def after(
+        reader: StateReader, *, model: ConfigDict | None = None, trained: Collection[str] | None = None
+    ) -> Lineage:
+        """A model made from another; with a new configuration when surgery changed its shape.
+
+        Args:
+            trained: the parameters that are saved, where the others stay as they are; None for all.
+        """
         origin = reader.manifest.origin
-        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder)
+        bases = () if trained is None else reader.bases_without(trained)
+        return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases=bases)
 
 
 def save_model(
@@ -113,6 +122,7 @@ def commit_save(
         ranks=ranks,
         tables=tables,
         beside=lineage.beside,
+        bases=lineage.bases if with_model else (),
     )
 
 
@@ -151,10 +161,10 @@ def _why_removed(context: StageContext[Any], folder: str) -> str:
 
 
 def forget_older(context: StageContext[Any], *, keep_latest: int, keep: Collection[str] = ()) -> None:
-    """Keep the newest checkpoints of this stage, and the folders `keep`."""
+    """Keep the newest checkpoints of this stage, the folders `keep`, and what states of other stages stand on."""
     if context.world.is_rank_zero:
-        stage = stage_folder(context.config.name)
-        retain(context.storage, stage, keep_latest=keep_latest, keep=keep, key=context.key)
+        stage, kept = stage_folder(context.config.name), {*keep, *context.needed_states}
+        retain(context.storage, stage, keep_latest=keep_latest, keep=kept, key=context.key)
 
 
 def _alive(context: StageContext[Any], fragments: Iterable[Fragment]) -> Iterator[Fragment]:

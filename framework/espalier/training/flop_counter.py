@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from espalier.config.growth import DepthSamplingConfig
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import shape_of
+from espalier.models.families import shape_of, tuned_names
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.training.depth_sampling import window_depths
@@ -83,6 +83,7 @@ class StepFlops:
             layers=layers,
             read_share=share,
             activation_checkpointing=self.stage.activation_checkpointing,
+            trained=tuned_names(self.model, self.stage.tune),
         )
         if self.teacher is not None:
             flops += model_flops(self.teacher, tokens=tokens, sequence_tokens=self.sequence_tokens, read_share=share)

@@ -132,7 +132,7 @@ def _models(
 ) -> Iterator[tuple[Engine, SignalSource | None]]:
     """Teacher and student, open; both are closed on every way out."""
     stage, world = context.config, context.world
-    spec = replace(engine_spec(context, num_ranks=world.size), projections=projections)
+    spec = replace(engine_spec(context, prepared, num_ranks=world.size), projections=projections)
     with ExitStack() as opened:
         source = method.source
         if teacher is not None:
@@ -152,7 +152,7 @@ def _models(
         yield engine, source
 
 
-def engine_spec(context: StageContext[TrainedStage], *, num_ranks: int) -> EngineSpec:
+def engine_spec(context: StageContext[TrainedStage], prepared: Prepared, *, num_ranks: int) -> EngineSpec:
     """What a stage's student is opened with, trained by so many workers together."""
     stage = context.config
     return EngineSpec(
@@ -161,4 +161,5 @@ def engine_spec(context: StageContext[TrainedStage], *, num_ranks: int) -> Engin
         optimizer=stage.optimizer,
         num_microbatches=stage.batch.sequences // (stage.batch.microbatch_sequences * num_ranks),
         activation_checkpointing=stage.activation_checkpointing,
+        trained=prepared.trained,
     )

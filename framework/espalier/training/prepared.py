@@ -14,7 +14,7 @@ from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
 from espalier.engine import schedule
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import layout, num_parameters, shape_of, tuned_names
 from espalier.models.flops import model_flops
 from espalier.saving.states import Lineage, find_resume
 from espalier.stages.result import Cost
@@ -31,6 +31,7 @@ class Prepared:
 
     Attributes:
         student: the state it begins with.
+        trained: names of the parameters that are trained; None for all.
         resumed: its own newest checkpoint; None at its beginning.
         lineage: of what the stage saves.
         flops: what each step costs.
@@ -42,6 +43,7 @@ class Prepared:
 
     context: StageContext[TrainedStage]
     student: StateReader
+    trained: frozenset[str] | None
     resumed: StateReader | None
     num_steps: int
     lineage: Lineage
@@ -62,6 +64,7 @@ class Prepared:
         stage, seed = context.config, context.job.seed
         student, resumed = context.model_of(stage.student), find_resume(context)
         model = student.manifest.origin.model
+        trained = tuned_names(model, stage.tune, path=f"stages.{stage.name}.tune")
         of_teacher = context.model_of(teacher).manifest.origin.model if teacher else None
         sequences, most = context.sequences("train"), context.data.sequence_tokens
         num_steps = stage.budget.num_steps(
@@ -74,9 +77,10 @@ class Prepared:
         return Prepared(
             context=context,
             student=student,
+            trained=trained,
             resumed=resumed,
             num_steps=num_steps,
-            lineage=Lineage.after(student),
+            lineage=Lineage.after(student, trained=trained),
             flops=StepFlops(stage, model, of_teacher, seed, length, num_steps, steps_before),
             masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
@@ -93,7 +97,7 @@ class Prepared:
     @cached_property
     def state(self) -> dict[str, Any]:
         """What the state to go on from says beside the values, as far as it concerns this stage."""
-        return self.resumed.manifest.state if self.resumed else _kept_state(self.context, self.student)
+        return self.resumed.manifest.state if self.resumed else self._kept_state()
 
     @property
     def first_step(self) -> int:
@@ -133,10 +137,24 @@ class Prepared:
         held = shape_of(self.lineage.model).layers
         return layer_orders(sampling, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
 
+    def _kept_state(self) -> dict[str, Any]:
+        """What the student's optimizer leaves to go on from; nothing for a fresh one."""
+        stage, student = self.context.config, self.student
+        if stage.optimizer_state == "fresh":
+            return {}
+        if not student.has_moments(student.shapes if self.trained is None else self.trained):
+            allowed = f"fresh: the model of stage {stage.student} comes without moments of all that is trained"
+            raise RefusedInput([Fault(f"stages.{stage.name}.optimizer_state", "keep", allowed)])
+        return {"updates": student.manifest.state["updates"]}
+
     def metrics(self, *, final_loss: float | None) -> dict[str, Any]:
         """What the stage's result says; `final_loss` may be of an earlier attempt, or of no step at all."""
         measured = {} if final_loss is None else {"final_loss": final_loss}
-        return {"parameters": num_parameters(self.lineage.model), "steps": self.num_steps, **measured}
+        counted = {"parameters": num_parameters(self.lineage.model)}
+        if self.trained is not None:
+            parameters = layout(self.lineage.model)
+            counted["trained_parameters"] = sum(parameters[name].num_elements for name in self.trained)
+        return {**counted, "steps": self.num_steps, **measured}
 
     def cost(self, *, steps: int, asked: int, seconds: float) -> Cost:
         """Of the whole stage: the student's forward and backward, the teacher's forward. Collective.
@@ -161,13 +179,3 @@ def _earlier_steps(context: StageContext[TrainedStage]) -> int:
     plan = context.folder.plan()
     names = [entry.name for entry in plan]
     return sum(entry.steps or 0 for entry in plan[: names.index(context.config.name)])
-
-
-def _kept_state(context: StageContext[TrainedStage], student: StateReader) -> dict[str, Any]:
-    """What the student's optimizer leaves to go on from; nothing for a fresh one."""
-    if context.config.optimizer_state == "fresh":
-        return {}
-    if "exp_avg" not in student.slots:
-        allowed = f"fresh: the model of stage {context.config.student} comes without an optimizer's moments"
-        raise RefusedInput([Fault(f"stages.{context.config.name}.optimizer_state", "keep", allowed)])
-    return {"updates": student.manifest.state["updates"]}

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from espalier.checkpoint.bases import standing_on
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
@@ -74,6 +75,11 @@ class StageContext(Generic[Settings]):
     def storage(self) -> Storage:
         """Where states are; one object, because it keeps what it has copied from afar."""
         return state_storage(self.folder.path, self.job)
+
+    @cached_property
+    def needed_states(self) -> frozenset[str]:
+        """Folders that committed states stand on. While this stage runs none is added: later stages have not begun."""
+        return frozenset(standing_on(self.storage))
 
     def model_of(self, stage: str) -> StateReader:
         """The committed model of an earlier stage; rank zero holds it to its hashes.

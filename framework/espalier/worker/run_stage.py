@@ -48,7 +48,14 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
 
 
 def _forget_replaced(context: StageContext[StageSettings], result: StageResult) -> None:
-    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed."""
-    if result.checkpoint is not None:
-        for folder in replaced(context.storage, stage_folder(result.stage), by=result.checkpoint):
-            discard(context.storage, folder)
+    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed.
+
+    With it goes what earlier stages had come to and only that had stood on.
+    """
+    if result.checkpoint is None:
+        return
+    others = [entry.name for entry in context.folder.plan() if entry.name != result.stage]
+    for one in (result, *reversed(context.folder.results(others).values())):
+        if one.checkpoint is not None:
+            for folder in replaced(context.storage, stage_folder(one.stage), by=one.checkpoint):
+                discard(context.storage, folder)

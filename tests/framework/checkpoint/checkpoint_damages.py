@@ -56,7 +56,7 @@ def duplicate(file: Path, place: float, other: Path) -> None:
 
 def write_newer(manifest: Path) -> None:
     """Make it the manifest of a newer espalier."""
-    body = json.loads(manifest.read_bytes())["manifest"] | {"schema_version": 2, "something": "new"}
+    body = json.loads(manifest.read_bytes())["manifest"] | {"schema_version": 3, "something": "new"}
     manifest.write_text(json.dumps({"manifest": body, "xxh3": _digest(body)}))
 
 

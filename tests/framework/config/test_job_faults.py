@@ -63,7 +63,7 @@ def test_a_count_is_read_as_people_write_it(job_file: Path, written: str, count:
         ("{source: text, files: [/data/valid.txt]}", "{fraction: 2}", "`data.valid.fraction` (line 7) is 2; allowed: a number above 0 and below 1"),
         ("{source: text, files: [/data/valid.txt]}", "3", "`data.valid` (line 7) is 3; allowed: settings: source"),
         ("stages:", "  sequence_tokens: 4\nstages:", "`data.sequence_tokens` (line 8) is 4; allowed: a whole number at least 8"),
-        ("kind: load", "kind: lod", "`stages.parent.kind` (line 9) is 'lod'; allowed: one of load, grow, prune, distill, train, cross_fit, correct, evaluate, export. Did you mean `load`?"),
+        ("kind: load", "kind: lod", "`stages.parent.kind` (line 9) is 'lod'; allowed: one of load, grow, prune, head, distill, train, cross_fit, correct, evaluate, export. Did you mean `load`?"),
         ("kind: load, ", "", "`stages.parent.kind` (line 9) is missing; allowed: one of load"),
         ("model: owner/model", "model: a/b/c", "`stages.parent.model` (line 9) is 'a/b/c'; allowed: a hub name like owner/model, an absolute folder"),
         ("parameters: 95M", "parameters: 0.5", "`stages.slim.v2.target.parameters` (line 10) is 0.5; allowed: a whole number above 0"),

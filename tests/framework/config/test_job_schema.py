@@ -24,7 +24,18 @@ def test_the_schema_names_every_setting_and_what_it_means() -> None:
     schema = job_schema()
     assert set(schema["properties"]) == set(Job.model_fields)
     kinds = schema["properties"]["stages"]["items"]["discriminator"]["mapping"]
-    assert set(kinds) == {"load", "grow", "prune", "distill", "train", "cross_fit", "correct", "evaluate", "export"}
+    assert set(kinds) == {
+        "load",
+        "grow",
+        "prune",
+        "head",
+        "distill",
+        "train",
+        "cross_fit",
+        "correct",
+        "evaluate",
+        "export",
+    }
     assert "description" in schema["$defs"]["OptimizerConfig"]["properties"]["warmup"]
     assert all("description" in definition for definition in schema["$defs"].values())
     count = schema["$defs"]["WorkersConfig"]["properties"]["count"]

@@ -199,7 +199,7 @@ def test_flops_are_those_that_torch_counts(checkpointing: bool) -> None:
         network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     ids = torch.zeros(2, 48, dtype=torch.long)
     batch = Batch(ids, ids, torch.arange(48).expand(2, -1), None, torch.arange(2), torch.ones(2))
-    use = TokenObjective((Term("cross_entropy"),)).use(batch, None, [1.0])
+    use = TokenObjective((Term.of("cross_entropy"),)).use(batch, None, [1.0])
     unseen: dict[Any, Callable[..., int]] = {
         torch.ops.aten.addmm_: lambda _, left, right, **more: 2 * left[0] * left[1] * right[1]
     }

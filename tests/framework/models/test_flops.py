@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from espalier.config.training import TuneConfig
 from espalier.data.batch import NO_LABEL, Batch
 from espalier.engine.objective import TokenObjective
 from espalier.models.build import build_network
-from espalier.models.families import shape_of
+from espalier.models.families import layout, shape_of, tuned_names
+from espalier.models.families.naming import tied_names
 from espalier.models.flops import trained_flops
 from espalier.objectives.terms import Term
 from espalier.surgery.depth_maps import sharing_order
@@ -48,7 +52,7 @@ def test_within_one_percent_of_what_torch_counts(name: str, checkpointing: bool)
         for parameter in network.parameters():
             parameter.normal_(std=0.02)
     if checkpointing:
-        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.checkpoint_activations()
     read = 12 if name.startswith("bert_masked") else LENGTH
     batch, terms = batch_of(read), (Term.of("cross_entropy"),)
     use = None if name == "bert" else TokenObjective(terms).use(batch, None, [1.0])
@@ -67,3 +71,54 @@ def test_within_one_percent_of_what_torch_counts(name: str, checkpointing: bool)
             activation_checkpointing=checkpointing,
         )
         assert counted == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+_PARTS = {
+    "query and value": (
+        "*.q_proj.*",
+        "*.v_proj.*",
+        "*.c_attn.*",
+        "*.query.*",
+        "*.value.*",
+        "*norm*",
+        "*ln_*",
+        "*Norm*",
+    ),
+    "last layer": ("*.2.*",),
+    "middle FFN": ("*.1.mlp.*", "*.1.intermediate.*", "*.1.output.*"),
+    "head": ("lm_head.*", "cls.predictions.decoder.*", "score.*", "classifier.*"),
+    "biases": ("*.bias",),
+    "last norm": ("model.norm.*", "transformer.ln_f.*", "cls.predictions.transform.*", "*pooler*"),
+}
+
+
+@pytest.mark.parametrize("part", _PARTS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_of_a_part_within_two_percent_of_what_torch_counts(name: str, checkpointing: bool, part: str) -> None:
+    config = large(name)
+    known = (*layout(config), *tied_names(config))
+    patterns = tuple(one for one in _PARTS[part] if any(fnmatchcase(word, one) for word in known))
+    if name == "bert" or not patterns:
+        pytest.skip("nothing of this part to train")
+    trained = tuned_names(config, TuneConfig(only=patterns))
+    assert trained is not None
+    network = build_network(config, dtype=torch.float32, device=torch.device("cpu")).train()
+    for own, parameter in network.model.named_parameters():
+        parameter.detach().normal_(std=0.02)
+        parameter.requires_grad_(own in trained)
+    if checkpointing:
+        network.checkpoint_activations()
+    read = 12 if name.startswith("bert_masked") else LENGTH
+    use = TokenObjective((Term.of("cross_entropy"),)).use(batch_of(read), None, [1.0])
+    with FlopCounterMode(display=False, custom_mapping=UNSEEN) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(batch_of(read), use)[0].backward()
+    counted = trained_flops(
+        config,
+        tokens=ROWS * LENGTH,
+        sequence_tokens=LENGTH,
+        read_share=read / LENGTH,
+        activation_checkpointing=checkpointing,
+        trained=trained,
+    )
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)

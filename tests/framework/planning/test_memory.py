@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 import torch
 
+from espalier.config.training import TuneConfig
 from espalier.data.batch import Batch
 from espalier.models.build import build_network
-from espalier.models.families import num_parameters, shape_of
+from espalier.models.families import num_parameters, shape_of, tuned_names
+from espalier.models.trained_part import TrainedPart
 from espalier.planning.memory import Training, student_memory, teacher_memory
 from support.models import LLAMA
 
@@ -56,12 +59,46 @@ def test_activations_are_what_autograd_keeps() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("*.q_proj.*", "*.v_proj.*", "*norm*"),
+        ("*norm*",),
+        ("*.down_proj.*",),
+        ("*.o_proj.*", "*.gate_proj.*"),
+        ("*.layers.3.*", "model.norm.*"),
+        ("*embed*",),
+    ],
+)
+def test_activations_of_a_part_are_what_autograd_keeps(patterns: tuple[str, ...]) -> None:
+    config = {**LLAMA, "hidden_size": 384, "intermediate_size": 1024, "head_dim": 64, "num_hidden_layers": 4}
+    rows, length = 2, 128
+    trained = tuned_names(config, TuneConfig(only=patterns))
+    assert trained is not None
+    kept = _saved_bytes(config, rows, length, trained)
+    part, training = TrainedPart.of(config, trained), replace(BASE, microbatch_tokens=rows * length)
+    memory = student_memory(shape_of(config), num_parameters(config), training, part)
+    assert memory.activations == pytest.approx(kept, rel=0.15)
+
+
+def test_what_is_frozen_is_weights_alone() -> None:
+    config = {**LLAMA, "num_hidden_layers": 4}
+    part = TrainedPart.of(config, {"model.norm.weight"})
+    for level, weights in (("none", 2), ("gradients", 2), ("parameters", 2 / 4)):
+        memory = student_memory(shape_of(config), NUM_PARAMETERS, replace(BASE, zero_level=level), part)
+        assert memory.weights == weights * NUM_PARAMETERS
+        assert memory.gradients + memory.masters + memory.moments <= 18 * part.num_parameters
+        assert memory.activations < 2000 * 1000
+
+
 def test_checkpointing_keeps_less() -> None:
     assert total(activation_checkpointing=True) < total()
 
 
-def _saved_bytes(config: dict[str, object], rows: int, length: int) -> int:
+def _saved_bytes(config: dict[str, object], rows: int, length: int, trained: Collection[str] | None = None) -> int:
     network = build_network(config, dtype=torch.bfloat16, device=torch.device("cpu")).train()
+    for name, parameter in network.model.named_parameters():
+        parameter.requires_grad_(trained is None or name in trained)
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     found: dict[int, int] = {}
 

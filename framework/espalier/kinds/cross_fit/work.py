@@ -62,7 +62,7 @@ def _judge(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold)
     """Train one model alone and ask it: [judged, C] float64 probabilities, and the steps it took."""
     stage, alone = context.config, replace(context.world, rank=0, size=1)
     model, width = FoldModel.of(context, prepared, fold), num_outputs(prepared.lineage.model)
-    spec = engine_spec(context, num_ranks=1)
+    spec = engine_spec(context, prepared, num_ranks=1)
     with closing(open_engine(spec, model.objective, prepared.student, steps_taken=0, world=alone)) as engine:
         updates = Updates(model, engine, None, stage.optimizer, model.last_step, model.random, alone)
         for step in range(model.last_step):

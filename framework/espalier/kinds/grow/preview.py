@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from espalier.kinds.grow.kind import GrowStage
-from espalier.models.families import num_parameters
-from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePreview, has_moments
+from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePreview, moments_of
 from espalier.surgery.growth import planned_growth
 
 
@@ -15,5 +14,7 @@ def preview(asked: Asked, base: StagePreview) -> StagePreview:
     config = base.stage.config
     assert isinstance(config, GrowStage)
     growth = planned_growth(config, base.config)
-    value = MASTER_AND_MOMENTS_BYTES if has_moments(asked.plan, config.name) else 4
-    return replace(base, config=growth.config, bytes_on_disk=value * num_parameters(growth.config))
+    grown = replace(base, config=growth.config)
+    with_moments = moments_of(asked.plan, config.name, {**asked.seen, config.name: grown})
+    value = MASTER_AND_MOMENTS_BYTES if with_moments else 4
+    return replace(grown, bytes_on_disk=value * grown.parameters)

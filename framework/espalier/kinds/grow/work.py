@@ -46,7 +46,7 @@ def run(context: StageContext[GrowStage]) -> StageResult:
         "parent_shape": asdict(before),
         "sources": list(growth.sources),
         "operator": stage.operator,
-        "moments": "exp_avg" in student.slots,
+        "moments": _has_moments(student),
         _CHECK: check,
     }
     cost = stage_cost(context, flops=growth_check_flops(context, growth) if check else 0.0)
@@ -55,7 +55,12 @@ def run(context: StageContext[GrowStage]) -> StageResult:
 
 def _kept_state(student: StateReader) -> dict[str, Any]:
     """The number of updates behind the moments, from which Adam's bias correction goes on."""
-    return {"updates": student.manifest.state["updates"]} if "exp_avg" in student.slots else {}
+    return {"updates": student.manifest.state["updates"]} if _has_moments(student) else {}
+
+
+def _has_moments(student: StateReader) -> bool:
+    """Whether there are some of all parameters; those of a part that was trained alone are left behind."""
+    return student.has_moments(student.shapes)
 
 
 def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growth) -> Iterator[Fragment]:
@@ -67,7 +72,8 @@ def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growt
         model = build_initialised(growth.config, seed=stream_seed(seed, f"fresh layers {name}"))
         return {name: value.detach() for name, value in model.named_parameters()}
 
-    for slot in student.slots:
+    with_moments = _has_moments(student)
+    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _ORDERS)):
 
         def read(name: str, slot: Slot = slot) -> Tensor:
             return student.tensor(slot, name)

@@ -11,6 +11,7 @@ from espalier.models.families.layout import (
 )
 from espalier.models.families.reading import family_of, shape_of, stock_class
 from espalier.models.families.resizing import misfit, resized
+from espalier.models.families.tuned import tuned_names
 
 __all__ = [
     "body_prefix",
@@ -25,4 +26,5 @@ __all__ = [
     "resized",
     "shape_of",
     "stock_class",
+    "tuned_names",
 ]

@@ -199,6 +199,7 @@ BERT = Family(
     ),
     misfit=_misfit,
     residual_norm=True,
+    norms_after=True,
     ends_in_projection=lambda config: False,
     row_flops=_row_flops,
     token_types=_token_types,

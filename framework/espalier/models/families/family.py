@@ -161,6 +161,7 @@ class Family:
         resize: (config, new shape, kept layers) -> keys beyond the four sizes that follow a new shape.
         residual_norm: whether the residual stream itself passes a norm after each half of a layer (post-norm), rather
             than only what the half adds to it.
+        norms_after: whether the two norms of a layer stand behind its halves rather than before them.
         ends_in_projection: whether a layer's last operations are its down projection and the residual sum. Activation
             checkpointing then does not run that projection again, since no gradient asks for its output.
         row_flops: of what the body computes once for each row.
@@ -177,6 +178,7 @@ class Family:
     misfit: Callable[[ConfigDict, ModelShape], Fault | None] = _no_misfit
     resize: Callable[[ConfigDict, ModelShape, Sequence[int]], ConfigDict] = _nothing_more
     residual_norm: bool = False
+    norms_after: bool = False
     ends_in_projection: Callable[[ConfigDict], bool]
     row_flops: Callable[[ConfigDict, ModelShape], int] = lambda config, shape: 0
     token_types: Callable[[ConfigDict], int] = lambda config: 1

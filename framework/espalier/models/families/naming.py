@@ -34,7 +34,7 @@ def match_names(found: Iterable[str], config: ConfigDict) -> Match:
     Published folders store a body with its prefix or without, name the two parts of a norm as TensorFlow did, carry
     buffers that are computed today, heads of other tasks, and a tied head beside the embedding it equals, or alone.
     """
-    family, expected, ties = family_of(config), set(layout(config)), _ties(config)
+    family, expected, ties = family_of(config), set(layout(config)), tied_names(config)
     body, has_prefix = family.table.body, bool(body_prefix(config))
     modules = {name.rpartition(".")[0] for name in expected}
     sources: dict[str, str] = {}
@@ -67,8 +67,8 @@ def has_masked_lm_head(found: Iterable[str], family: Family) -> bool:
     return any(name.startswith(tuple(marks)) for name in found)
 
 
-def _ties(config: ConfigDict) -> dict[str, str]:
-    """Names that a tied head may be stored under -> the parameter that it is."""
+def tied_names(config: ConfigDict) -> dict[str, str]:
+    """Other names of tied parameters, which folders may store them under -> the name that `layout` has."""
     return dict(stock_class(config).ties) if shape_of(config).tied else {}
 
 
