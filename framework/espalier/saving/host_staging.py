@@ -13,7 +13,7 @@ from espalier.checkpoint.fragments import Fragment, split
 _CHUNK_BYTES = 2**30  # a power of two: torch's pinned memory comes in no other sizes
 
 
-class HostCopies:
+class HostStaging:
     """Buffers on the host, as large as this worker's part of the state; pinned when it comes from a GPU.
 
     On a GPU the copies run on a stream of their own, beside the forward and backward of the next step: only its

@@ -17,7 +17,7 @@ from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
 from espalier.checkpoint.write import RankFiles, SupersededAttempt, abandon, begin, write_fragments
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.saving.host_staging import HostCopies
+from espalier.saving.host_staging import HostStaging
 from espalier.saving.states import Lineage, commit_save, forget_older, gather_files, table_fragments
 from espalier.stages.orders import StageFailed
 from espalier.worker.context import StageContext
@@ -67,16 +67,16 @@ class Saver:
     folder: str
     tables: Callable[[], Mapping[str, Tensor]] = dict
     with_model: bool = True
-    _copies: HostCopies = field(init=False)
+    _staging: HostStaging = field(init=False)
     _save: _Save | None = None
     _kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._copies = HostCopies(self.context.world.device)
+        self._staging = HostStaging(self.context.world.device)
 
     def hold_update(self) -> None:
         """To be called before every update: it must not overtake the copy of what it is going to change."""
-        self._copies.hold_update()
+        self._staging.hold_update()
 
     def after_step(
         self,
@@ -104,7 +104,7 @@ class Saver:
         settings, must = self.context.config.checkpoint, best == step_folder(self.context.config.name, step)
         self._kept = (best,) if best else ()
         if settings.in_background:
-            self._copies.prepare(fragments())
+            self._staging.prepare(fragments())
         stop, preempted = self._look()
         if not (last or stop or preempted or must or step % settings.every == 0):
             return
@@ -179,22 +179,22 @@ class Saver:
             save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
         context.world.barrier()
         of_rank_zero = table_fragments(tables) if context.world.is_rank_zero else ()
-        copies = self._copies.take(chain(fragments(), of_rank_zero))
+        staged = self._staging.take(chain(fragments(), of_rank_zero))
         self._save = save
         if save.error is None:
-            self._start(save, lambda: self._write(save, copies))
+            self._start(save, lambda: self._write(save, staged))
         if context.world.is_rank_zero:
             context.times.mark("working", context.config.name, step)
 
-    def _write(self, save: _Save, copies: list[Fragment]) -> None:
-        self._copies.wait()
+    def _write(self, save: _Save, staged: list[Fragment]) -> None:
+        self._staging.wait()
         context = self.context
         for attempts_left in reversed(range(_TRIES)):
             try:
                 save.files = write_fragments(
                     context.storage,
                     save.folder,
-                    fragments=copies,
+                    fragments=staged,
                     rank=context.world.rank,
                     attempt=context.attempt,
                 )

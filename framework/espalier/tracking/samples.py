@@ -25,9 +25,10 @@ class SampleTable:
     """Columns of one epoch; row i is sample i.
 
     Attributes:
-        weight: [N] float32, what the loss on the label (on the signal where only that is weighed) is multiplied by.
+        weight: [N] float32, the factor of the loss on the label (on the signal where only that is weighed): the
+            sample's own weight, class balance, boosting and label trust together.
         loss: [N] float32 of the student on the label; of text its divergence from the teacher.
-        boost: [N] float32, `weight` without the trust in the label, which is 0 where a label is excluded; None of text.
+        boost: [N] float32, the part of boosting alone; None of text, where it is the whole weight.
         teacher: [N] int16 classes, or float32 values, that the teacher answers; None without one.
         student: [N] the same of the student; None of text, like what follows.
         belief: [N] float32, 0 to 1, how far teacher and student have believed the label so far.
