@@ -1,4 +1,4 @@
-"""What every part of a job file has in common: frozen, strict, no unknown keys."""
+"""The base class of all settings (frozen, strict, no unknown keys), and marks and types of fields."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kKMGBT])")
 
 
 class Config(BaseModel):
-    """A part of the job file. Immutable; a wrong type or an unknown key is a fault, never a guess."""
+    """Base of all parts of a job file. Immutable; wrong types and unknown keys are refused."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -57,7 +57,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _is_no_lost_number(cls, value: Any) -> Any:
-        """A size that float32 does not hold would be 0 or infinite where it is computed with."""
+        """Refuse numbers that are 0 or infinite in float32."""
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and number and not _LEAST <= abs(number) <= _MOST:
                 raise ValueError(f"0, or a size from {_LEAST:g} to {_MOST:g}, within what float32 holds")
@@ -71,7 +71,7 @@ def _given_twice(met: dict[str, str], values: dict[str, Any]) -> Iterator[Fault]
 
 
 class Record(BaseModel):
-    """A small file of a run, or a part of one. Keys that a newer espalier has added are ignored."""
+    """Base of the schemas of a run's small files. Unknown keys, as of newer versions, are ignored."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
@@ -80,7 +80,7 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Words:
-    """Mark of a field: what its type alone does not say of the values it takes."""
+    """Mark of a field: words about its values for error messages and help."""
 
     text: str
 
@@ -107,9 +107,9 @@ class Mark(Enum):
 
 
 EXECUTION = Mark.EXECUTION
-"""How work is carried out and not what comes out: a run goes on when it changes."""
+"""The setting does not change results, only how they are computed; a run goes on when it changes."""
 ADDED_LATER = Mark.ADDED_LATER
-"""Left out of the key at its default, so that runs from before there was such a setting go on."""
+"""The setting is left out of the key at its default, so that runs of earlier versions go on."""
 
 
 def parse_count(value: Any) -> Any:
@@ -124,12 +124,12 @@ def parse_count(value: Any) -> Any:
 
 
 def parse_tuple(value: Any) -> Any:
-    """YAML knows lists only; the job keeps tuples because it is frozen."""
+    """Convert a list of YAML to a tuple, as settings are immutable."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def foreign(config: Config, setting: str, *, owner: str) -> list[Fault]:
-    """The fault of a setting that was moved from its default although only `owner` reads it."""
+    """The fault of a setting that is not at its default although only `owner` reads it."""
     value = getattr(config, setting)
     if value == type(config).model_fields[setting].default:
         return []
@@ -149,11 +149,11 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A part of a whole, 0 to 1."""
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
-"""What logits are divided by."""
+"""The divisor of logits in a softmax."""
 
 Name = Annotated[
     str,
     Field(pattern=f"^{NAME.pattern}$"),
     Words(f"at most {LONGEST_NAME} lower-case letters, digits, dots, dashes or underscores, a letter or digit first"),
 ]
-"""A name that is also a folder."""
+"""A name that is also used for a folder."""

@@ -18,7 +18,7 @@ class SignalConfig(Config):
 
     weight: Share = 0.5
     temperature: Temperature = 2.0
-    """Of both models' logits in the divergence, which is multiplied by its square."""
+    """The temperature of both models' logits in the divergence, which is multiplied by its square."""
     min_skill: Share = 0.3
     """Labelled data: the signal is trusted in full from this skill, its agreement with right labels beyond chance
     (Cohen's kappa; for a regression the explained variance), and not at all below half of it; labels take the missing

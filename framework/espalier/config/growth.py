@@ -37,29 +37,29 @@ class UnrolledConfig(Config):
 
 
 class TrainTokenizer(Config):
-    """A byte-level BPE, made from the training text; the same text gives the same tokenizer."""
+    """A byte-level BPE tokenizer trained on the training text; the same text gives the same tokenizer."""
 
     vocabulary: Annotated[Count, Field(ge=300, le=2**24)]
 
 
 class FromScratch(Config):
-    """A model of random weights, its shape, and where its tokenizer comes from: exactly one of the last two."""
+    """A randomly initialised model: its family and shape, and a tokenizer, either a published or a trained one."""
 
     family: Annotated[str, ScratchFamilyNames(), Words("the name of an installed model family, such as llama")]
-    """A family of models that can begin with random weights."""
+    """A model family that supports random initialisation."""
     layers: Count
     hidden: Count
     heads: Count
     kv_heads: Count | None = None
-    """Key-value heads, in families whose query heads share them; as many as heads when left out."""
+    """Number of key-value heads, in families with grouped-query attention; the same as heads when left out."""
     ffn: Count | None = None
     """Four times hidden when left out; in families whose MLP has a gate 8/3 of it, a multiple of 64."""
     positions: Count = 1024
     tied: bool = True
-    """Whether the head is the embedding."""
+    """Whether the output head is tied to the embedding."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     tokenizer: ModelSource | None = None
-    """A folder or hub name to take the tokenizer of."""
+    """A folder or hub name whose tokenizer is used."""
     train_tokenizer: TrainTokenizer | None = None
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Figures that are no numbers: said, never recorded."""
+"""Handling of NaN and infinity in measurements."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 
 class NotFinite(ValueError):
-    """A model answers NaN or infinity, or a measure of its answers does. The same model does so again."""
+    """A prediction or a metric is NaN or infinite. Trying again gives the same, so it is not retried."""
 
 
 def exp(value: float) -> float:
-    """e to a power; infinity where no float holds it."""
+    """exp(value), or infinity on overflow."""
     try:
         return math.exp(value)
     except OverflowError:
@@ -18,5 +18,5 @@ def exp(value: float) -> float:
 
 
 def or_none(value: float) -> float | None:
-    """What JSON can say of a number: null where it is not finite."""
+    """The value for JSON: None if it is not finite."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Bounds that a measured model must keep."""
+"""Check measurements against the bounds of a gate."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from espalier.kinds.evaluate.kind import GateConfig
 
 
 def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:
-    """What left its bounds, a sentence each. NaN is out of every bound.
+    """A sentence for each measurement outside its bounds; NaN is outside of all.
 
     Args:
-        measured: values by the name of their gate; None where there is nothing to measure.
+        measured: name of the gate -> value; None if it was not measured.
     """
     found = []
     for name, value in measured.items():

@@ -1,4 +1,4 @@
-"""A few lines of text from a model, for a person to read."""
+"""Greedy text samples from a model, for people to read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from espalier.models.pretrained import PretrainedTokenizer
 def continuations(
     model: FrozenModel, tokenizer: PretrainedTokenizer, prompts: Sequence[str], *, positions: int
 ) -> list[dict[str, str]]:
-    """The most likely continuation of each prompt, no four tokens twice, {prompt, text} each.
+    """Greedy continuation of each prompt, without repeated 4-grams, as {prompt, text}. Collective.
 
-    Every worker writes the same text at the same pace, so that it works on a sharded model, too.
+    Every worker generates the same tokens in the same steps, as a sharded model needs.
 
     Args:
-        positions: of the model's table; 0 where it has none. What is written ends with it, and of a prompt that fills
-            it the end is gone on from: planning has refused those, but for a tokenizer that it did not have yet.
+        positions: learned positions of the model; 0 without any. Generation stops at them, and a prompt that fills
+            them is cut at its start; planning refuses such prompts when it has the tokenizer.
     """
     samples = []
     for prompt in prompts:

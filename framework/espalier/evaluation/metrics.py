@@ -1,4 +1,4 @@
-"""How good answers are, by the usual measures; scikit-learn and scipy compute them."""
+"""Metrics of predictions on labelled samples, computed by scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
-    """Every metric that fits.
+    """Compute every metric that fits the task.
 
     Args:
         answers: [N, C] probabilities, or [N, 1] values.
@@ -27,14 +27,14 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
         (the mse). What is not defined, such as a correlation with a constant, is 0.
 
     Raises:
-        NotFinite: answers that are no numbers, of a model that has diverged, or distances that no float holds.
+        NotFinite: predictions that are not finite, or squared errors that overflow.
     """
     if bad := int((~np.isfinite(answers)).any(1).sum()):
         raise NotFinite(
             f"the model answers NaN or infinity to {bad} of {len(answers)} samples; try a smaller optimizer.lr"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metrics that are not defined: they become 0 below
+        warnings.simplefilter("ignore")  # about undefined metrics, which become 0 below
         found = _of_classes(answers, targets) if answers.shape[1] > 1 else _of_values(answers[:, 0], targets)
     if large := [name for name in SMALLER_IS_BETTER if not np.isfinite(found.get(name, 0.0))]:
         raise NotFinite(f"the {large[0]} of the answers is {found[large[0]]}; scale the label column down")
@@ -42,7 +42,7 @@ def measure(answers: Array, targets: NDArray[np.generic]) -> dict[str, Any]:
 
 
 def is_better(metric: Metric, value: float, than: float) -> bool:
-    """Strictly."""
+    """Whether `value` is strictly better than `than`."""
     return value < than if metric in SMALLER_IS_BETTER else value > than
 
 

@@ -1,4 +1,4 @@
-"""Whether one model is better than another over several seeds: means, spreads, and a paired test."""
+"""Compare two models over several seeds: means, standard deviations, and a paired t-test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Paired:
-    """A model beside a baseline, over the same seeds.
+    """A model compared with a baseline over the same seeds.
 
     Attributes:
         mean: of the model; spread: its standard deviation (n - 1).
@@ -29,7 +29,7 @@ class Paired:
 
 
 def compare(model: Sequence[float], baseline: Sequence[float]) -> Paired:
-    """The values of each seed, in the same order."""
+    """Compare the values of a model and of a baseline, one for each seed, in the same order."""
     from scipy import stats
 
     ours, theirs = np.asarray(model, dtype=np.float64), np.asarray(baseline, dtype=np.float64)

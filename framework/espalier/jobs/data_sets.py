@@ -1,4 +1,4 @@
-"""The data of a job by name, and where in the job file each stands."""
+"""The data sets of a job by name, and their paths in the job file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ DataSet = str | None
 
 
 def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
-    """All data of a job."""
+    """All data sections of a job."""
     return {None: job.data, **job.data_sets}
 
 
 def data_path(name: DataSet) -> str:
-    """Where a data set stands in the job file."""
+    """The path of a data set in the job file."""
     return "data" if name is None else f"data_sets.{name}"
 
 
 @contextmanager
 def faults_of_data_set(name: DataSet) -> Iterator[None]:
-    """Faults inside, told of `data`, name the data set that they are of."""
+    """Context in which paths of faults that begin with `data` are changed to the data set's path."""
     try:
         yield
     except RefusedInput as refused:

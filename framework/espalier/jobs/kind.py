@@ -1,4 +1,4 @@
-"""Stage kinds: each is declared once, and everything else in the product derives from its declaration."""
+"""Stage kinds: one declaration each, from which union, schema, plan, dispatch and report derive."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class StageKind:
     References are `module:function`, imported when they are needed, so that a job can be read and shown without torch.
 
     Attributes:
-        name: the word in the job file.
+        name: `kind` in the job file.
         settings: of a stage of this kind, with a literal `kind`.
         work: reference to (context) -> StageResult: what every worker does. Collective.
-        yields: what the stage leaves for others.
+        yields: what later stages can take from it.
         formats: of the data that it works on; none for a kind that reads no data.
         preview: reference to (asked, stage preview) -> StagePreview, see `espalier.planning.preview`; without one the
-            stage comes to the model that it goes on from, at no cost.
-        checks: reference to (checked, stage preview) -> Iterator[Fault]: what cannot work, see
+            stage costs nothing and passes its first input's model on.
+        checks: reference to (checked, stage preview) -> Iterator[Fault]: faults, see
             `espalier.planning.checks`.
-        remarks: reference to (checked, stage preview) -> Iterator[str]: what a person may not expect.
+        remarks: reference to (checked, stage preview) -> Iterator[str]: sentences for people.
         source: reference to (settings, use) -> Source, of a kind that brings a model into the run.
         moments: whether its model comes with an optimizer's moments: `made` here, those of its `input`, or none.
-        unfit: what is allowed instead, told where the data has none of `formats`.
-        past: what its model is afterwards, as `pruned`: the word in the lineage and the tag on a model card.
-        reshapes: whether the model that comes out has another shape.
+        unfit: the remedy in the message where the data has none of `formats`.
+        past: the participle for lineage and model card, as `pruned`.
+        reshapes: whether its model has another shape than its input.
         exports: whether the stage writes a folder of the run's exports.
     """
 
@@ -55,7 +55,7 @@ class StageKind:
         return "model" in self.yields
 
     def call(self, part: Literal["work", "preview", "checks", "remarks", "source"]) -> Any:
-        """The function of a part; None where the kind has none."""
+        """Import the function of a part; None if the kind has none."""
         reference = getattr(self, part)
         return None if reference is None else load_reference(reference)
 
@@ -73,5 +73,5 @@ KINDS: Registry[StageKind] = Registry(
 
 
 def shown_kind(name: str) -> StageKind:
-    """The declaration of a kind; for the records of a kind that is not installed here one that says nothing of it."""
+    """The declaration of a kind; an empty one for records of a kind that is not installed."""
     return KINDS[name] if name in KINDS else StageKind(name, StageSettings, work="", yields=())

@@ -18,7 +18,7 @@ from espalier.jobs.recipe import RECIPES
 
 
 def read_job(path: Path, overrides: Sequence[str] = (), *, warn: Callable[[str], None] = lambda text: None) -> Job:
-    """Read, change and check a job. Only the file itself is touched; `check_files` looks at its inputs.
+    """Read a job file, apply overrides and validate. Input files are not opened; see `check_files`.
 
     Args:
         path: a YAML file. Relative files, models and `./` folders, of overrides too, count from its folder.
@@ -52,7 +52,7 @@ def _under_names_of_today(document: Document, former_names: dict[str, str]) -> D
 
 
 def _with_reason(fault: Fault) -> Fault:
-    """The fault of a name that an installed package would bring, if it could be used, says why it cannot."""
+    """Add the reason to the fault of a name whose installed package cannot be used."""
     for setting, broken in (("kind", KINDS.broken), ("name", RECIPES.broken)):
         if fault.path.endswith(f".{setting}") and isinstance(fault.value, str) and fault.value in broken:
             return replace(fault, allowed=f"{fault.allowed}; {broken[fault.value]}", near=None)

@@ -1,4 +1,4 @@
-"""The models that a job begins with, looked at without loading them."""
+"""Find the models that a job begins with, without loading their weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Source:
     """One model that the job begins with.
 
     Attributes:
-        tokenizer: None while it is yet to be made of the training text.
-        identity: changes when the files do; part of the keys of all that is made from it.
+        tokenizer: None if it will be made from the training text.
+        identity: hash of its files; part of the keys of all stages that depend on it.
     """
 
     config: ConfigDict
@@ -29,11 +29,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Use:
-    """What a model is brought in for.
+    """The use that a job makes of a model.
 
     Attributes:
         outputs: names of the classes of labelled data, none for a regression; None for text.
-        special_tokens: of text, what stands around each document.
+        special_tokens: for text, the setting of the same name.
     """
 
     outputs: Sequence[str] | None = None
@@ -41,7 +41,7 @@ class Use:
 
 
 def find_sources(stages: Sequence[StageSettings], uses: Mapping[str, Use]) -> dict[str, Source]:
-    """The source of every stage that brings a model into the run, by the stage's name.
+    """Find the source of every stage that brings a model into the run; by the stage's name.
 
     Raises:
         RefusedInput: missing folders, unknown architectures, pickled weights; all models at once.

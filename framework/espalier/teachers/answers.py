@@ -1,4 +1,4 @@
-"""A teacher whose answers on every training sample are known beforehand: a frozen twin's, other folds', one's own."""
+"""A teacher whose predictions (answers) on all training samples are known beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.objectives.signal import Signal
 
 
 class Answers:
-    """Looks them up by sample id.
+    """See `SignalSource`. Looks predictions up by sample id.
 
     Attributes:
         logits: [N, C] of classes, or [N, 1] values; may be replaced between epochs.
@@ -24,7 +24,7 @@ class Answers:
 
     @contextmanager
     def signal(self, batch: Batch) -> Iterator[Signal]:
-        """The answers as hidden states under a head that leaves them as they are."""
+        """The predictions as hidden states, with the identity as head."""
         device, width = batch.input_ids.device, self.logits.shape[1]
         hidden = torch.zeros(*batch.input_ids.shape, width, device=device)
         hidden[batch.token_mask] = self.logits[batch.sample_ids.cpu()].to(device)

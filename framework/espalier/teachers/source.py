@@ -1,4 +1,4 @@
-"""Where a teacher's signal comes from; the student does not know which."""
+"""The protocol of a source of the teacher's signal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from espalier.objectives.signal import Signal
 
 
 class SignalSource(Protocol):
-    """A model of its own, or answers that are known already."""
+    """A teacher model, or predictions that are known already; the student does not see the difference."""
 
     def signal(self, batch: Batch) -> AbstractContextManager[Signal]:
-        """What it says of a microbatch; to be used inside the context only."""
+        """The teacher's signal for a microbatch; valid inside the context only."""
         ...

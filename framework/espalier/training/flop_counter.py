@@ -19,10 +19,10 @@ from espalier.training.depth_sampling import window_depths
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of a stage that trains, by step; nothing is counted while it runs, so a resume has nothing to restore.
+    """FLOPs of a training stage by step, computed and not counted, so that resuming needs no state.
 
     Attributes:
-        model, teacher: configurations; no teacher: None.
+        model, teacher: configurations; teacher None without one.
         seed: of the job.
         first_step: of the stage, where it takes a part of a schedule that earlier stages began: draws go on.
     """
@@ -59,12 +59,12 @@ class StepFlops:
         )
 
     def flops(self, num_steps: int) -> float:
-        """Of the first steps: the student's forward and backward, the teacher's forward."""
+        """FLOPs of the first `num_steps` steps: the student's forward and backward, the teacher's forward."""
         return num_steps * self._step_flops(0.0) + self._layer_steps[num_steps] * self._per_layer
 
     @cached_property
     def _layer_steps(self) -> list[float]:
-        """Layers run in the first n steps, each step as one microbatch's mean depth."""
+        """[n] the sum of the mean depths of the first n steps."""
         held = float(shape_of(self.model).layers)
         drawn = (self.depths(step) for step in range(self.num_steps))
         return [0.0, *accumulate(sum(depths) / len(depths) if depths else held for depths in drawn)]

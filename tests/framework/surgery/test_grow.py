@@ -34,7 +34,7 @@ def grown(growth: Growth, tensors: dict[str, Tensor], *, order: int = 0) -> dict
     draw = torch.Generator().manual_seed(1)
     grower, fresh = Grower(growth), dict(build(growth.config, seed=5).named_parameters())
     return {
-        name: grower.tensor(name, order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
+        name: grower.tensor(name, moment_order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
         for name in grower.names()
     }
 

@@ -48,7 +48,7 @@ def run(context: StageContext[CrossFitStage]) -> StageResult:
             if done + world.rank < len(folds):
                 own = folds[done + world.rank]
                 predicted[own.held_out], taken = _predict(context, prepared, own)
-            saver.heed_wishes(done)  # fold models that were being trained start again
+            saver.stop_if_requested(done)  # fold models that were being trained start again
             sums, steps = sums + world.sum(predicted).cpu(), steps + int(world.sum(torch.tensor(taken)))
             done = min(done + world.size, len(folds))
             tables = {"sums": sums, "answers": as_logits((sums / stage.repeats).numpy())}

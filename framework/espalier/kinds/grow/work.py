@@ -21,12 +21,12 @@ from espalier.saving.states import Lineage, save_model
 from espalier.stages.result import StageResult
 from espalier.surgery.grow import Grower
 from espalier.surgery.growth import Growth, planned_growth
-from espalier.surgery.widen import Order
+from espalier.surgery.widen import MomentOrder
 from espalier.worker.context import StageContext
 from espalier.worker.cost import stage_cost
 
 _CHECK = "seam"  # the metric's name in the results of all versions
-_ORDERS: dict[Slot, Order] = {"parameter": 0, "exp_avg": 1, "exp_avg_sq": 2}
+_MOMENT_ORDERS: dict[Slot, MomentOrder] = {"parameter": 0, "exp_avg": 1, "exp_avg_sq": 2}
 
 
 def run(context: StageContext[GrowStage]) -> StageResult:
@@ -73,11 +73,13 @@ def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growt
         return {name: value.detach() for name, value in model.named_parameters()}
 
     with_moments = _has_moments(student)
-    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _ORDERS)):
+    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _MOMENT_ORDERS)):
 
         def read(name: str, slot: Slot = slot) -> Tensor:
             return student.tensor(slot, name)
 
         for name in grower.names():
-            tensor = grower.tensor(name, order=_ORDERS[slot], read=read, fresh=lambda name: initial()[name], draw=draw)
+            tensor = grower.tensor(
+                name, moment_order=_MOMENT_ORDERS[slot], read=read, fresh=lambda name: initial()[name], draw=draw
+            )
             yield Fragment(slot, name, 0, tensor.reshape(-1))

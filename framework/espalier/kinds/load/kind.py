@@ -17,16 +17,16 @@ _Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$")
 
 
 class LoadStage(StageSettings):
-    """Bring a model into the run: a Hugging Face folder (safetensors only), a hub name, or one of random weights."""
+    """Bring a model into the run: a Hugging Face folder (safetensors only), a hub name, or random weights."""
 
     kind: Literal["load"]
     model: ModelSource | None = None
     from_scratch: FromScratch | None = None
-    """Instead of `model`."""
+    """A randomly initialised model, instead of `model`."""
     revision: _Revision | None = None
-    """Of a hub model."""
+    """Commit or tag of a hub model."""
     head: Literal["auto", "new"] = "auto"
-    """With labelled data: `new` gives a published classifier a fresh head; `auto` gives one to models without."""
+    """Labelled data: `new` replaces a classifier's head by a new one; `auto` adds one to models without."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> LoadStage:
