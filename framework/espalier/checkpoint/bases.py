@@ -39,7 +39,7 @@ def check_state(storage: Storage, folder: str, manifest: Manifest, *, verify: bo
 
 def standing_on(storage: Storage) -> set[str]:
     """The folders of all states that some committed state of the run stands on: none of them may be removed."""
-    found = set()
+    found: set[str] = set()
     for stage in storage.list("stages"):
         for name in storage.list(f"stages/{stage}"):
             folder = f"stages/{stage}/{name}"

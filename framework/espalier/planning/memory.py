@@ -21,7 +21,7 @@ from espalier.models.forward_order import (
 )
 from espalier.models.shape import ModelShape
 from espalier.models.trained_part import TrainedPart
-from espalier.objectives.sizes import MEMORY_BYTES
+from espalier.objectives.sizes import BLOCK_BYTES, MEMORY_BYTES
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
 """At level parameters, the most whole parameters that are gathered at a time, beside the running layer."""
@@ -53,6 +53,7 @@ class Training:
 
     Attributes:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
+        has_teacher: whether a teacher's logits stand beside the student's in the loss.
     """
 
     zero_level: ZeroLevel
@@ -62,6 +63,7 @@ class Training:
     on_gpu: bool
     activation_checkpointing: bool = False
     offload: bool = False
+    has_teacher: bool = False
 
 
 def student_memory(
@@ -132,16 +134,18 @@ def _activation_bytes(shape: ModelShape, training: Training) -> float:
 def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> float:
     """Activations where a part is trained: none of the layers below it, and no inputs of frozen matrices.
 
-    Attention, norms and gates keep their inputs whatever is trained.
+    Attention, norms and gates keep their inputs whatever is trained. At level parameters DeepSpeed's linear map replaces
+    torch's, and keeps its input even where its matrix is frozen.
     """
+    with_input = part.num_layers_from if training.zero_level == "parameters" else part.num_layers_with
     value, tokens, repeated = training.value_bytes, training.microbatch_tokens, shape.layers / part.num_layers
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     kept = part.num_layers_from(FIRST_NORM) * 4 * shape.hidden + part.num_layers_from(MIDDLE_NORM) * 4 * shape.hidden
     kept += part.num_layers_from(QUERY_KEY_VALUE) * (2 * queries + 2 * keys) * value
     kept += part.num_layers_from(FFN_IN) * 3 * shape.ffn * value
-    kept += part.num_layers_with(FFN_OUT) * shape.ffn * value
-    kept += part.num_layers_with(ATTENTION_OUT) * queries * value
-    kept += (part.num_layers_with(QUERY_KEY_VALUE) + part.num_layers_with(FFN_IN)) * shape.hidden * value
+    kept += with_input(FFN_OUT) * shape.ffn * value
+    kept += with_input(ATTENTION_OUT) * queries * value
+    kept += (with_input(QUERY_KEY_VALUE) + with_input(FFN_IN)) * shape.hidden * value
     norms = (part.num_layers_with(place) for place in (FIRST_NORM, MIDDLE_NORM, LAST_NORM))
     kept += sum(norms) * shape.hidden * value
     if not training.activation_checkpointing:
@@ -150,6 +154,12 @@ def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> flo
 
 
 def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool) -> float:
-    """A chunk's logits; for a trained head also its gradient's float32 sum and a copy in the model's dtype."""
-    chunk = MEMORY_BYTES["cuda" if training.on_gpu else "cpu"]
+    """A chunk's logits; for a trained head also its gradient's float32 sum and a copy in the model's dtype.
+
+    Chunks are sized for three float32 tensors of logits: the student's, their gradient, the teacher's. Without a
+    teacher there are two, and temporaries of a block.
+    """
+    device = "cuda" if training.on_gpu else "cpu"
+    whole = MEMORY_BYTES[device]
+    chunk = whole if training.has_teacher else whole * 2 / 3 + BLOCK_BYTES[device]
     return chunk + is_trained * shape.vocabulary * shape.hidden * (4 + training.value_bytes)

@@ -81,6 +81,7 @@ def _memory(
         on_gpu=workers.gpus_each > 0,
         activation_checkpointing=config.activation_checkpointing,
         offload=config.optimizer.offload,
+        has_teacher=teacher is not None,
     )
     shape = shape_of(base.config).cut(layers=most_layers)
     memory = student_memory(shape, base.parameters, training, base.trained)

@@ -51,6 +51,7 @@ def opened(tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) ->
         world=World(0, 1, torch.device("cpu")),
         control=Control(),
         times=SimpleNamespace(mark=lambda *arguments, **named: None),
+        needed_states=frozenset(),
         storage=FullAt(tmp_path, 6),
         attempt=1,
         announce=notes.append,
