@@ -134,8 +134,8 @@ def _activation_bytes(shape: ModelShape, training: Training) -> float:
 def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> float:
     """Activations where a part is trained: none of the layers below it, and no inputs of frozen matrices.
 
-    Attention, norms and gates keep their inputs whatever is trained. At level parameters DeepSpeed's linear map replaces
-    torch's, and keeps its input even where its matrix is frozen.
+    Attention, norms and gates keep their inputs whatever is trained. At level parameters DeepSpeed's linear map
+    replaces torch's, and keeps its input even where its matrix is frozen.
     """
     with_input = part.num_layers_from if training.zero_level == "parameters" else part.num_layers_with
     value, tokens, repeated = training.value_bytes, training.microbatch_tokens, shape.layers / part.num_layers

@@ -87,7 +87,7 @@ def test_moments_are_kept_through_growth(one: Run) -> None:
     assert state(one, "last").manifest.state["updates"] == 12
 
 
-def test_the_ledger_adds_up(one: Run) -> None:
+def test_flops_of_all_stages_add_up(one: Run) -> None:
     steps, results = recorded_steps(one[0] / RUN), one[1]
     plan = {entry["name"]: entry for entry in json.loads((one[0] / RUN / "plan.json").read_text())}
     for stage in ("shallow", "later", "last"):

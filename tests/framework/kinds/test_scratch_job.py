@@ -49,7 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return root, run_ranks(run_job, 1, str(write_job(root, stages=stages(root))))[0]
 
 
-def test_a_bert_learns_to_fill_in_and_grows_without_a_jump_in_loss(done: tuple[Path, dict[str, Any]]) -> None:
+def test_a_bert_learns_masked_tokens_and_grows_without_a_jump_in_loss(done: tuple[Path, dict[str, Any]]) -> None:
     results = done[1]
     assert results["deep"]["metrics"]["seam"]["difference"] < 1e-4
     models = results["score"]["metrics"]["models"]
@@ -57,7 +57,7 @@ def test_a_bert_learns_to_fill_in_and_grows_without_a_jump_in_loss(done: tuple[P
     assert 0.25 < models["bert"]["tokens"] / models["bert"]["passed_tokens"] < 0.35
 
 
-def test_depth_and_width_at_once_are_held_against_what_they_must_equal(done: tuple[Path, dict[str, Any]]) -> None:
+def test_growth_in_depth_and_width_at_once_is_checked(done: tuple[Path, dict[str, Any]]) -> None:
     check = done[1]["llama_larger"]["metrics"]["seam"]
     assert check["difference"] < 1e-4 < abs(check["jump"])
 

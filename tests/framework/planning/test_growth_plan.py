@@ -48,7 +48,7 @@ def _add(*added: dict[str, Any]) -> Callable[[Stages], None]:
     return lambda stages: stages.extend(added)
 
 
-def test_what_is_unrolled_or_masked_is_counted_as_the_ledger_does(tmp_path: Path) -> None:
+def test_flops_of_unrolled_and_masked_models_are_those_of_the_result(tmp_path: Path) -> None:
     unrolled = {"name": "u", "kind": "evaluate", "model": "shallow", "unrolled": {"depth": 5}, "against": ["deep"]}
     previews = {one.stage.name: one for one in prepared(tmp_path, _add(unrolled | {"sequences": 6})).previews}
     small, deep = (
@@ -140,7 +140,7 @@ _UNROLLED = {"name": "u", "kind": "evaluate", "model": "deep", "unrolled": {"dep
         (_set("shallow", optimizer={"lr": 0.1, "part": {"start": 0.5, "end": 0.2}}), "above start 0.5"),
     ],
 )
-def test_what_cannot_work_is_refused(tmp_path: Path, change: Callable[[Stages], None], message: str) -> None:
+def test_faults_are_refused_in_one_sentence(tmp_path: Path, change: Callable[[Stages], None], message: str) -> None:
     with pytest.raises(RefusedInput) as refused:
         prepared(tmp_path, change)
     assert any(message in str(fault) for fault in refused.value.faults), refused.value.faults

@@ -102,7 +102,7 @@ def test_every_part_can_be_set_by_itself() -> None:
     assert {stage.optimizer_state for stage in trained} == {"fresh"}
 
 
-def test_a_baseline_stands_beside() -> None:
+def test_a_baseline_is_trained_and_compared() -> None:
     plan = build_plan(stages_of(job(baseline=True)), context={})
     assert plan["scores"].inputs == ("layers_12", "baseline")
     assert plan["baseline"].config.budget.steps == 1000
@@ -150,7 +150,9 @@ def test_one_layer_grows_while_the_rate_is_constant(given: dict[str, Any], decay
         ({"from_scratch": _SHAPE | {"layers": 0}}, "from_scratch.layers", "a whole number above 0"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, dials: dict[str, Any], path: str, message: str) -> None:
+def test_invalid_settings_of_the_recipe_are_refused(
+    tmp_path: Path, dials: dict[str, Any], path: str, message: str
+) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(settings(**dials)))
     with pytest.raises(RefusedInput, match=message) as refused:
@@ -158,11 +160,11 @@ def test_what_cannot_be_is_refused(tmp_path: Path, dials: dict[str, Any], path: 
     assert [fault.path for fault in refused.value.faults] == [f"recipe.{path}"]
 
 
-def test_what_draws_no_depths_may_shard_parameters() -> None:
+def test_without_depth_sampling_parameters_may_be_sharded() -> None:
     assert phases(preset="apollo", sampling="none", zero_level="parameters")[0].zero_level == "parameters"
 
 
-def test_a_stage_that_no_dial_refused_is_refused_as_a_setting() -> None:
+def test_an_invalid_stage_of_a_recipe_is_refused_with_the_recipe_s_path() -> None:
     recipe = job(preset="apollo").recipe.model_copy(update={"zero_level": "parameters"})
     with pytest.raises(RefusedInput, match="depth sampling changes that order") as refused:
         stages_of(job().model_copy(update={"recipe": recipe}))

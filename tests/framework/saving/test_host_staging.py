@@ -17,7 +17,7 @@ def fragments(*sizes: int, start: float = 0.0) -> list[Fragment]:
     ]
 
 
-def test_a_copy_does_not_follow_what_is_changed_afterwards() -> None:
+def test_copies_do_not_change_when_the_state_does() -> None:
     live = fragments(7, 3)
     taken = HostStaging(torch.device("cpu")).take(live)
     expected = [one.values.clone() for one in live]
@@ -27,7 +27,7 @@ def test_a_copy_does_not_follow_what_is_changed_afterwards() -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [64, 2**30])
-def test_a_larger_state_after_a_smaller_one_finds_room(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+def test_buffers_grow_for_a_larger_state(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
     monkeypatch.setattr(host_staging, "_CHUNK_BYTES", chunk_bytes)
     held = HostStaging(torch.device("cpu"))
     for sizes in ((5,), (5, 11, 2, 13), (40, 1), (5,)):
