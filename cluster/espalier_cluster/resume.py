@@ -46,7 +46,7 @@ def go_back(prepared: PreparedJob, folder: RunFolder) -> None:
             would be lost, because it was begun with settings that make something else. Nothing was removed.
     """
     resume = prepared.job.resume
-    if resume != "auto" and _was_carried_out(prepared.job, folder):
+    if resume != "auto" and was_carried_out(prepared.job, folder):
         text = (
             f"resume={resume} was carried out when this job was first started; going on (resume=auto) since it stopped"
         )
@@ -83,7 +83,8 @@ def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
         raise RefusedInput(faults)
 
 
-def _was_carried_out(job: Job, folder: RunFolder) -> bool:
+def was_carried_out(job: Job, folder: RunFolder) -> bool:
+    """Whether an earlier start of this very job did already what its `resume` says."""
     remedy = f"what the last start wrote; remove the file, and resume={job.resume} is carried out again"
     started = folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy)
     try:

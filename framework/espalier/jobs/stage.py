@@ -73,8 +73,9 @@ def _under_former_names(settings: Config, dumped: dict[str, Any]) -> dict[str, A
     renamed: dict[str, Any] = {}
     for name, value in dumped.items():
         inside = getattr(settings, name, None)
-        is_part = isinstance(inside, Config) and isinstance(value, dict)
-        renamed[names.get(name, name)] = _under_former_names(inside, value) if is_part else value
+        if isinstance(inside, Config) and isinstance(value, dict):
+            value = _under_former_names(inside, value)
+        renamed[names.get(name, name)] = value
     return renamed
 
 

@@ -140,7 +140,9 @@ class Saver:
         """
         stop, preempted = self._look()
         if stop or preempted:
-            raise StageFailed("stopped" if stop else "preempted", f"after {step} of its parts, whose answers are saved")
+            raise StageFailed(
+                "stopped" if stop else "preempted", f"after {step} of its parts, whose predictions are saved"
+            )
 
     def finish(self) -> None:
         """Wait for the save in progress, if any.

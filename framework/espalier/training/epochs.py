@@ -91,7 +91,8 @@ class EpochEnds:
         if not self._has_epochs or not (whole or step == self.last_step):
             return
         epoch = self._epochs.ended(step) + (not whole)
-        figures, samples = {}, None
+        figures: dict[str, float] = {}
+        samples: str | None = None
         if self.revision is not None and whole:
             figures, samples = self.revision.revise(epoch, engine, source)
             self.asked += self.revision.asked_each_epoch

@@ -22,6 +22,7 @@ from espalier.kinds.train.kind import TrainStage
 from espalier.recipes.self_correction import SelfCorrection
 from espalier.stages.plan import build_plan
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster import resume
 from espalier_cluster.command import app
 
 _TRAINED = {"budget": {"steps": 4}, "batch": {"sequences": 2}, "optimizer": {"lr": 0.1}, "zero_level": "none"}
@@ -127,12 +128,22 @@ def test_a_fault_inside_a_setting_under_its_former_name_has_its_line(tmp_path: P
     assert (fault.path, fault.line) == ("stages.first.depth_sampling.depth", line)
 
 
-def test_the_job_of_an_older_run_is_read(tmp_path: Path) -> None:
-    job = read_job(_write(tmp_path, former=False))
+def _of_an_older_version(job: Job) -> str:
     text = json.dumps(resolved(job)).replace('"depth_sampling"', '"lessons"').replace('"growth_check"', '"seam"')
     assert '"lessons"' in text and '"seam"' in text
-    (tmp_path / "job.json").write_text(text)
+    return text
+
+
+def test_the_job_of_an_older_run_is_read(tmp_path: Path) -> None:
+    job = read_job(_write(tmp_path, former=False))
+    (tmp_path / "job.json").write_text(_of_an_older_version(job))
     assert RunFolder(tmp_path).read_job() == job
+
+
+def test_an_older_run_that_began_anew_does_not_do_so_twice(tmp_path: Path) -> None:
+    job = read_job(_write(tmp_path, former=False), ["resume=never"])
+    (tmp_path / "resume.json").write_text(_of_an_older_version(job))
+    assert resume.was_carried_out(job, RunFolder(tmp_path))
 
 
 def test_a_recipe_takes_the_former_name_of_its_budget_of_fold_models() -> None:

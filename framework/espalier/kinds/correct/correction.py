@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ class Correction:
         self._targets = samples.examples.targets
         self._judge = LabelJudge(config, self._targets, self._counts, is_held_out)
         self._own_weights = samples.examples.weights
-        self._weights, self._teacher, self._past = weights, teacher, None
+        self._weights, self._teacher = weights, teacher
+        self._past: Array | None = None
         self._history = ConfidenceHistory.at_start(self._teacher_confidence(), len(samples))
         self._epoch, self._signal_trust = 0, 0.0
         self._evidence = self._judge.evidence(self._judge.noise(teacher), teacher)
@@ -128,8 +130,8 @@ class Correction:
         figures = {"agreement": float(agrees.mean()), "alpha": 0.0, "error": 0.0}
         if self._counts.any() and (signal is not None or self._config.weights.disagreement == "label"):
             figures |= self._boost(student, signal)
-        momentum = self._config.signal.momentum if self._past is not None else 0.0
-        self._past = student if momentum == 0.0 else momentum * self._past + (1.0 - momentum) * student
+        momentum, past = self._config.signal.momentum, self._past
+        self._past = student if past is None or momentum == 0.0 else momentum * past + (1.0 - momentum) * student
         self._epoch += 1
         self._apply()
         return Revision(figures | self._figures(), self._table(student, agrees))
@@ -252,7 +254,7 @@ def _prediction(answers: Array) -> NDArray[np.float32] | NDArray[np.int16]:
     return answers[:, 0].astype(np.float32) if answers.shape[1] == 1 else answers.argmax(1).astype(np.int16)
 
 
-def _losses(student: Array, targets: NDArray[np.int64] | NDArray[np.float64]) -> Array:
+def _losses(student: Array, targets: NDArray[Any]) -> Array:
     """[N] the squared error, or the cross-entropy."""
     if student.shape[1] == 1:
         return (student[:, 0] - targets) ** 2
