@@ -12,6 +12,7 @@ import typer
 from espalier import __version__
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
+from espalier.jobs.job import Job
 from espalier.jobs.load import read_job
 from espalier.jobs.recipe import stages_of
 from espalier.jobs.schema import job_schema, resolved
@@ -62,6 +63,11 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _read_job(job_file: Path, overrides: list[str] | None) -> Job:
+    """Read a job file; warnings go to stderr, because stdout may be read by a script."""
+    return read_job(job_file, overrides or (), warn=lambda text: say(open_terminal(stderr=True), f"warning: {text}"))
+
+
 @app.callback()
 def every_command(
     version: Annotated[
@@ -86,7 +92,7 @@ def plan(
     from espalier_cluster.resume import refuse_exports, refuse_lost_work, repeated_stage_messages
     from espalier_cluster.show import plan_json, show_plan
 
-    prepared = prepare(read_job(job_file, overrides or ()))
+    prepared = prepare(_read_job(job_file, overrides))
     if as_json:
         print(plan_json(prepared.previews))
         return
@@ -124,7 +130,7 @@ def run(
     from espalier_cluster.drive import HowToRun, drive
     from espalier_cluster.embedded import require_access
 
-    job = read_job(job_file, overrides or ())
+    job = _read_job(job_file, overrides)
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
     if not in_process:
         require_access(address, insecure=insecure)  # before the text is read
@@ -139,7 +145,7 @@ def run(
 @app.command()
 def validate(job_file: JobFile, overrides: Overrides = None) -> None:
     """Check a job file and print it with every default filled in."""
-    job = read_job(job_file, overrides or ())
+    job = _read_job(job_file, overrides)
     if faults := graph_faults(stages_of(job)):
         raise RefusedInput(faults)
     print(json.dumps(resolved(job), indent=2))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from espalier.checkpoint.bases import check_state
 from espalier.checkpoint.export_mark import is_left_over, require_replaceable
@@ -43,7 +46,7 @@ def apply_resume(prepared: PreparedJob, folder: RunFolder) -> None:
             was begun with settings that give another result. Nothing was removed.
     """
     resume = prepared.job.resume
-    if resume != "auto" and _was_carried_out(prepared.job, folder):
+    if resume != "auto" and was_carried_out(prepared.job, folder):
         text = (
             f"resume={resume} was carried out when this job was first started; going on (resume=auto) since it stopped"
         )
@@ -80,9 +83,14 @@ def refuse_exports(prepared: PreparedJob, folder: RunFolder) -> None:
         raise RefusedInput(faults)
 
 
-def _was_carried_out(job: Job, folder: RunFolder) -> bool:
+def was_carried_out(job: Job, folder: RunFolder) -> bool:
+    """Whether an earlier start of this very job did already what its `resume` says."""
     remedy = f"what the last start wrote; remove the file, and resume={job.resume} is carried out again"
-    return folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy) == resolved(job)
+    started = folder.read(dict[str, Any], _CARRIED_OUT, what="note of the last start", remedy=remedy)
+    try:
+        return started is not None and Job.model_validate_json(json.dumps(started)) == job
+    except ValidationError:  # written by another version, with settings that this one does not have
+        return False
 
 
 def _forget(job: Job, folder: RunFolder) -> None:

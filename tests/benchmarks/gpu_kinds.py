@@ -67,7 +67,7 @@ def _stages(level: str) -> list[dict[str, Any]]:
     steps: dict[str, Any] = {"budget": {"steps": 6}}
     return [
         {"name": "begin", "kind": "load", "from_scratch": scratch},
-        {"name": "first", "kind": "train", "student": "begin", "lessons": {"depth": 4}, **steps, **few}
+        {"name": "first", "kind": "train", "student": "begin", "depth_sampling": {"depth": 4}, **steps, **few}
         | {"zero_level": drawn},
         {"name": "larger", "kind": "grow", "student": "first", "target": {"layers": 4}, "operator": "interpolate"},
         {"name": "more", "kind": "train", "student": "larger", "optimizer_state": "keep", **steps, **few},

@@ -173,7 +173,7 @@ def show(storage: Path, names: list[str]) -> None:
     base = min(whole, key=lambda curve: curve.nll or 0.0)
     print(f"beside {base.label}: validation loss {base.nll:.4f}")
     print(
-        f"{'row':34}{'valid':>8}{'PFLOP':>8}{'seconds':>9}{'FLOPs':>8}{'time':>8}{'to same loss':>14}{'worst seam':>12}"
+        f"{'row':34}{'valid':>8}{'PFLOP':>8}{'seconds':>9}{'FLOPs':>8}{'time':>8}{'to same loss':>14}{'worst jump':>12}"
     )
     for label, curve in sorted(measured.items(), key=lambda item: item[1].nll or 0.0):
         print(_row(storage, label, curve, base), flush=True)
@@ -182,8 +182,8 @@ def show(storage: Path, names: list[str]) -> None:
 def _row(storage: Path, label: str, curve: TrainingCurve, base: TrainingCurve) -> str:
     last, other, reached = curve.points[-1], base.points[-1], curve.reaches(base.final_loss)
     same = "never" if reached is None else f"{reached.flops / other.flops - 1:+.1%}"
-    seams = [json.loads(path.read_text())["metrics"]["seam"]["jump"] for path in _growths(storage / label)]
-    worst = f"{max(seams):+.3f}" if seams else ""
+    jumps = [json.loads(path.read_text())["metrics"]["seam"]["jump"] for path in _growths(storage / label)]
+    worst = f"{max(jumps):+.3f}" if jumps else ""
     return (
         f"{label:34}{curve.nll:8.4f}{last.flops / 1e15:8.3f}{last.seconds:9.1f}{last.flops / other.flops - 1:+8.1%}"
         f"{last.seconds / other.seconds - 1:+8.1%}{same:>14}{worst:>12}"

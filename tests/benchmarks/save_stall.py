@@ -38,7 +38,7 @@ from espalier.engine.plain import PlainEngine
 from espalier.models.build import build_network
 from espalier.models.families import layout, num_parameters
 from espalier.objectives.terms import Term
-from espalier.saving.host_staging import HostCopies
+from espalier.saving.host_staging import HostStaging
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
 
@@ -65,17 +65,17 @@ class Espalier:
 
     def __init__(self, engine: PlainEngine, config: dict[str, Any], world: World) -> None:
         self._engine, self._config = engine, config
-        self._copies = HostCopies(world.device)
-        self._copies.prepare(engine.fragments())
+        self._staging = HostStaging(world.device)
+        self._staging.prepare(engine.fragments())
         self._thread: threading.Thread | None = None
 
     def start(self, folder: Path) -> None:
         storage = LocalStorage(folder)
         begin(storage, "step-00000001", attempt=1)
-        fragments = self._copies.take(self._engine.fragments())
+        fragments = self._staging.take(self._engine.fragments())
 
         def write() -> None:
-            self._copies.wait()
+            self._staging.wait()
             written = write_fragments(storage, "step-00000001", fragments=fragments, rank=0, attempt=1)
             origin = Origin(stage="s", step=1, attempt=1, world_size=1, zero_level="none", model=self._config)
             shapes = {name: parameter.shape for name, parameter in layout(self._config).items()}
@@ -85,13 +85,13 @@ class Espalier:
         self._thread.start()
 
     def before_update(self) -> None:
-        self._copies.hold_update()
+        self._staging.hold_update()
 
     def is_done(self) -> bool:
         return self._thread is None or not self._thread.is_alive()
 
     def close(self) -> None:
-        self._copies = HostCopies(torch.device("cpu"))
+        self._staging = HostStaging(torch.device("cpu"))
 
 
 class TorchSave:

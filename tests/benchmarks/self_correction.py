@@ -2,7 +2,7 @@
 
 Each row of the record is one fine-tuning of one method on one draw of training samples; a second start goes on where
 the first stopped. Many can run at once, each with a record of its own, for one table at the end (`--table`). Methods of
-one seed share their samples, their wrong labels and their twins: `permuted` and `drop` need `ours` before them.
+one seed share their samples, their wrong labels and their fold models: `permuted` and `drop` need `ours` before them.
 `chosen` and `once` stand for all data sets that defaults were chosen on, and all that are looked at once at the end.
 
     python tests/benchmarks/self_correction.py MODEL_FOLDER OUT.jsonl --tasks chosen --sizes 2000 --flips 0,0.2 \
@@ -154,11 +154,11 @@ def _permute(folder: Path, draw: Draw) -> None:
 
 
 def _drop(folder: Path, drawn: Drawn) -> None:
-    """Names of the samples that cleanlab's rule flags, by the twins' answers."""
+    """Names of the samples that cleanlab's rule flags, by the fold models' predictions."""
     from cleanlab.filter import find_label_issues
 
     labels = _labels(folder / "train.tsv", drawn)
-    flagged = find_label_issues(labels, _twin_answers(folder / "runs" / "cell"), filter_by="prune_by_noise_rate")
+    flagged = find_label_issues(labels, _fold_predictions(folder / "runs" / "cell"), filter_by="prune_by_noise_rate")
     (folder / "dropped.txt").write_text("".join(f"{place}\n" for place in np.flatnonzero(flagged)))
 
 
@@ -179,7 +179,7 @@ def _suspicion(job: Job, drawn: Drawn) -> dict[str, float]:
     found = {"auc": roc_auc_score(drawn.wrong, ours)}
     if not drawn.classes:
         return found
-    answers, labels = _twin_answers(folder.path), _labels(folder.path.parents[1] / "train.tsv", drawn)
+    answers, labels = _fold_predictions(folder.path), _labels(folder.path.parents[1] / "train.tsv", drawn)
     found["auc_twins"] = roc_auc_score(drawn.wrong, -answers[np.arange(len(labels)), labels])
     try:
         from cleanlab.rank import get_label_quality_scores
@@ -191,11 +191,11 @@ def _suspicion(job: Job, drawn: Drawn) -> dict[str, float]:
     return found
 
 
-def _twin_answers(run: Path) -> np.ndarray:
+def _fold_predictions(run: Path) -> np.ndarray:
     job = Job.model_validate_json((run / "job.json").read_text(), strict=False)
-    twins = RunFolder.of(job).result("twins")
-    assert twins is not None and twins.checkpoint is not None, "`ours` has to come first: its twins are asked"
-    return probabilities(StateReader.open(state_storage(run, job), twins.checkpoint).tables()["answers"])
+    fold_models = RunFolder.of(job).result("twins")
+    assert fold_models is not None and fold_models.checkpoint is not None, "`ours` has to come first"
+    return probabilities(StateReader.open(state_storage(run, job), fold_models.checkpoint).tables()["answers"])
 
 
 def _labels(path: Path, drawn: Drawn) -> np.ndarray:

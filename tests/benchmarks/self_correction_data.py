@@ -93,8 +93,8 @@ def draw_samples(draw: Draw, folder: Path, sources: Sources) -> Drawn:
     wrong[random.permutation(len(chosen))[: round(draw.flip * len(chosen))]] = True  # a larger share holds a smaller
     labels = [label for _, _, label in chosen]
     classes = () if isinstance(labels[0], float) else tuple(sorted(set(map(str, labels))))
-    turned = _numbers_drawn_anew(labels, random) if not classes else _other_classes(labels, classes, draw.kind, random)
-    given = [new if turn else old for old, new, turn in zip(labels, turned, wrong, strict=True)]
+    flipped = _numbers_drawn_anew(labels, random) if not classes else _other_classes(labels, classes, draw.kind, random)
+    given = [new if turn else old for old, new, turn in zip(labels, flipped, wrong, strict=True)]
     classes = tuple(sorted(set(map(str, given)))) if classes else ()  # a small class may have lost its only sample
     _write(folder / "train.tsv", [(*row[:2], label) for row, label in zip(chosen, given, strict=True)])
     _write(folder / "valid.tsv", [row for row in held if not classes or row[2] in classes])

@@ -11,7 +11,7 @@ from espalier.recipes.self_correction import SelfCorrection
 Stage = dict[str, Any]
 _NO_WEIGHTS = {"rate": 0.0}
 _NO_GUARD = {"rule": "none"}
-_TWIN_BUDGET = SelfCorrection.model_fields["twin_budget"].default
+_FOLD_BUDGET = SelfCorrection.model_fields["fold_budget"].default
 
 
 def needed_stages(method: str, common: Stage, folder: Path) -> list[Stage]:
@@ -27,29 +27,29 @@ def _plain(common: Stage, folder: Path) -> list[Stage]:
 
 
 def _longer(common: Stage, folder: Path) -> list[Stage]:
-    """As many passes over the samples as self-correction takes with five twins of half the budget."""
+    """As many passes over the samples as self-correction takes with five fold models of half the budget."""
     budget = {"epochs": 3 * common["budget"]["epochs"]}
     return [{"name": "model", "kind": "train", **common, "budget": budget}]
 
 
-def _taught_by_twin(common: Stage, **settings: Any) -> list[Stage]:
-    twin = {"name": "twin", "kind": "train", **common}
-    return [twin, {"name": "model", "kind": "correct", "teacher": "twin", **common, **settings}]
+def _taught_by_copy(common: Stage, **settings: Any) -> list[Stage]:
+    copy = {"name": "twin", "kind": "train", **common}
+    return [copy, {"name": "model", "kind": "correct", "teacher": "twin", **common, **settings}]
 
 
 def _uniform(common: Stage, folder: Path) -> list[Stage]:
-    return _taught_by_twin(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD)
+    return _taught_by_copy(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD)
 
 
 def _dcs(common: Stage, folder: Path) -> list[Stage]:
-    """The reconstruction: SAMME at half its step, weights on both parts, a frozen twin."""
-    return _taught_by_twin(common, weights={"rate": 0.5, "min_effective_share": 0.0}, distrust=_NO_GUARD)
+    """The reconstruction: SAMME at half its step, weights on both parts, a frozen copy."""
+    return _taught_by_copy(common, weights={"rate": 0.5, "min_effective_share": 0.0}, distrust=_NO_GUARD)
 
 
 def _dcs_own_past(common: Stage, folder: Path) -> list[Stage]:
     """The same, the teacher blending into the student's own past."""
     weights = {"rate": 0.5, "min_effective_share": 0.0}
-    return _taught_by_twin(common, weights=weights, distrust=_NO_GUARD, signal={"own_past": [0.0, 1.0]})
+    return _taught_by_copy(common, weights=weights, distrust=_NO_GUARD, signal={"own_past": [0.0, 1.0]})
 
 
 def _label_boost(common: Stage, folder: Path) -> list[Stage]:
@@ -68,19 +68,19 @@ def _label_boost(common: Stage, folder: Path) -> list[Stage]:
 
 
 def _judged(common: Stage, **settings: Any) -> list[Stage]:
-    budget = {"epochs": _TWIN_BUDGET * common["budget"]["epochs"]}
+    budget = {"epochs": _FOLD_BUDGET * common["budget"]["epochs"]}
     read = {setting: value for setting, value in common.items() if setting != "checkpoint"}
-    twins = {"name": "twins", "kind": "cross_fit", **read, "budget": budget}
-    return [twins, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]
+    fold_models = {"name": "twins", "kind": "cross_fit", **read, "budget": budget}
+    return [fold_models, {"name": "model", "kind": "correct", "teacher": "twins", **common, **settings}]
 
 
 def _judged_uniform(common: Stage, folder: Path) -> list[Stage]:
-    """Cross-fitted twins as teachers, all samples alike."""
+    """Fold models as teacher, all samples alike."""
     return _judged(common, weights=_NO_WEIGHTS, distrust=_NO_GUARD, signal={"full_at_noise": 0.0})
 
 
 def _ours(common: Stage, folder: Path) -> list[Stage]:
-    """Every default of the stage, with cross-fitted twins."""
+    """Every default of the stage, with fold models."""
     return _judged(common)
 
 

@@ -289,7 +289,7 @@ def test_checkpoint_commands_do_not_import_torch(run: Path) -> None:
 
 
 def test_a_checkpoint_of_tables_alone_is_shown(tmp_path: Path) -> None:
-    """What twins have answered; no model goes with it."""
+    """Predictions of fold models; no model goes with them."""
     storage, folder = LocalStorage(tmp_path / "run"), "stages/twins/step-00000004"
     begin(storage, folder, attempt=1)
     held = [Fragment("table", "answers", 0, torch.zeros(6))]

@@ -6,8 +6,8 @@ Driver and worker are one process here, so every file that a run leaves, its rec
 checkpoints, is written through calls that can be numbered. At one of them the process dies: before its effect, after
 it, with half of it done (of a write and a removal), or by a power cut, which also takes what was appended and renamed
 and not synced. Without `--calls` every call is tried, each in one of these ways in turn, by the seed. The run loads,
-prunes, distills, evaluates and exports; with `--growing` it has lessons, two growths and a cut, and so ends in each
-stage and at each seam of those.
+prunes, distills, evaluates and exports; with `--growing` it samples depths, grows twice and prunes, and so ends in each
+stage and between each two of those.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from espalier.engine.zero import ZeroEngine
 from espalier.kinds.load import work as load
 from espalier.kinds.prune import work as prune
 from espalier.models.network import Network
-from espalier.saving.host_staging import HostCopies
+from espalier.saving.host_staging import HostStaging
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.training.records import StepRecorder
@@ -36,7 +36,7 @@ _WATCHED: tuple[tuple[Any, str, str], ...] = (
     (StateReader, "read", MID_STAGE),
     (load, "write_model_files", MID_STAGE),
     (RunFolder, "write_result", BOUNDARY),
-    (HostCopies, "take", SAVE),
+    (HostStaging, "take", SAVE),
     *((LocalStorage, name, SAVE) for name in _CHANGES),
 )
 

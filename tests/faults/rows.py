@@ -127,7 +127,7 @@ ROWS: tuple[Row, ...] = (
         "stops, or goes on where told to; the old one is good",
         tests=(
             f"{_DAYS}a_full_disk_stops_the_run",
-            f"{_DAYS}a_full_disk_may_cost",
+            f"{_DAYS}a_full_disk_costs_only",
             f"{_DAYS}the_last_checkpoint_must_succeed",
         ),
     ),
@@ -194,7 +194,7 @@ ROWS: tuple[Row, ...] = (
         "NaN in a loss, infinite gradient, on one rank",
         "one decision, samples named, none saved",
         tests=(
-            f"{_DAYS}a_figure_that_is_no_number",
+            f"{_DAYS}nan_stops_the_run",
             f"{_DAYS}a_skipped_step_is_left_out",
             f"{_DAYS}rolling_back",
             f"{_DAYS}a_stage_that_fails_again",
@@ -204,13 +204,13 @@ ROWS: tuple[Row, ...] = (
         "M2",
         "a loss a hundred times the median",
         "left out as its policy says",
-        tests=(f"{_DAYS}a_spike_is_left_out", f"{_DAYS}the_first_steps_are_no_measure"),
+        tests=(f"{_DAYS}a_spike_is_left_out", f"{_DAYS}no_spike_is_detected"),
     ),
     Row(
         "S1",
         "SIGTERM to a worker, to the command",
         "saves at the end of the step; no failure",
-        tests=(f"{_DAYS}a_wish_heard_by_one_worker", f"{_RUNNER}sigterm_to_a_worker_is_a_preemption"),
+        tests=(f"{_DAYS}a_stop_request_to_one_worker", f"{_RUNNER}sigterm_to_a_worker_is_a_preemption"),
         plays=(scenes_command.terminated,),
     ),
     Row(

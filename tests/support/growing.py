@@ -1,4 +1,4 @@
-"""A tiny job that grows: lessons, more layers, more width, a cut, and what it all measures."""
+"""A tiny job that grows: depth sampling, more layers, more width, pruning, and evaluations."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def trained(name: str, student: str, **settings: Any) -> dict[str, Any]:
 
 
 def growing_stages(root: Path, zero_levels: tuple[str, str, str] = ("none",) * 3) -> list[dict[str, Any]]:
-    """Lessons with three layers, six layers, twice the neurons, four layers again."""
+    """Depth sampling with three layers, six layers, twice the neurons, four layers again."""
     first, second, third = ({"zero_level": level} for level in zero_levels)
     return [
         {"name": "parent", "kind": "load", "model": str(root / "model")},
-        trained("lessons", "parent", lessons={"depth": 6, "sampler": "uniform"}, **first),
-        {"name": "deep", "kind": "grow", "student": "lessons", "target": {"layers": 6}, "operator": "interpolate"},
+        trained("shallow", "parent", depth_sampling={"depth": 6, "sampler": "uniform"}, **first),
+        {"name": "deep", "kind": "grow", "student": "shallow", "target": {"layers": 6}, "operator": "interpolate"},
         trained("later", "deep", optimizer_state="keep", **second),
         {"name": "wide", "kind": "grow", "student": "later", "target": {"ffn": 106, "heads": 12}, "noise": 0.01},
         trained("last", "wide", optimizer_state="keep", **third),
@@ -45,11 +45,11 @@ def growing_stages(root: Path, zero_levels: tuple[str, str, str] = ("none",) * 3
             "target": {"layers": 4},
             "calibration": {"samples": 4, "microbatch_sequences": 2},
         },
-        {"name": "score", "kind": "evaluate", "model": "last", "against": ["lessons", "slim"], "sequences": 6},
+        {"name": "score", "kind": "evaluate", "model": "last", "against": ["shallow", "slim"], "sequences": 6},
         {
             "name": "unrolled",
             "kind": "evaluate",
-            "model": "lessons",
+            "model": "shallow",
             "unrolled": {"depth": 6},
             "against": ["deep"],
             "sequences": 6,

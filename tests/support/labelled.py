@@ -44,7 +44,7 @@ def write_table(path: Path, *, rows: int = 60, wrong: float = 0.1, number: bool 
 
 
 def labelled_job(root: Path, **changes: Any) -> dict[str, Any]:
-    """Vanilla fine-tuning beside self-correction with cross-fitted twins, on what the functions here wrote."""
+    """Vanilla fine-tuning beside self-correction with cross-fitted fold models, on what the functions here wrote."""
     trained = {
         "student": "parent",
         "batch": {"sequences": 8, "microbatch_sequences": 2},

@@ -1,16 +1,27 @@
-"""What every part of a job file has in common: frozen, strict, no unknown keys."""
+"""The base class of all settings (frozen, strict, no unknown keys), and marks and types of fields."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from espalier.config.faults import Fault
+from espalier.config.faults import Fault, RefusedInput
 
 _UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _LEAST, _MOST = 1e-30, 1e30
@@ -20,24 +31,47 @@ _COUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kKMGBT])")
 
 
 class Config(BaseModel):
-    """A part of the job file. Immutable; a wrong type or an unknown key is a fault, never a guess."""
+    """Base of all parts of a job file. Immutable; wrong types and unknown keys are refused."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, values: Any, info: ValidationInfo) -> Any:
+        """Move settings that are given under a former name to the name of today.
+
+        Each former name that is met is noted in the dict `former_names` of the validation context, if there is one.
+        """
+        renamed = former_names(cls)
+        if not isinstance(values, dict) or renamed.keys().isdisjoint(values):
+            return values
+        met = {old: new for old, new in renamed.items() if old in values}
+        if isinstance(info.context, dict):
+            info.context.get("former_names", {}).update(met)
+        if faults := list(_given_twice(met, values)):
+            raise RefusedInput(faults)
+        return {met.get(name, name): value for name, value in values.items()}
+
     @field_validator("*", mode="after")
     @classmethod
     def _is_no_lost_number(cls, value: Any) -> Any:
-        """A size that float32 does not hold would be 0 or infinite where it is computed with."""
+        """Refuse numbers that are 0 or infinite in float32."""
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and number and not _LEAST <= abs(number) <= _MOST:
                 raise ValueError(f"0, or a size from {_LEAST:g} to {_MOST:g}, within what float32 holds")
         return value
 
 
+def _given_twice(met: dict[str, str], values: dict[str, Any]) -> Iterator[Fault]:
+    for old, new in met.items():
+        if new in values:
+            yield Fault(old, values[old], f"leave it out; it is the former name of {new}, which is given, too")
+
+
 class Record(BaseModel):
-    """A small file of a run, or a part of one. Keys that a newer espalier has added are ignored."""
+    """Base of the schemas of a run's small files. Unknown keys, as of newer versions, are ignored."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
@@ -46,9 +80,23 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Words:
-    """Mark of a field: what its type alone does not say of the values it takes."""
+    """Mark of a field: words about its values for error messages and help."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class FormerName:
+    """Mark of a field that was renamed: job files may still use the former name, and keys of stages go on using it."""
+
+    name: str
+
+
+@cache
+def former_names(settings: type[BaseModel]) -> dict[str, str]:
+    """Former name -> name, of all settings of a class that were renamed."""
+    fields = settings.model_fields.items()
+    return {mark.name: name for name, field in fields for mark in field.metadata if isinstance(mark, FormerName)}
 
 
 class Mark(Enum):
@@ -59,9 +107,9 @@ class Mark(Enum):
 
 
 EXECUTION = Mark.EXECUTION
-"""How work is carried out and not what comes out: a run goes on when it changes."""
+"""The setting does not change results, only how they are computed; a run goes on when it changes."""
 ADDED_LATER = Mark.ADDED_LATER
-"""Left out of the key at its default, so that runs from before there was such a setting go on."""
+"""The setting is left out of the key at its default, so that runs of earlier versions go on."""
 
 
 def parse_count(value: Any) -> Any:
@@ -76,12 +124,12 @@ def parse_count(value: Any) -> Any:
 
 
 def parse_tuple(value: Any) -> Any:
-    """YAML knows lists only; the job keeps tuples because it is frozen."""
+    """Convert a list of YAML to a tuple, as settings are immutable."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def foreign(config: Config, setting: str, *, owner: str) -> list[Fault]:
-    """The fault of a setting that was moved from its default although only `owner` reads it."""
+    """The fault of a setting that is not at its default although only `owner` reads it."""
     value = getattr(config, setting)
     if value == type(config).model_fields[setting].default:
         return []
@@ -101,11 +149,11 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A part of a whole, 0 to 1."""
 
 Temperature = Annotated[float, Field(ge=0.01, le=100.0)]
-"""What logits are divided by."""
+"""The divisor of logits in a softmax."""
 
 Name = Annotated[
     str,
     Field(pattern=f"^{NAME.pattern}$"),
     Words(f"at most {LONGEST_NAME} lower-case letters, digits, dots, dashes or underscores, a letter or digit first"),
 ]
-"""A name that is also a folder."""
+"""A name that is also used for a folder."""

@@ -14,11 +14,11 @@ _Positive = Annotated[float, Field(gt=0.0)]
 
 
 class SignalConfig(Config):
-    """The teacher's part in the loss: (1 - weight) * loss on the label + weight * loss on the signal."""
+    """The signal, soft targets beside labels. Loss: (1 - weight) * loss on the label + weight * loss on the signal."""
 
     weight: Share = 0.5
     temperature: Temperature = 2.0
-    """Of both models' logits in the divergence, which is multiplied by its square."""
+    """The temperature of both models' logits in the divergence, which is multiplied by its square."""
     min_skill: Share = 0.3
     """Of labelled samples: the agreement of the signal with right labels, beyond chance (Cohen's kappa; of a regression
     the explained variance), from which it is trusted in full. Below half of it the labels take its place, in between as
@@ -30,9 +30,10 @@ class SignalConfig(Config):
     Without it: 0.2 for a cross-fitted teacher; 0, always in full, for any other. Values of cross-fitted models are
     trusted half as far as classes."""
     own_past: Annotated[tuple[Share, Share], BeforeValidator(parse_tuple)] = (0.0, 0.0)
-    """The share that the student's own past has in the signal: in the first epoch, and in the last one."""
+    """The share of the student's own predictions of earlier epochs in the signal: in the first and in the last
+    epoch."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """How much of its older self the student's past keeps from epoch to epoch; 0 is the last epoch alone."""
+    """Momentum of the moving average of the student's predictions over the epochs; 0: those of the last epoch."""
 
     def full_at(self, *, is_held_out: bool) -> float:
         """`full_at_noise`, or its default."""
@@ -40,30 +41,30 @@ class SignalConfig(Config):
 
 
 class WeightsConfig(Config):
-    """How weights per sample are learnt: raised where models disagree, as AdaBoost raises mistakes (SAMME)."""
+    """Sample weights: boosting raises them where models disagree, as AdaBoost does for mistakes (SAMME)."""
 
     counts_in: Literal["label", "signal", "both"] = "both"
     """The part of the loss that the weights multiply."""
     disagreement: Literal["teacher", "label", "either"] = "teacher"
-    """What the student is held against."""
+    """With what the student's predictions are compared."""
     measure: Literal["class", "probability"] = "class"
-    """Whether another class is answered (0 or 1), or half the distance between the probabilities (0 to 1)."""
+    """Whether another class is predicted (0 or 1), or half the L1 distance of the probabilities (0 to 1)."""
     predictions: Literal["evaluation", "training"] = "evaluation"
-    """A pass over the data at the end of each epoch, without dropout; or what was seen while training, for free."""
+    """A prediction pass at the end of each epoch, without dropout; or running predictions collected during training."""
     alpha: Literal["samme", "adaboost_half", "fixed"] = "samme"
-    """`samme` takes the error as a share of what chance gives, so that steps do not grow with the number of classes."""
+    """`samme` divides the error by its value at chance, so that steps do not grow with the number of classes."""
     rate: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
-    """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight. Without it: 0 with
-    a cross-fitted teacher, where raising what is disagreed about gained nothing on most data; 0.5 with any other."""
+    """The step size: alpha is multiplied by it; with `fixed` it is alpha. 0 never changes a weight. When left out, 0
+    with a cross-fitted teacher, where boosting gained nothing on most data, and 0.5 with any other."""
     tolerance: _Positive | None = None
-    """Of a regression: a distance to the label or teacher, in the label's units, that counts as disagreement."""
+    """Regression: the distance, in the label's units, above which predictions count as disagreement."""
     ceiling: Annotated[float, Field(ge=1.0, le=1e6)] = 10.0
     floor: Share = 0.0
     """The largest and smallest weight; the mean is 1."""
     min_effective_share: Share = 0.3
-    """Weights are drawn towards 1 until their effective number, (sum w)^2 / sum w^2, is this share of the samples."""
+    """Weights are shrunk towards 1 until their effective number, (sum w)^2 / sum w^2, is this share of the samples."""
     initial: InputFile | None = None
-    """A parquet file with a weight for each sample, such as a run's own record of an epoch."""
+    """A parquet file with the weights to begin with, such as a run's own table of an epoch."""
 
     def step_size(self, *, is_held_out: bool) -> float:
         """`rate`, or its default."""
@@ -71,20 +72,20 @@ class WeightsConfig(Config):
 
 
 class DistrustConfig(Config):
-    """The guard against wrong labels, which boosting would chase."""
+    """The guard against wrong labels, whose weights boosting would otherwise raise."""
 
     rule: Literal["none", "persistent", "graded"] = "graded"
-    """`persistent`: a label that teacher and student both contradict for `epochs` epochs is not raised any more.
-    `graded`: the loss on a label is multiplied by the probability that it is right, as teacher and student see it."""
+    """`persistent`: the weight of a sample is not raised once teacher and student have both contradicted its label for
+    `epochs` epochs. `graded`: the loss on a label is multiplied by the probability that it is right."""
     epochs: Count = 2
     noise: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """graded: the share of wrong labels. Without it: the lower end of an estimate from the teacher's answers (without a
-    teacher, from the student's)."""
+    """graded: the share of wrong labels. When left out, the lower end of an estimate from the teacher's predictions, or
+    from the student's without a teacher."""
     min_noise: Share = 0.03
-    """With a cross-fitted teacher and without `noise`: below this share of certainly wrong labels nothing is corrected,
-    and the stage is plain fine-tuning, bit for bit."""
+    """With a cross-fitted teacher and without `noise`: when the lower end of the estimate is below this share, nothing
+    is corrected, and the stage is plain fine-tuning, bit for bit."""
     exclude: InputFile | None = None
-    """A text file with the name of a sample a line; their labels do not count."""
+    """A text file with one sample name a line; the labels of these samples do not count."""
 
 
 def check_correction(signal: SignalConfig, weights: WeightsConfig, teacher: str | None) -> None:

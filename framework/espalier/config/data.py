@@ -1,4 +1,4 @@
-"""Where text comes from and how it is cut into sequences."""
+"""Settings of text data: its files and how it is cut into sequences."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class OriginConfig(Config):
     dataset: HubName | None = None
     subset: Word | None = None
     revision: Word | None = None
-    """A commit or tag of the data set: without it, what the hub has on that day."""
+    """A commit or tag of the data set; the newest version when left out."""
     split: Word = "train"
     skip_blank: bool = False
-    """Leave out empty files, and rows whose text is null or blank, and say how many; without it they are refused. Blank
-    rows of a corpus hold no document and are always left out."""
+    """Leave out empty files and rows with null or blank text, and tell how many; otherwise they are refused. Blank rows
+    of a corpus are always left out."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -55,13 +55,13 @@ class OriginConfig(Config):
 
 
 class CorpusConfig(OriginConfig):
-    """One body of text."""
+    """A corpus of text."""
 
     source: Literal["text", "json", "csv", "parquet", "hub"]
     text: Word = "text"
     """The column or key that holds the text."""
     cut: Literal["paragraphs"] | Annotated[Count, Words("characters at most")] | None = None
-    """`text` only: what is a document in a file, a paragraph or so many characters (cut at the end of a line or word);
+    """Source `text` only: what makes a document, a paragraph or this number of characters (cut at line or word ends);
     the whole file when left out."""
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class CorpusConfig(OriginConfig):
 
 
 class HeldOutConfig(Config):
-    """Take the validation text out of the training text by whole documents; equal documents go together."""
+    """Hold out a share of the training documents for validation; equal documents stay together."""
 
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -93,12 +93,12 @@ SpecialTokens = Literal["own", "end"]
 
 
 class DataConfig(Config):
-    """The job's data. `packed` fills every sequence, attention stays in documents; `documents`: one each."""
+    """Text data. Layout `packed` fills every sequence, with attention inside documents; `documents`: one a sequence."""
 
     train: CorpusConfig
     valid: ValidConfig
     sequence_tokens: Annotated[Count, Field(ge=8)] = 1024
     layout: Literal["packed", "documents"] = "packed"
     special_tokens: SpecialTokens = "own"
-    """What stands around each document, and before each prompt. `own`: what the model's tokenizer puts around a text by
-    itself, such as Llama's begin of text, and the end of text where it puts nothing there; `end`: that end alone."""
+    """Special tokens around each document, and before each prompt. `own`: those that the model's tokenizer adds to a
+    text, such as Llama's begin of text, and an end of text if it adds none; `end`: the end of text alone."""

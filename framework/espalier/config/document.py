@@ -1,7 +1,7 @@
-"""The text of a job file: a small, safe part of YAML, read into plain values that know their lines.
+"""Read a job file: a small, safe subset of YAML, as plain values with their line numbers.
 
-Scalars follow the YAML 1.2 core schema: `1e-4` is a number, `off` and dates are text. Tags are refused, so no
-text chooses a Python type; aliases are few and do not nest, so no text grows when it is read.
+Scalars follow the YAML 1.2 core schema: `1e-4` is a number, `off` and dates are text. Tags are refused, so a file
+cannot choose Python types; aliases are limited and may not nest, so a small file cannot expand to a large value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 MAX_ALIASES = 16
 
 Keys = tuple[str | int, ...]
-"""The way to a value: keys of mappings, positions in lists."""
+"""The path to a value: keys of mappings, positions in lists."""
 
 _TAG = "tag:yaml.org,2002:"
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate, which no UTF-8 can hold
@@ -39,7 +39,7 @@ _RESOLVERS = {None: [(_TAG + name, re.compile(rf"(?:{form})\Z")) for name, form 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain values, and the line each of them stands on; None for those that stand in no file."""
+    """Plain values and the line of each; None for values that are in no file."""
 
     values: Any
     lines: dict[Keys, int | None]
@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _check(self, event: yaml.Event) -> bool:
-        """Refuse what may grow or run; say whether the node that begins here is anchored."""
+        """Refuse nodes that could expand or construct objects; returns whether the node has an anchor."""
         self._num_values += 1
         if self._num_values > MAX_VALUES:
             raise _Unfit(event, "holds too much", f"at most {MAX_VALUES:,} values")
@@ -162,13 +162,13 @@ def parse(text: str, *, origin: str) -> Document:
         mark = error.problem_mark or error.context_mark
         given = f"is not YAML, {error.problem or error.context}"
         raise RefusedInput([_file_fault(origin, given, "YAML", mark.line + 1 if mark else None)]) from None
-    except yaml.YAMLError:  # the reader's: it carries no mark
+    except yaml.YAMLError:  # errors of the reader have no position
         raise RefusedInput([_file_fault(origin, "has control characters", "printable text")]) from None
     return Document(values, dict(_lines(node, ())))
 
 
 def _lines(node: yaml.Node, at: Keys) -> Iterator[tuple[Keys, int]]:
-    if isinstance(node, yaml.MappingNode):  # merged keys come first, so a mapping's own ones win
+    if isinstance(node, yaml.MappingNode):  # merged keys come first, so that a mapping's own keys override them
         for key, value in node.value:
             yield (*at, key.value), key.start_mark.line + 1
             yield from _lines(value, (*at, key.value))

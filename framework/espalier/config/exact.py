@@ -1,4 +1,4 @@
-"""Counts from shares and multiples, without the rounding of binary floats."""
+"""Decimal arithmetic for shares and multiples of counts, without the rounding errors of binary floats."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from fractions import Fraction
 
 
 def as_written(value: float) -> Fraction:
-    """The decimal that a person wrote: 1.1 is 11/10, where the float is a little more than that.
+    """The decimal number that a person wrote, as a fraction: 1.1 is 11/10, while the float is slightly larger.
 
-    Of the decimals that are read as this float it is the shortest.
+    It is the shortest decimal that is read as this float.
     """
     return Fraction(repr(value))
 
 
 def rounded_part(share: float, count: int) -> int:
-    """A share of a whole number, to the nearest whole number; halves go to the even one."""
+    """share * count, rounded to the nearest whole number; halves to even."""
     return round(as_written(share) * count)
 
 
 def multiple_rounded_up(factor: float, count: int, *, per: int) -> int:
-    """`factor` times `count`, divided by `per`: a part left over counts as one."""
+    """factor * count / per, rounded up."""
     return math.ceil(as_written(factor) * count / per)
 
 
 def product(one: float, other: float) -> float:
-    """The float that is nearest to the product of two decimals: 0.1 * 3 is 0.3."""
+    """The float nearest to the decimal product: 0.1 * 3 is 0.3."""
     return float(as_written(one) * as_written(other))

@@ -1,4 +1,4 @@
-"""Turn what pydantic says of a job into faults that a person can act on."""
+"""Turn pydantic's validation errors into faults with path, line and remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OFF = ("none", "false", "no", "disabled")
 
 
 def faults_of(error: ValidationError, document: Document, root: Any) -> list[Fault]:
-    """One fault for each thing that the model `root` refused, with the line it stands on where the file has it."""
+    """One fault for each validation error of the model `root`, with its line in the file if it has one."""
     names = _own_names(document.values)
     lines = {_path(keys, names): line for keys, line in document.lines.items()}
     faults = [fault for item in error.errors() for fault in _faults(item, names, root)]
@@ -27,7 +27,7 @@ def faults_of(error: ValidationError, document: Document, root: Any) -> list[Fau
 
 
 def faults_below(path: str, error: ValidationError) -> list[Fault]:
-    """The faults of a part of a job that is put together from settings which stand at `path`."""
+    """The faults of stages that were made from the settings at `path`, as by a recipe."""
     return [fault for item in error.errors() for fault in _faults_at(_path((path, *item["loc"]), {}), item)]
 
 
@@ -39,7 +39,7 @@ def _faults_at(path: str, item: Any) -> Iterator[Fault]:
 
 
 def _own_names(values: dict[str, Any]) -> dict[int, str]:
-    """Position -> name of the stages that are named rightly and unlike any other."""
+    """Position -> name of the stages that have a valid and unique name."""
     stages = values.get("stages")
     named = enumerate(stages if isinstance(stages, list) else [])
     names = {i: stage.get("name") for i, stage in named if isinstance(stage, dict)}
@@ -49,7 +49,7 @@ def _own_names(values: dict[str, Any]) -> dict[int, str]:
 
 
 def _path(keys: Keys, names: dict[int, str]) -> str:
-    """Keys as people write them: `stages.heal.lr`; `stages[2].lr` where the stage has no name of its own."""
+    """Keys as a path: `stages.heal.lr`; `stages[2].lr` for a stage without a unique name."""
     path = ""
     for depth, key in enumerate(keys):
         name = names.get(key) if depth == 1 and keys[0] == "stages" and isinstance(key, int) else None
@@ -80,11 +80,11 @@ def _faults(item: Any, names: dict[int, str], root: Any) -> Iterator[Fault]:
 
 
 def _place(location: tuple[str | int, ...], root: Any) -> tuple[Keys, Any]:
-    """The keys and the type of a location, without the variants that pydantic writes between the keys."""
+    """The keys and the type at a pydantic location, which also has the names of union members between keys."""
     keys: list[str | int] = []
     annotation = root
     for key in location:
-        if key == "[key]":  # pydantic's word for a name that is none, after the name itself
+        if key == "[key]":  # pydantic's mark of an invalid mapping key, after the key
             annotation = Name
             continue
         if isinstance(key, str) and (chosen := variants(annotation).get(key)):
@@ -103,7 +103,7 @@ def _variant_fault(path: str, value: Any, annotation: Any, setting: str) -> Faul
 
 
 def _raised(path: str, value: Any, error: Exception) -> Iterator[Fault]:
-    """Faults of a validator of ours, whose paths count from the model it belongs to."""
+    """Faults raised by our validators, whose paths are relative to their model."""
     if not isinstance(error, RefusedInput):
         yield Fault(path, value, str(error))
         return
@@ -112,7 +112,7 @@ def _raised(path: str, value: Any, error: Exception) -> Iterator[Fault]:
 
 
 def _setting_meant(word: str, known: dict[str, Any]) -> str | None:
-    """A setting of like name, or one of that very name a level deeper (`lr` for `optimizer.lr`)."""
+    """A setting with a similar name, or the same name one level deeper (`lr` for `optimizer.lr`)."""
     deeper = (name for name, field in known.items() if word in settings_of(field.rebuild_annotation()))
     name = next(deeper, None)
     return f"{name}.{word}" if name else nearest(word, known)
@@ -139,7 +139,7 @@ def _empty(value: Any) -> str | None:
 
 
 def _line(path: str, lines: dict[str, int | None]) -> int | None:
-    """The line of a setting, or of the nearest thing around it that stands in the file."""
+    """The line of a setting, or of the nearest enclosing one that is in the file."""
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return lines.get(path)

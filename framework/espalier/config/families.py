@@ -1,7 +1,7 @@
-"""What the job file asks of a model family that begins with random weights.
+"""Checks of `from_scratch` by the model family that it names.
 
-The families themselves are declared in `espalier.models.families`, whose registry is looked up by name when a job is
-read, so that this room imports none of them.
+Families are declared in `espalier.models.families`. Its registry is looked up by name when a job is read, so that this
+room does not import it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ScratchRules(Protocol):
 
 
 class ScratchFamilyNames:
-    """Mark of a setting that names a family: the JSON schema lists those that are installed where it is made."""
+    """Mark of a setting that names a family; the JSON schema lists the installed ones."""
 
     def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core_schema), "enum": list(scratch_families())}
@@ -41,7 +41,7 @@ def scratch_families() -> Mapping[str, ScratchRules]:
 
 
 def scratch_faults(settings: FromScratch) -> Iterable[Fault]:
-    """What is wrong with the family that is named, or with settings that it does not read."""
+    """Faults of the family's name, and of settings that the family does not have."""
     families = scratch_families()
     if settings.family in families:
         return families[settings.family].faults(settings)

@@ -1,4 +1,4 @@
-"""Refused input: every fault at once, each with its place, its value and a remedy."""
+"""Refused input: faults with path, value and remedy, raised all together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with what a person gave us.
+    """One fault of the input.
 
     Attributes:
         path: the setting, as `stages.heal.optimizer.lr` or `stages[2].name`; relative inside a validator.
         value: what was given; None when something is missing.
-        allowed: what would be right, and what to do.
-        near: a likely meaning of a misspelt word.
-        line: of the job file, counted from 1; None when the setting does not stand in it.
-        given: what is wrong in words (`stands twice`), where the value alone does not say it.
+        allowed: allowed values, and what to do.
+        near: the likely correct spelling of a misspelt word.
+        line: in the job file, from 1; None if the setting is not in it.
+        given: the fault in words (`stands twice`), where the value does not show it.
     """
 
     path: str
@@ -32,12 +32,12 @@ class Fault:
         place = f"`{self.path}`" + (f" (line {self.line})" if self.line else "")
         hint = f" Did you mean `{self.near}`?" if self.near else ""
         sentence = f"{place} {given}; allowed: {self.allowed}.{hint}"
-        # a terminal must not obey what a job file or a file's name holds
+        # control characters of a job file or a file's name must not reach a terminal
         return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
 
 
 class RefusedInput(ValueError):
-    """Input that cannot work, refused before anything starts. Exit code 2."""
+    """Input with faults, refused before anything starts. Exit code 2."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -48,7 +48,7 @@ class RefusedInput(ValueError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` that `word` may have been meant to be, or None."""
+    """The most similar one of `words`, or None."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return close[0] if close else None
 

@@ -13,7 +13,7 @@ from espalier.config.base import Config, Words
 
 
 def settings_of(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of the model that an annotation names; empty for a plain value."""
+    """The fields of a settings class; empty for a plain value."""
     kind = options(annotation)[0]
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, Config) else {}
 
@@ -31,14 +31,14 @@ def child(annotation: Any, key: str | int) -> Any:
 
 @dataclass(frozen=True)
 class Tag:
-    """What tells a model from others at its place: `kind: distill`, `name: self_correction`, `function: jsd`."""
+    """The discriminator of a settings class: `kind: distill`, `name: self_correction`, `function: jsd`."""
 
     setting: str
     value: str
 
 
 def tag_of(kind: Any) -> Tag | None:
-    """The tag of a model; None for one that has none, and for plain values."""
+    """The tag of a settings class; None without one, and for plain values."""
     for setting in ("kind", "name", "function"):
         field = settings_of(kind).get(setting)
         if field is not None and get_origin(field.annotation) is Literal:
@@ -47,7 +47,7 @@ def tag_of(kind: Any) -> Tag | None:
 
 
 def variants(annotation: Any) -> dict[str, Any]:
-    """The models that may stand at one place, each under its tag; empty where there is no choice."""
+    """Tag -> settings class of a union; empty for other types."""
     kind, _ = _bare(annotation)
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
@@ -60,7 +60,7 @@ def _tag_or_class(kind: Any) -> str:
 
 
 def options(annotation: Any) -> list[Any]:
-    """The members of a union that are something, bare of marks; a plain type alone."""
+    """The members of a union without None and marks; a list of one for other types."""
     kind, _ = _bare(annotation)
     if get_origin(kind) not in (Union, types.UnionType):
         return [kind]
@@ -68,14 +68,14 @@ def options(annotation: Any) -> list[Any]:
 
 
 def marks_of(annotation: Any) -> list[Any]:
-    """The marks of a type, and of each option where there are several."""
+    """The marks of a type, and of the members of a union."""
     kind, marks = _bare(annotation)
     inside = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
     return [*marks, *(mark for option in inside for mark in marks_of(option))]
 
 
 def words(annotation: Any) -> str:
-    """The values that a setting takes, as `a number above 0`."""
+    """The allowed values of a setting in words, as `a number above 0`."""
     kind, marks = _bare(annotation)
     if get_origin(kind) in (Union, types.UnionType):
         return _choice(kind)
@@ -107,7 +107,7 @@ def _plain(kind: Any) -> str:
 
 
 def _bounds(marks: list[Any]) -> Iterator[str]:
-    """The tightest bound below, then the tightest above; lengths for text and lists."""
+    """The tightest lower and upper bounds in words; lengths for text and lists."""
     below = [(getattr(mark, name), word) for mark in marks for name, word in _LOWER if hasattr(mark, name)]
     above = [(getattr(mark, name), word) for mark in marks for name, word in _UPPER if hasattr(mark, name)]
     for bound, word in (*sorted(below)[-1:], *sorted(above)[:1]):

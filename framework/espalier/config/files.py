@@ -1,4 +1,4 @@
-"""The files that a path or a glob means."""
+"""List the files that match a path or a glob."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def matching_files(pattern: str) -> list[str]:
-    """The files that a path or glob of a corpus means, sorted; a file really named `a[1].txt` is itself."""
+    """The files that match a path or glob, sorted; an existing file named `a[1].txt` is not taken for a glob."""
     if os.path.isfile(pattern):
         return [pattern]
     return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))

@@ -1,4 +1,4 @@
-"""The formats that data comes in, and which of them a `data` section means."""
+"""The formats of data, and the format of a `data` section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of growth: the stage `grow`, the lessons of a stage that trains, models from scratch."""
+"""Settings that several growth stages and recipes share: depth maps, depth sampling, models from scratch."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from espalier.config.paths import ModelSource
 
 DepthOperator = Literal["interpolate", "stack", "copy_last", "identity", "random"]
 SharingMap = Literal["interpolate", "stack"]
-"""Maps in which every layer of the shallow model stands about equally often, so that layers can be shared by them."""
+"""Maps that use every layer of the shallow model about equally often, so that layers can be shared."""
 NewMoments = Literal["copied", "averaged", "zero"]
 DepthSampler = Literal["lvps", "uniform", "edge", "constant"]
 
 
-class LessonsConfig(Config):
-    """Apollo's lessons: each microbatch runs a drawn number of layers, up to the depth that growth will reach."""
+class DepthSamplingConfig(Config):
+    """Depth sampling (Apollo, arXiv 2401.09192): a random number of layers for each microbatch."""
 
     depth: Count
-    """Of the model that this one is to become."""
+    """The largest number of layers: those of the model that this one will be grown into."""
     sampler: DepthSampler = "lvps"
     order: SharingMap = "interpolate"
-    """The order in which the layers held are run again; the growth that follows is refused with an operator of another:
-    `identity` has that of interpolate, `copy_last` and `random` have none."""
+    """How the model's layers are repeated to reach the drawn depth. The growth stage that follows has to place copies
+    in the same order: operator `identity` fits interpolate; `copy_last` and `random` fit neither."""
 
 
 class UnrolledConfig(Config):
-    """Measure a model as deeper than it is, its layers run in this order."""
+    """Evaluate a model at a larger depth than its own, with its layers repeated in this order."""
 
     depth: Count
     order: SharingMap = "interpolate"
 
 
 class TrainTokenizer(Config):
-    """A byte-level BPE, made from the training text; the same text gives the same tokenizer."""
+    """A byte-level BPE tokenizer trained on the training text; the same text gives the same tokenizer."""
 
     vocabulary: Annotated[Count, Field(ge=300, le=2**24)]
 
 
 class FromScratch(Config):
-    """A model of random weights, its shape, and where its tokenizer comes from: exactly one of the last two."""
+    """A randomly initialised model: its family and shape, and a tokenizer, either a published or a trained one."""
 
     family: Annotated[str, ScratchFamilyNames(), Words("the name of an installed model family, such as llama")]
-    """A family of models that can begin with random weights."""
+    """A model family that supports random initialisation."""
     layers: Count
     hidden: Count
     heads: Count
     kv_heads: Count | None = None
-    """Key-value heads, in families whose query heads share them; as many as heads when left out."""
+    """Number of key-value heads, in families with grouped-query attention; the same as heads when left out."""
     ffn: Count | None = None
     """Four times hidden when left out; in families whose MLP has a gate 8/3 of it, a multiple of 64."""
     positions: Count = 1024
     tied: bool = True
-    """Whether the head is the embedding."""
+    """Whether the output head is tied to the embedding."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     tokenizer: ModelSource | None = None
-    """A folder or hub name to take the tokenizer of."""
+    """A folder or hub name whose tokenizer is used."""
     train_tokenizer: TrainTokenizer | None = None
 
     @model_validator(mode="after")

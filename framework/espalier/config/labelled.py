@@ -1,4 +1,4 @@
-"""Labelled samples: texts or pairs of texts, each with a class or a number."""
+"""Settings of labelled data: texts or pairs of texts, each with a class or a number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALLER_IS_BETTER: tuple[Metric, ...] = ("mse", "mae", "loss")
 
 
 class TableConfig(OriginConfig):
-    """Rows with a label each. A tsv file is split at tabs and nothing else: quotes are text in it."""
+    """A table with a label in each row. In tsv files quotes have no special meaning."""
 
     source: Literal["tsv", "csv", "json", "parquet", "hub"]
     columns: Annotated[tuple[Word, ...], BeforeValidator(parse_tuple)] = ()
@@ -50,7 +50,7 @@ def _valid_kind(value: Any) -> str:
 
 
 def _as_written(value: Any) -> Any:
-    """A whole number as the text that a column has for it; `true`, `1.5` or a date may be written in several ways."""
+    """Convert an integer to text as in the column; values with several notations, as `true` or 1.5, are left."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -63,7 +63,7 @@ ClassName = Annotated[
 
 
 class LabelledConfig(Config):
-    """The job's data when it has labels. The held-out part, if `valid` is one, keeps every class's share of texts."""
+    """Labelled data. A held-out validation part has the same share of each class."""
 
     task: Literal["classification", "regression"]
     train: TableConfig
@@ -75,13 +75,13 @@ class LabelledConfig(Config):
     """The classes as the label column has them, in the order of the model's outputs; without it those of the
     training data, sorted."""
     names: Annotated[tuple[ClassName, ...], BeforeValidator(parse_tuple)] = ()
-    """What the classes are called in the exported model and in reports; without it as in `labels`."""
+    """Names of the classes in the exported model and in reports; the same as `labels` when left out."""
     metric: Metric | None = None
-    """What is watched, reported first and gated; accuracy or pearson when left out."""
+    """The metric for choosing the best epoch, for gates and for reports; accuracy or pearson when left out."""
     balance: bool = False
-    """Weigh each sample so that every class counts alike."""
+    """Weigh samples so that all classes have the same total weight."""
     limit: Count | None = None
-    """Use this many training samples only, drawn by the job's seed with the share of each class."""
+    """Use only this number of training samples, chosen by the job's seed with the share of each class."""
     sequence_tokens: Annotated[Count, Field(ge=8), Words("longer texts are cut")] = 128
 
     @model_validator(mode="after")
@@ -107,5 +107,5 @@ class LabelledConfig(Config):
 
     @property
     def watched(self) -> Metric:
-        """The metric that decides."""
+        """`metric`, or its default."""
         return self.metric or ("accuracy" if self.task == "classification" else "pearson")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LossSettings(Config):
-    """What every term of the weighted sum has: its function, a `Literal` of one name, and its weight."""
+    """Settings that all losses have: their function, a `Literal` of one name, and their weight in the sum."""
 
     function: str
     weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
@@ -31,7 +31,7 @@ LayerPair = Annotated[tuple[_Layer, _Layer], BeforeValidator(parse_tuple)]
 
 
 class HiddenStateSettings(LossSettings):
-    """What every loss of hidden states has beside its function and weight."""
+    """Settings that all losses of hidden states have."""
 
     layers: Annotated[
         tuple[LayerPair, ...],
@@ -39,11 +39,10 @@ class HiddenStateSettings(LossSettings):
         Field(min_length=1),
         Words("the student's and the teacher's, counted from 1"),
     ]
-    """Pairs of layers, [student, teacher]: the hidden states behind them are compared, and the mean over the pairs is
-    taken."""
+    """Pairs of layers, [student, teacher], whose output hidden states are compared; the loss is the mean over pairs."""
     projection: Literal["learned", "none"] = "learned"
-    """Whether a linear map of the student's hidden states to the teacher's width is trained along: one for each pair,
-    no part of the model that comes out. It begins as the identity. Without one the widths have to be equal."""
+    """Whether a linear map from the student's to the teacher's width is trained for each pair. It begins as the
+    identity and is no part of the model. Without it the widths have to be equal."""
 
     @model_validator(mode="after")
     def _each_pair_once(self) -> HiddenStateSettings:

@@ -1,4 +1,4 @@
-"""The losses that are installed, and the settings of a term of `losses`, one union over all of them."""
+"""The registry of losses, and the union of their settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LOSSES: Registry[Loss[Any]] = Registry(
 )
 
 _ONCE_COMMON = {"temperature": 1.0, "beta": 0.5, "skew": 0.1}
-"""Settings that each of these losses had before it declared its own, with their defaults. The keys of stages are hashes
-of them, and the `job.json` of earlier runs holds them: so they are still written, and dropped when read."""
+"""Settings that earlier versions had for all of these losses, with their defaults. They are part of keys of stages and
+of the `job.json` of earlier runs, so they are still written, and ignored when read."""
 _HAD_ALL = (
     *("cross_entropy", "forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"),
     *("squared_error", "squared_distance"),
@@ -38,7 +38,7 @@ _HAD_ALL = (
 
 
 def loss_config(function: str, **settings: Any) -> LossSettings:
-    """The settings of a term as the job file would give them.
+    """Settings of a loss, validated as in a job file.
 
     Raises:
         KeyError: no loss of this name is installed.
@@ -48,12 +48,12 @@ def loss_config(function: str, **settings: Any) -> LossSettings:
 
 
 def losses_that_compare(*what: str) -> list[str]:
-    """Names of the losses whose rows are of these sorts: see `Loss.compares`."""
+    """Names of the losses that compare one of these: see `Loss.compares`."""
     return [loss.name for loss in LOSSES.values() if loss.compares in what]
 
 
 def _own_settings(value: Any) -> Any:
-    """Refuse what only other losses read, and drop what earlier versions wrote for all of them."""
+    """Refuse settings of other losses, and drop those that earlier versions wrote for all losses."""
     function = value.get("function") if isinstance(value, dict) else None
     if not isinstance(function, str):
         return value
@@ -93,7 +93,7 @@ def _with_common(value: LossSettings, dump: SerializerFunctionWrapHandler, info:
     return dumped | {name: default for name, default in _ONCE_COMMON.items() if name not in dumped}
 
 
-if TYPE_CHECKING:  # which losses there are is known when the program runs
+if TYPE_CHECKING:  # the union depends on the installed packages
     LossConfig = LossSettings
 else:
     LossConfig = Annotated[

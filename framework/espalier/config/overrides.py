@@ -1,4 +1,4 @@
-"""`a.b=value` after the job file: settings changed for one run."""
+"""Overrides on the command line: `a.b=value` replaces a setting of the job file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _POSITION = re.compile(r"\[([0-9]{1,6})\]")
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
-    """Set one value after another. A list's items go by position (`stages[2].`) or by name (`stages.heal.`).
+    """Apply overrides in order. Items of lists are given by position (`stages[2].`) or by name (`stages.heal.`).
 
     Args:
         document: of a job file; not changed.
         overrides: `path=value`, the value written as in YAML (`[1, 2]`, `{max: 2}`, `1e-4`; none for null).
 
     Raises:
-        RefusedInput: overrides that are no `path=value`, or that lead nowhere; all at once. Names of settings
-            are not judged here: a misspelt one is refused with the rest of the job.
+        RefusedInput: overrides that are no `path=value`, or that lead nowhere; all at once. Unknown
+            settings are not refused here, but with the rest of the job.
     """
     faults: list[Fault] = []
     for override in overrides:
@@ -60,7 +60,7 @@ def _keys(path: str, values: Any) -> Keys:
 
 
 def _first(rest: str, values: Any, path: str) -> tuple[str | int, str]:
-    """Split the first key off `rest`, as it is meant where `values` stands."""
+    """Split the first key off `rest`; `values` is what it refers into."""
     if isinstance(values, list):
         return _item(rest, values, path)
     written = _KEY.match(rest)
@@ -77,7 +77,7 @@ def _item(rest: str, values: list[Any], path: str) -> tuple[int, str]:
         allowed = f"positions [0] to [{len(values) - 1}]"
         raise RefusedInput([Fault(path, None, allowed, given="leads past the end of the list")])
     names = {item["name"]: i for i, item in enumerate(values) if isinstance(item, dict) and _named(item)}
-    for name in sorted(names, key=len, reverse=True):  # names may hold dots: the longest that fits is meant
+    for name in sorted(names, key=len, reverse=True):  # names may contain dots: the longest match is meant
         if rest == name or rest.startswith(f"{name}."):
             return names[name], _after(rest, len(name), path)
     word = rest.split(".")[0]
@@ -90,7 +90,7 @@ def _named(item: dict[str, Any]) -> bool:
 
 
 def _after(rest: str, end: int, path: str) -> str:
-    """What follows a key: nothing, `.key` without its dot, or `[0]`."""
+    """The rest of the path after a key, without a leading dot."""
     tail = rest[end:]
     if tail in (".", "]") or (tail and tail[0] not in ".["):
         raise RefusedInput([Fault(path, None, "settings joined by dots, items as [0]", given="is no path")])
@@ -98,7 +98,7 @@ def _after(rest: str, end: int, path: str) -> str:
 
 
 def _replaced(values: Any, keys: Keys, value: Any) -> Any:
-    """A copy of `values` with one place changed; what aliases share elsewhere stays as it was."""
+    """A copy of `values` with one value replaced; values that aliases share are not changed elsewhere."""
     if not keys:
         return value
     key, *rest = keys

@@ -1,7 +1,7 @@
-"""Files, folders and models as a job names them.
+"""Types of settings for files, folders, models and stores.
 
-Relative ones count from the folder of the job file, which `read_job` hands to the validators as context.
-Nothing is expanded: what `~` or `$HOME` mean on a worker is not what they mean here.
+Relative paths are resolved against the folder of the job file, which `read_job` passes as validation context. `~` and
+`$HOME` are not expanded, as they may differ on workers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:@][^\s?#@]*")
 
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hdfs", "webhdfs", "sftp", "ssh")
-"""Schemes of the stores that keep what is written to them after the process that wrote it has ended."""
+"""URL schemes of persistent stores."""
 
 
 def _place(text: str, info: ValidationInfo) -> str:
@@ -87,7 +87,7 @@ def _resume(text: str, info: ValidationInfo) -> str:
 _Path = Annotated[str, Field(min_length=1, max_length=1024)]
 
 IS_FILE = object()
-"""Mark of a setting that names a file; where it is a stage's, what the file holds is part of the stage's key."""
+"""Mark of a setting that names a file; the contents of a stage's files are part of its key."""
 
 InputFile = Annotated[_Path, AfterValidator(_resolved), IS_FILE, Words("the path of a file; * ? ** stand for many")]
 ModelSource = Annotated[_Path, AfterValidator(_model), Words("a hub name or a folder")]

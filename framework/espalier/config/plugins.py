@@ -1,4 +1,4 @@
-"""Registries: what this package brings of a sort, and what other installed packages add by an entry point."""
+"""Registries of declarations: built in, or added by other installed packages through entry points."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def load_reference(reference: str) -> Any:
-    """The object that `module:name` refers to; its module is imported."""
+    """Import the object that `module:name` refers to."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """Declarations of one sort by name: stage kinds, losses, recipes, model families, trackers.
+    """Declarations of one sort, such as stage kinds or losses, by name.
 
     A package adds one by an entry point `name = "module:object"` in the registry's group. It never replaces another:
     a name that is taken, by this package or by two others, is `broken`, as is an entry that cannot be imported.
@@ -37,10 +37,10 @@ class Registry(Generic[T]):
     built_in: Mapping[str, str]
 
     def __getitem__(self, name: str) -> T:
-        """The declaration of a name.
+        """The declaration with this name.
 
         Raises:
-            KeyError: there is none that works.
+            KeyError: there is none that can be used.
         """
         return self._found[0][name]
 
@@ -48,7 +48,7 @@ class Registry(Generic[T]):
         return name in self._found[0]
 
     def __iter__(self) -> Iterator[str]:
-        """Names of all that work: first those that come with this package."""
+        """Names of all usable declarations, built-in ones first."""
         return iter(self._found[0])
 
     def values(self) -> Iterator[T]:
@@ -56,7 +56,7 @@ class Registry(Generic[T]):
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """Name -> why an installed entry cannot be used, as a part of a sentence."""
+        """Name -> the reason why an entry cannot be used, as part of a sentence."""
         return self._found[1]
 
     @cached_property
@@ -71,7 +71,7 @@ class Registry(Generic[T]):
                 continue
             try:
                 works[entry.name] = self._checked(entry)
-            except Exception as error:  # whatever the other package raises while it is imported
+            except Exception as error:  # the other package may raise anything while it is imported
                 broken[entry.name] = f"{entry.value} of {_owner(entry)} cannot be used: {type(error).__name__}: {error}"
         return works, broken
 

@@ -1,6 +1,6 @@
-"""Sizes that planning and the work itself must agree on."""
+"""Sizes that planning and workers share."""
 
 from __future__ import annotations
 
 SAMPLE_TOKENS = 40
-"""That a model writes after each prompt."""
+"""Number of tokens that a model generates after each prompt."""

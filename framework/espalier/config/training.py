@@ -1,4 +1,4 @@
-"""Settings of a stage that trains: optimizer, batch, budget, saving. Its losses are in `losses.py`."""
+"""Settings of training stages: optimizer, batch, budget, checkpoints, guard, validation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from espalier.config.exact import as_written, multiple_rounded_up, product, roun
 from espalier.config.faults import Fault, RefusedInput
 
 ZeroLevel = Literal["none", "optimizer", "gradients", "parameters"]
-"""What ZeRO shards: nothing, optimizer state, gradients too, parameters too (DeepSpeed's 0 to 3)."""
+"""What ZeRO shards: nothing, optimizer state, also gradients, also parameters (DeepSpeed's stages 0 to 3)."""
 
 
 class SchedulePart(Config):
-    """Which part of one whole schedule a stage takes, as shares of it, so that a rate goes on over stages.
+    """The part of a learning-rate schedule that a stage takes, as shares of the whole, for one schedule over stages.
 
-    Text is read on, too, from where the part before stopped, and the draws of lessons, masks and dropout go on.
+    The order of the text and the random streams of depth sampling, masks and dropout also continue where the part
+    before stopped.
     """
 
     start: Share
     end: Share
     rewarm: Share = 0.0
-    """The share of this stage's steps at its start in which the rate rises to where the schedule stands."""
+    """The share of this stage's steps, at its start, in which the rate rises to that of the schedule."""
 
     @model_validator(mode="after")
     def _ascends(self) -> SchedulePart:
@@ -47,16 +48,16 @@ class OptimizerConfig(Config):
     """wsd only: the share of the steps at the end in which the rate falls."""
     final_lr_ratio: Share = 0.1
     part: SchedulePart | None = None
-    """Left out: the stage has a schedule of its own."""
+    """When left out, the stage has its own schedule."""
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(parse_tuple)] = (0.9, 0.95)
     eps: Annotated[float, Field(ge=1e-16, le=1.0)] = 1e-8
     clip: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
-    """The largest norm that the gradient of a step keeps."""
+    """The norm to which gradients are clipped."""
     layer_decay: Annotated[float, Field(ge=0.01, le=1.0)] = 1.0
-    """Each layer's rate is that of the layer above times this; the head has the full one."""
+    """Layer-wise decay: each layer's rate is that of the layer above times this; the head has the full rate."""
     offload: Annotated[bool, EXECUTION] = False
-    """Keep the optimizer's state in the memory of the host."""
+    """Keep the optimizer's state in host memory."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> OptimizerConfig:
@@ -99,7 +100,7 @@ class BudgetConfig(Config):
         return self
 
     def part(self, share: float) -> BudgetConfig:
-        """A share of it; of steps and tokens at least one."""
+        """A share of the budget; at least one step or token."""
         if self.epochs is not None:
             return BudgetConfig(epochs=product(share, self.epochs))
         if self.steps is not None:
@@ -122,13 +123,13 @@ class BudgetConfig(Config):
 
 
 def parse_steps(value: Any) -> Any:
-    """Read `500 steps` as the count before the word."""
+    """Read `500 steps` as 500."""
     written = re.fullmatch(r"([0-9]{1,15}) steps?", value) if isinstance(value, str) else None
     return int(written[1]) if written else value
 
 
 class CheckpointConfig(Config):
-    """Saving inside a stage. A stage's end is always saved."""
+    """Checkpoints inside a stage. The end of a stage is always saved."""
 
     every: Annotated[
         Count,
@@ -139,29 +140,29 @@ class CheckpointConfig(Config):
     """In steps."""
     keep_latest: Count = 2
     in_background: bool = True
-    """Steps go on while files are written; each worker then holds a copy of its part in the memory of its host."""
+    """Continue training while files are written; each worker then keeps a copy of its part in host memory."""
     on_failure: Literal["stop", "go_on"] = "stop"
-    """When a file cannot be written (a full disk). What a stage's result needs, its last checkpoint or that of its best
-    epoch, always stops the run."""
+    """What to do when a file cannot be written, as on a full disk. A failure to write the stage's last checkpoint or
+    that of its best epoch always stops the run."""
 
 
 Remedy = Literal["stop", "skip", "roll_back"]
 
 
 class GuardConfig(Config):
-    """What to do about a step whose loss or gradient cannot be right.
+    """The guard against bad steps: NaN, infinity and loss spikes.
 
-    `stop` ends the run. The others go back to the newest checkpoint and take the steps after it again: `skip`
-    without the step in question, `roll_back` without all steps from the checkpoint up to it.
+    `stop` ends the run. The other remedies go back to the newest checkpoint and repeat the steps after it: `skip`
+    without the bad step, `roll_back` without all steps from the checkpoint to the bad one.
     """
 
     nan: Remedy = "stop"
     """The loss or the gradient's norm is NaN or infinite."""
     spike: Remedy = "stop"
     spike_ratio: Annotated[float, Field(gt=1.0)] | None = None
-    """A spike is a loss above this multiple of the median of the last 64 steps; none is looked for when left out."""
+    """A spike is a loss above this multiple of the median of the last 64 steps; no check when left out."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 5
-    """How often in one stage, before the run stops."""
+    """The number of bad steps in one stage after which the run stops."""
 
 
 Pattern = Annotated[
@@ -184,9 +185,9 @@ class TuneConfig(Config):
 
 
 class ValidationConfig(Config):
-    """What is done at the end of each epoch over labelled data with its validation side."""
+    """Validation at the end of each epoch over labelled data."""
 
     keep: Literal["best", "last"] = "best"
     """The epoch whose model is the stage's: the best by `data.metric`, or the last."""
     patience: Count | None = None
-    """Stop after so many epochs without a better one; never when left out."""
+    """Early stopping: end the stage after this number of epochs without a better one; never when left out."""

@@ -1,4 +1,4 @@
-"""One microbatch, as the model sees it."""
+"""A microbatch: the tensors of a few sequences."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Batch:
 
     Attributes:
         input_ids: [B, T] int64.
-        labels: [B, T] int64, what is to be predicted at each position: the token that follows, or the sample's
-            class; NO_LABEL where nothing is (the last of a document, padding). Float32 with NaN for numbers.
-        positions: [B, T] int64, place inside the part of its document that stands in the row (padding: 0).
+        labels: [B, T] int64, the target at each position: the token that follows, or the sample's class; NO_LABEL
+            where there is none (the last token of a document, padding). Float32 with NaN for values of a regression.
+        positions: [B, T] int64, position of the token inside the part of its document that is in the row (padding: 0).
         documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every
             row lies inside one document and has no padding, so that plain causal attention is right.
         segments: [B, T] int64, which text of a pair a token belongs to, for encoders that tell them apart; else None.
         sample_ids: [B] int64, stable over epochs, workers and runs.
-        sample_weights: [B] float32.
-        signal_weights: [B] float32, of what follows a teacher; None: the same.
+        sample_weights: [B] float32, factor of each sample's loss on its labels.
+        signal_weights: [B] float32, factor of its loss on a teacher's signal; None: the same.
     """
 
     input_ids: Tensor

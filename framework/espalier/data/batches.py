@@ -1,4 +1,4 @@
-"""Which sequences each rank sees in each forward pass, and their tensors."""
+"""The microbatches of each rank and step, as tensors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from espalier.data.packing import NO_LABEL, Row, Sequences
 
 
 def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, rank: int, num_ranks: int) -> list[Batch]:
-    """The microbatches of one rank for one step.
+    """Make the microbatches of one rank for one step.
 
-    Step s is made of positions [s * S, (s + 1) * S) of the order. Neither the number of ranks nor the size of
+    Step s consists of positions [s * S, (s + 1) * S) of the order. Neither the number of ranks nor the size of
     a microbatch changes which samples these are, nor the number of ranks which of them share a microbatch.
 
     Args:
@@ -43,9 +43,9 @@ def window(sequences: Sequences, step: int, *, seed: int, batch: BatchConfig, ra
 def spread(
     sequences: Sequences, num_samples: int, *, rank: int, num_ranks: int, microbatch_sequences: int
 ) -> Iterator[Batch]:
-    """This rank's part of `num_samples` sequences spread evenly over the split, or of all where it has fewer.
+    """Yield this rank's batches of `num_samples` sequences spread evenly over the split; of all where it has fewer.
 
-    Blank batches as in `in_order`.
+    Ranks without a microbatch get blank ones, see `in_order`.
     """
     num_samples = min(num_samples, len(sequences))
     indices = np.arange(num_samples) * len(sequences) // num_samples
@@ -55,12 +55,12 @@ def spread(
 def in_order(
     sequences: Sequences, num_sequences: int | None, *, rank: int, num_ranks: int, microbatch_sequences: int
 ) -> Iterator[Batch]:
-    """This rank's part of the first `num_sequences` sequences (None, or more than there are: all).
+    """Yield this rank's batches of the first `num_sequences` sequences (None, or more than there are: all).
 
-    Over all ranks every sequence comes once, in microbatches that do not depend on the number of ranks. Every
-    rank gets equally many batches, because a forward pass at zero_level parameters is collective: where
-    microbatches run out, a rank gets a blank one, in which nothing counts (labels NO_LABEL, documents and
-    sample ids -1, sample weights 0).
+    Over all ranks every sequence comes once, in microbatches that do not depend on the number of ranks. Every rank gets
+    the same number of batches, because a forward pass at zero_level parameters is collective. Where microbatches run
+    out, a rank gets a blank one, which adds nothing to a loss (labels NO_LABEL, documents and sample ids -1, weights
+    0).
     """
     num_sequences = len(sequences) if num_sequences is None else min(num_sequences, len(sequences))
     indices = np.arange(num_sequences)
@@ -68,7 +68,7 @@ def in_order(
 
 
 def make_batch(sequences: Sequences, indices: NDArray[np.int64]) -> Batch:
-    """The sequences of `indices` as one batch, padded on the right to the longest of them."""
+    """Make a batch of the sequences `indices`, padded on the right to the longest."""
     rows = [sequences.row(int(index)) for index in indices]
     num_tokens = max(len(row.input_ids) for row in rows)
     plain = all(len(row.input_ids) == num_tokens and row.documents[-1] == 0 for row in rows)
@@ -97,7 +97,7 @@ def _dealt(
 
 
 def _blank() -> Batch:
-    shape = (1, 2)  # the smallest that no model treats as a step of generation
+    shape = (1, 2)  # with one token models would take it for a step of generation
     zeros = torch.zeros(shape, dtype=torch.int64)
     nothing = torch.full(shape, -1)
     return Batch(

@@ -1,4 +1,4 @@
-"""The documents of a corpus, one string each, in an order that never changes."""
+"""The documents of a corpus as strings, always in the same order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from espalier.data.rows import Wanted, is_blank, read_rows
 
 
 def documents(corpus: CorpusConfig, *, setting: str = "data.train") -> Iterator[str]:
-    """Every document that holds text; rows that are empty or blank hold none and are left out.
+    """Yield every document of a corpus; blank ones are left out.
 
     A text file is one document, or as many as `cut` makes of it; a row of the other sources is one. Files come sorted
     by path.
@@ -35,7 +35,7 @@ def documents(corpus: CorpusConfig, *, setting: str = "data.train") -> Iterator[
 
 
 def num_skipped(corpus: CorpusConfig, *, setting: str) -> int:
-    """Empty files, and null or blank rows, which `skip_blank` leaves out of a corpus of files. Reads all of it."""
+    """Count the empty files and the null or blank rows that `skip_blank` leaves out. Reads the whole corpus."""
     if corpus.source == "text":
         return sum(is_blank(read_text(path, setting=setting)) for path in list_files(corpus, setting=setting))
     paths, blank = set(list_files(corpus, setting=setting)), 0

@@ -1,4 +1,4 @@
-"""A text file as several documents, where its owner asks for it."""
+"""Cut a text file into documents, by paragraphs or by length (setting `cut`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _BREAKS = (re.compile(r"\n\s*"), re.compile(r"\s+"))  # a line's end, else a wor
 
 
 def cut_text(text: str, by: Literal["paragraphs"] | int) -> Iterator[str]:
-    """The documents of a text: what stands between blank lines, or parts of at most so many characters.
+    """Yield the documents of a text: its paragraphs, or parts of at most `by` characters.
 
-    Parts end with a line in their second half, where there is none with a word, else anywhere; together they are the
-    whole text.
+    A part ends at the last line end in its second half; without one, at the last word end; without one, anywhere. The
+    parts together are the whole text.
     """
     if by == "paragraphs":
         yield from _BLANK_LINES.split(text)

@@ -1,4 +1,4 @@
-"""Labelled samples as they stand in the user's tables, checked, in an order that never changes."""
+"""Labelled samples read from the user's tables and checked, always in the same order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMERAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 @dataclass(frozen=True)
 class Examples:
-    """N samples. A sample's place, 0 to N - 1, is its sample id in everything that is computed.
+    """N labelled samples. A sample's index, 0 to N - 1, is its sample id everywhere.
 
     Attributes:
         names: what the user calls each: the id column, or the row that it was read from.
@@ -46,14 +46,14 @@ class Examples:
 
     @property
     def key(self) -> str:
-        """Hash of which samples these are, in order; their labels do not count."""
+        """Hash of the texts of the samples, in order; labels do not enter it."""
         digest = xxhash.xxh3_128()
         for place in range(len(self)):
             digest.update(f"{text_hash(self, place)} ".encode())
         return digest.hexdigest()
 
     def take(self, places: Sequence[int] | NDArray[np.int64]) -> Examples:
-        """Some of them, in this order; weights keep their mean of 1."""
+        """The samples at `places`, in that order; weights are rescaled to a mean of 1."""
         weights = self.weights[places]
         return Examples(
             names=tuple(self.names[i] for i in places),
@@ -66,13 +66,13 @@ class Examples:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Both sides of a job's labelled data.
+    """The training and validation samples of a job's labelled data.
 
     Attributes:
-        classes: as the label column has them, in the order of the model's outputs; none for a regression.
-        names: what the classes are called.
-        left_out: training samples whose text also stands on the validation side.
-        skipped: rows without a text, on both sides together.
+        classes: values of the label column, in the order of the model's outputs; empty for a regression.
+        names: of the classes, for people.
+        left_out: number of training samples dropped because their text is also a validation sample.
+        skipped: number of rows without a text, on both sides together.
     """
 
     train: Examples
@@ -84,15 +84,15 @@ class Labelled:
 
 
 def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
-    """Read, split, check.
+    """Read the tables of a job, check them, and split off the validation samples.
 
-    Samples whose text also stands on the validation side are left out of training.
+    Training samples whose text is also a validation sample are dropped.
 
     Args:
-        seed: of the draw that `data.limit` makes.
+        seed: of the random choice that `data.limit` makes.
 
     Raises:
-        RefusedInput: unreadable tables, blank texts, labels that are none or outside `labels`, ids that come twice,
+        RefusedInput: unreadable tables, blank texts, missing labels or labels outside `labels`, repeated ids,
             weights that are no positive numbers, a class without a training sample, a single class, an empty side, a
             limit below the number of classes.
     """
@@ -123,9 +123,10 @@ def read_labelled(data: LabelledConfig, *, seed: int) -> Labelled:
 
 
 def _drawn(train: Examples, limit: int, *, seed: int) -> NDArray[np.int64]:
-    """Places of some samples: each class has its share, and one at least; a larger limit draws more of the same.
+    """Indices of `limit` random samples with the share of each class, at least one of each.
 
-    The next is always of the class of which the smallest part has been drawn (Adams' apportionment).
+    The next sample is always of the class of which the smallest part was drawn (Adams' apportionment), so a larger
+    limit adds to the choice of a smaller one.
     """
     shuffled = positions_to_indices(np.arange(len(train)), num_sequences=len(train), seed=seed)
     is_class = train.targets.dtype == np.int64
@@ -154,7 +155,7 @@ def _with_text(table: TableConfig, rows: list[TableRow]) -> list[TableRow]:
 
 
 def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
-    """[N] of each class the share of its texts whose hashes are smallest; a text has the class that it has first."""
+    """[N] bool, True for validation: of each class the texts of smallest hash; a repeated text has its first class."""
     hashes = np.array([text_hash(whole, i) for i in range(len(whole))], dtype=np.uint64)
     _, first, text = np.unique(hashes, return_index=True, return_inverse=True)
     is_class = whole.targets.dtype == np.int64
@@ -194,7 +195,7 @@ def _examples(table: TableConfig, rows: Sequence[TableRow], classes: Sequence[st
 
 def _text(row: TableRow, *, setting: str) -> str:
     text = row.text("text", setting=setting)
-    if not text.strip():  # a decoder's tokenizer may make no token of it, and none is left to be read
+    if not text.strip():  # a tokenizer may make no token of a blank text
         raise bad_row(
             row.path,
             row.number,
@@ -225,7 +226,7 @@ def _number(row: TableRow, use: str, *, setting: str) -> float:
     value = row.values[use]
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):  # the last of whole numbers that JSON can spell
+    except (TypeError, ValueError, OverflowError):  # OverflowError: of integers that no float holds
         number = math.nan
     if not math.isfinite(number):
         raise bad_row(row.path, row.number, f"a finite number in the {use} column, not {value!r}", setting=setting)
@@ -287,19 +288,19 @@ def _empty(setting: str) -> Fault:
 
 
 def _balanced(train: Examples, num_classes: int) -> NDArray[np.float64]:
-    """Weights times N / (C n_c), n_c the weight of the sample's class: classes then weigh alike, the mean is 1."""
+    """[N] weights times N / (C n_c), n_c the weight of the sample's class: equal weight for each class, mean 1."""
     of_class = np.bincount(train.targets, weights=train.weights, minlength=num_classes)
     return train.weights * len(train) / (num_classes * of_class[train.targets])
 
 
 def first_places(examples: Examples) -> NDArray[np.int64]:
-    """[N] for each sample the place of the first one with the same text; of a pair with the same two."""
+    """[N] index of the first sample with the same text, or the same pair of texts."""
     hashes = np.array([text_hash(examples, place) for place in range(len(examples))], dtype=np.uint64)
     _, first, text = np.unique(hashes, return_index=True, return_inverse=True)
     return first[text]
 
 
 def text_hash(examples: Examples, place: int) -> int:
-    """Equal for samples with the same text, or the same pair of texts, whatever their labels."""
+    """Hash of a sample's text or pair of texts, without its label."""
     pair = "\0" + examples.pairs[place] if examples.pairs else ""
     return xxhash.xxh3_64_intdigest((examples.texts[place] + pair).encode())

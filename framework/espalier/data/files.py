@@ -1,4 +1,4 @@
-"""The files of a corpus: which they are, and their bytes, unpacked within bounds."""
+"""Find and open the files of a corpus; packed ones are unpacked up to a bounded size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_TEXT = "text in UTF-8, plain or packed with gzip, bzip2, xz or zstd; convert
 
 
 def list_files(corpus: OriginConfig, *, setting: str) -> list[Path]:
-    """The corpus's files, sorted by path, each once although two patterns may name it.
+    """List the corpus's files, sorted by path, each once.
 
     Raises:
         RefusedInput: patterns that match no readable file, all at once.
@@ -36,10 +36,10 @@ def list_files(corpus: OriginConfig, *, setting: str) -> list[Path]:
 
 @contextmanager
 def opened(path: Path, *, setting: str) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, unpacked if they are gzip's, bzip2's, xz's or zstd's, whatever the file is called.
+    """Open a file for reading; gzip, bzip2, xz and zstd are recognised by content and unpacked.
 
     Raises:
-        RefusedInput: unreadable, broken or cut-off packing, or a file that unpacks to more than text ever does.
+        RefusedInput: an unreadable file, damaged packing, or a file that unpacks to far more than text does.
     """
     try:
         with open(path, "rb") as plain:
@@ -52,7 +52,7 @@ def opened(path: Path, *, setting: str) -> Iterator[io.BufferedReader]:
 
 
 def read_text(path: Path, *, setting: str) -> str:
-    """The whole file as one string, line ends as they are."""
+    """Read a file as one string; line ends are kept."""
     with opened(path, setting=setting) as source:
         refuse_no_text(source, path, setting=setting)
         data = source.read()
@@ -63,7 +63,7 @@ def read_text(path: Path, *, setting: str) -> str:
 
 
 def read_lines(path: Path, *, setting: str) -> Iterator[str]:
-    """The lines of a file with their ends; only a line feed ends a line."""
+    """Yield the lines of a file with their ends; only a line feed ends a line."""
     with opened(path, setting=setting) as source:
         refuse_no_text(source, path, setting=setting)
         for number, line in enumerate(source, start=1):
@@ -74,12 +74,12 @@ def read_lines(path: Path, *, setting: str) -> Iterator[str]:
 
 
 def refused(path: Path, allowed: str, *, setting: str, where: str) -> RefusedInput:
-    """A fault in a file; `where` says what of it is wrong: a row (or line, from 1), a trait."""
+    """The refusal of a file; `where` says what in it is wrong, such as a row or line (from 1)."""
     given = f"names {path}, refused for {where}"
     return RefusedInput([Fault(f"{setting}.files", str(path), allowed, given=given)])
 
 
 def refuse_no_text(source: io.BufferedReader, path: Path, *, setting: str) -> None:
-    """Refuse a file whose start is none of text in UTF-8."""
+    """Raise if the first bytes of a file are no UTF-8 text."""
     if reason := no_text(source):
         raise refused(path, _NO_TEXT, setting=setting, where=reason)

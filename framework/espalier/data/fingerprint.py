@@ -1,4 +1,4 @@
-"""What the data is, as a hash: of the settings and of the bytes in the files, not of where they lie."""
+"""Fingerprints of data: hashes of its settings and of the bytes of its files, independent of paths."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Split = Literal["train", "valid"]
 
 
 def fingerprint(data: DataConfig | LabelledConfig) -> str:
-    """Hash of all that the sequences depend on but the tokenizer, for the keys of stages.
+    """Hash everything that the sequences depend on except the tokenizer, for the keys of stages.
 
-    Files count by their contents, in the order in which they are read; a moved folder keeps its hash. Hub
-    data sets count by their settings.
+    Files enter by their contents, in the order in which they are read, so a moved folder keeps its hash. Data sets of
+    the hub enter by their settings.
 
     Raises:
         RefusedInput: files that are not there.
@@ -40,7 +40,7 @@ def text_fingerprints(data: DataConfig | LabelledConfig) -> dict[Split, str]:
 
 
 def text_fingerprint(data: DataConfig, split: Split) -> str:
-    """Hash of the text of one split; the other split counts where it decides what this one holds."""
+    """Hash the text of one split; the other split enters where it decides which documents this one has."""
     train = _corpus(data.train, "data.train")
     if isinstance(data.valid, HeldOutConfig):
         return _hash([split, train, data.valid.fraction])
@@ -50,7 +50,7 @@ def text_fingerprint(data: DataConfig, split: Split) -> str:
 
 def _corpus(corpus: OriginConfig, setting: str) -> dict[str, object]:
     settings = corpus.model_dump(mode="json", exclude={"files"})
-    for later, default in (("skip_blank", False), ("cut", None)):  # data that does not use them keeps its hash
+    for later, default in (("skip_blank", False), ("cut", None)):  # so that older data keeps its hash
         if later in settings and settings[later] == default:
             del settings[later]
     if corpus.source == "hub":
@@ -59,12 +59,12 @@ def _corpus(corpus: OriginConfig, setting: str) -> dict[str, object]:
 
 
 def digest_of(path: Path) -> str:
-    """Hash of what a file holds."""
+    """Hash the contents of a file."""
     status = path.stat()
     return _digest(path, status.st_size, status.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=65536)  # stages open their data again and again; a changed file has another time
+@functools.lru_cache(maxsize=65536)  # every stage asks again; a changed file has another modification time
 def _digest(path: Path, size: int, modified: int) -> str:
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Rows of data sets on the hub, as a stream."""
+"""Stream the rows of a data set on the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def hub_rows(origin: OriginConfig, *, setting: str) -> Iterator[dict[str, Any]]:
-    """Every row of a data set, from its first one on.
+    """Yield every row of a data set.
 
     Raises:
         RefusedInput: a data set that cannot be reached or that the hub does not have, rows that cannot be read.
@@ -22,7 +22,7 @@ def hub_rows(origin: OriginConfig, *, setting: str) -> Iterator[dict[str, Any]]:
 
     name = origin.dataset
     assert name is not None
-    if Path(name).exists():  # `datasets` would read this instead, and what it holds is in no fingerprint
+    if Path(name).exists():  # `datasets` would read this folder, which no fingerprint covers
         allowed = "a hub name that no folder here has too; for files of your own use another `source`"
         raise RefusedInput([Fault(f"{setting}.dataset", name, allowed)])
     number = 0
@@ -36,8 +36,8 @@ def hub_rows(origin: OriginConfig, *, setting: str) -> Iterator[dict[str, Any]]:
             yield row
     except (MemoryError, RefusedInput):
         raise
-    except Exception as error:  # of several libraries for networks and file formats
-        if number and isinstance(error, OSError):  # it was there a moment ago, and another try may find it again
+    except Exception as error:  # the libraries behind `datasets` raise errors of many kinds
+        if number and isinstance(error, OSError):  # a lost connection: another try may succeed
             raise
         where = f" from row {number + 1} on" if number else ""
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -46,7 +46,7 @@ def hub_rows(origin: OriginConfig, *, setting: str) -> Iterator[dict[str, Any]]:
 
 
 def reach(name: str, revision: str | None) -> None:
-    """Ask the hub once for a data set that is not in the cache: `datasets` asks for half a minute."""
+    """Check once that the hub has a data set that is not cached; `datasets` would try for half a minute."""
     import huggingface_hub
     from datasets import config
 

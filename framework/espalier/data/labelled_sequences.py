@@ -21,10 +21,10 @@ ReadAt = Literal["first", "last"]
 
 
 def read_place(ids: NDArray[np.int64], read_at: ReadAt, pad_id: int | None) -> int:
-    """Which of a sample's tokens the stock classifier reads.
+    """The index of the token whose hidden state the stock classifier reads.
 
-    Stock decoders look for a row's last token that is not `pad_token_id`, in rows without padding, too: a tokenizer
-    that ends each text with that very token is read one token earlier. The first, where there is no other token.
+    Stock decoders take the last token that is not `pad_token_id`, also in rows without padding: if the tokenizer ends
+    texts with that token, they read the one before. Index 0 if there is no other token.
     """
     if read_at == "first":
         return 0
@@ -34,7 +34,7 @@ def read_place(ids: NDArray[np.int64], read_at: ReadAt, pad_id: int | None) -> i
 
 @dataclass(frozen=True)
 class LabelledSequences:
-    """One sample a row, unpadded; numbered as in `Examples`.
+    """One unpadded row for each sample of `Examples`, with the same ids.
 
     Attributes:
         pad_id: `pad_token_id` of the model's configuration.
@@ -55,13 +55,13 @@ class LabelledSequences:
         pad_id: int | None = None,
     ) -> LabelledSequences:
         encoded = list(_encoded(examples, tokenizer, max_tokens=max_tokens))
-        if read_at == "last":  # no decoder knows segments, though its tokenizer may
+        if read_at == "last":  # decoders take no segments, though their tokenizers may give some
             encoded = [replace(one, segments=None) for one in encoded]
         return LabelledSequences(examples, encoded, read_at, pad_id)
 
     @property
     def num_tokens(self) -> int:
-        """Of all samples, padding not counted."""
+        """Tokens of all samples, without padding."""
         return sum(len(one.ids) for one in self.encoded)
 
     def __len__(self) -> int:
@@ -88,23 +88,23 @@ class LabelledSequences:
 
 
 def _encoded(examples: Examples, tokenizer: LabelledTokenizer, *, max_tokens: int) -> Iterator[Encoded]:
-    """Every sample; of a long text no more is encoded than is kept, as a tokenizer encodes all before it cuts."""
+    """Yield every sample as tokens; long texts are shortened first, as tokenizers encode everything before they cut."""
 
-    def heads(texts: Iterable[str]) -> Iterator[str]:
-        return (_head(text, tokenizer, max_tokens=max_tokens) for text in texts)
+    def beginnings(texts: Iterable[str]) -> Iterator[str]:
+        return (_beginning(text, tokenizer, max_tokens=max_tokens) for text in texts)
 
     if examples.pairs is None:
-        for call in calls(heads(examples.texts), len):
+        for call in calls(beginnings(examples.texts), len):
             yield from tokenizer.encode_samples(call, None, max_tokens=max_tokens)
         return
-    pairs = zip(heads(examples.texts), heads(examples.pairs), strict=True)
+    pairs = zip(beginnings(examples.texts), beginnings(examples.pairs), strict=True)
     for both in calls(pairs, lambda pair: len(pair[0]) + len(pair[1])):
         first, second = zip(*both, strict=True)
         yield from tokenizer.encode_samples(first, second, max_tokens=max_tokens)
 
 
-def _head(text: str, tokenizer: LabelledTokenizer, *, max_tokens: int) -> str:
-    """The start of a text, long enough to have more tokens than are kept."""
+def _beginning(text: str, tokenizer: LabelledTokenizer, *, max_tokens: int) -> str:
+    """A beginning of the text that is surely longer than `max_tokens` tokens, or all of it."""
     length, enough = max(_LONG_CHARACTERS, 64 * max_tokens), max_tokens + 16
     while len(text) > length:
         (found,) = tokenizer.encode_samples([text[:length]], None, max_tokens=enough)
@@ -133,8 +133,8 @@ class Reweighted:
     """Other sequences, the weight of each multiplied by a factor.
 
     Attributes:
-        label_weights: [N], of the loss on labels.
-        signal_weights: [N], of the loss on a teacher's signal.
+        label_weights: [N] further factor of each sample's loss on labels.
+        signal_weights: [N] further factor of its loss on a teacher's signal.
     """
 
     whole: Sequences

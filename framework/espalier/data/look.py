@@ -10,11 +10,11 @@ from espalier.data.split import split_documents
 
 
 def look(data: DataConfig) -> None:
-    """Read the start of every file, and documents until each side has one.
+    """Read the first bytes of every file, and documents until each split has one.
 
     Raises:
         RefusedInput: files that are no text, a data set that cannot be reached, missing columns, no document at all, or
-            none for one of the sides; each as it would be said later.
+            none for one of the splits.
     """
     for setting, corpus in (("data.train", data.train), ("data.valid", data.valid)):
         if isinstance(corpus, CorpusConfig):

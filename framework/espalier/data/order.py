@@ -1,4 +1,4 @@
-"""The order of samples, as a function: nothing is drawn ahead, kept or replayed."""
+"""The order of training samples, computed as a function of seed and position; no state is kept."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ _U64 = np.uint64
 
 
 def positions_to_indices(positions: NDArray[np.integer], *, num_sequences: int, seed: int) -> NDArray[np.int64]:
-    """Which sample stands at each position of the endless stream of samples.
+    """The sample at each position of the endless stream of epochs.
 
-    Positions [e * num_sequences, (e + 1) * num_sequences) are epoch e: every sample once, in an order of that
-    epoch's own. The order is a Feistel network keyed by (seed, epoch) over the next power of four, walked
-    along its cycle until it is back among the samples (Black and Rogaway, "Ciphers with Arbitrary Finite
-    Domains", 2002).
+    Positions [e * num_sequences, (e + 1) * num_sequences) are epoch e: every sample once, in a random order. The order
+    is a Feistel network keyed by (seed, epoch) over the next power of four, walked along its cycle until it is back
+    among the samples (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
 
     Args:
-        positions: [...] not negative.
+        positions: [...] from 0.
         num_sequences: samples in the split.
         seed: from 0 to 2**63 - 1.
 
@@ -48,7 +47,7 @@ def _permute(values: NDArray[np.uint64], keys: NDArray[np.uint64], half_bits: in
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every bit of the value reaches every bit."""
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every input bit affects every output bit."""
     values = (values ^ (values >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> _U64(27))) * _U64(0x94D049BB133111EB)
     return values ^ (values >> _U64(31))

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say it is, and its bytes unpacked within bounds."""
+"""Recognise packed files by their first bytes, and unpack them up to a bounded size."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PACKED_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What damaged packing raises while it is read."""
+"""Errors that reading a damaged packed file raises."""
 
-# Text packs 3 to 10 times, repetitive logs perhaps 100; bombs live near 1000 and above.
+# Compression ratios: text 3 to 10, repetitive logs up to about 100, decompression bombs about 1000 and more.
 _MAX_UNPACKED_RATIO = 200
 _MIN_UNPACKED_LIMIT_BYTES = 64 * 2**20
 _READ_BYTES = 2**20
 _START_BYTES = 4096
 _MOST_ZEROS = 0.1
-"""Of the first bytes: UTF-16 has about half of them zero where letters are Latin, a text has hardly ever one."""
+"""Share of zero bytes from which it is no UTF-8: about half in UTF-16 of Latin letters, hardly any in UTF-8."""
 
 
 class _Source(Protocol):
@@ -61,26 +61,26 @@ _WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe"
 
 
 class TooLarge(Exception):
-    """More bytes than a file of this size may hold; says how it is packed, and the limit."""
+    """A packed file unpacks to more bytes than its size allows; the message has the packing and the limit."""
 
 
 def packing_of(start: bytes) -> str | None:
-    """The name of the packing that is read, or None for plain bytes."""
+    """The packing that the first bytes show, or None for plain bytes."""
     return next((name for name, magic in _STARTS.items() if magic.match(start)), None)
 
 
 def unpacked(file: io.BufferedReader, packing: str, *, size: int) -> io.BufferedReader:
-    """The bytes of a packed file, which end in an error once they are too many for one of `size` bytes.
+    """Open a packed file of `size` bytes; reading more than that allows raises `TooLarge`.
 
     Raises:
-        TooLarge, and one of `PACKED_ERRORS`, while it is read.
+        TooLarge, and any of `PACKED_ERRORS`, while it is read.
     """
     limit = max(_MIN_UNPACKED_LIMIT_BYTES, _MAX_UNPACKED_RATIO * size)
     return io.BufferedReader(_Bounded(_READERS[packing](file), packing, limit_bytes=limit), _READ_BYTES)
 
 
 def no_text(source: io.BufferedReader) -> str | None:
-    """Why bytes that should be text in UTF-8 are none, as far as their start tells."""
+    """The reason why the first bytes are no UTF-8 text; None if they may be."""
     start = source.peek(_START_BYTES)[:_START_BYTES]
     for magic, name in _NOT_READ.items():
         if start.startswith(magic):
@@ -99,7 +99,7 @@ def no_text(source: io.BufferedReader) -> str | None:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends with an error after `limit_bytes`."""
+    """A stream that raises an error after `limit_bytes`."""
 
     def __init__(self, source: _Source, name: str, *, limit_bytes: int) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Sequences cut from tokens: blocks that are full of documents, or one document each."""
+"""Sequences made of tokens: packed blocks of equal length, or one document each."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence without padding; every array is [T] int64, but labels that are numbers: float32, NaN for none.
+    """One sequence without padding; all arrays are [T] int64, labels of a regression float32 with NaN for none.
 
     Attributes:
         input_ids: the tokens.
         labels: the token that follows; NO_LABEL at the end of a document and of the row.
-        positions: place inside the part of its document that stands in this row.
+        positions: position inside the part of its document that is in this row.
         documents: 0 for the row's first document, 1 for its second, and so on.
         segments: which text of a pair, where the model tells them apart.
-        weight: how much the sample counts.
-        signal_weight: how much what a teacher says of it counts; None: the same.
+        weight: factor of the sample's loss on its labels.
+        signal_weight: factor of its loss on a teacher's signal; None: the same.
     """
 
     input_ids: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Row:
 
 
 class Sequences(Protocol):
-    """What a split is to training: numbered rows. A row's number is its sample id, the same in every run."""
+    """The rows of a split. A row's index is its sample id, the same in every run."""
 
     def __len__(self) -> int: ...
 
@@ -47,12 +47,12 @@ class Sequences(Protocol):
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """All documents end to end, cut into blocks of `sequence_tokens`.
+    """Documents concatenated and cut into blocks of `sequence_tokens`.
 
     Attributes:
         tokens: the documents.
         sequence_tokens: length of a block.
-        keep_tail: whether what does not fill a block makes a last, shorter one.
+        keep_tail: whether the rest makes a last, shorter block.
     """
 
     tokens: Tokens
@@ -75,7 +75,7 @@ class PackedSequences:
 
 @dataclass(frozen=True)
 class DocumentSequences:
-    """One document a row, cut at `sequence_tokens`. Documents of one token predict nothing and get none."""
+    """One document a row, cut at `sequence_tokens`; documents of one token, which predict nothing, are left out."""
 
     tokens: Tokens
     sequence_tokens: int
@@ -95,7 +95,7 @@ class DocumentSequences:
 
 
 def _row(ids: NDArray[np.unsignedinteger], starts: NDArray[np.int64]) -> Row:
-    """A row of `ids`; `starts` are the places after its first at which documents start."""
+    """Make a row of `ids`; documents start at its first token and at the indices `starts`."""
     input_ids = ids.astype(np.int64)
     labels = np.append(input_ids[1:], NO_LABEL)
     labels[starts - 1] = NO_LABEL

@@ -1,7 +1,7 @@
-"""Long documents encoded piece by piece, so that memory follows the document and not the tokenizer.
+"""Encode long documents piece by piece, with the ids of the whole document, to bound the tokenizer's memory.
 
-A tokenizer takes 200 bytes and more for each token that it makes in one call. Documents up to the length of a piece are
-encoded whole. Longer ones are cut where the tokens on both sides are those of the uncut text: the ids stay the same.
+A tokenizer needs 200 bytes and more for each token of a call. Documents up to the length of a piece are encoded whole.
+Longer ones are cut only where the tokens on both sides are the same as in the uncut text.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Ids = NDArray[np.int32]
 Item = TypeVar("Item")
 
 MAX_CHARACTERS = 2**18
-"""Of a piece, and of the texts of one call, but for its last one."""
+"""Most characters of a piece, and of the texts of one call without its last one."""
 _MAX_TEXTS = 256
 _CONTEXT = 256  # characters on each side of a cut that are compared
-_SEARCHED = 2**16  # characters before the longest piece's end in which a place for the cut is looked for
+_SEARCHED = 2**16  # a cut is looked for in so many characters before the end of the longest piece
 _MOST_TRIES = 16
 _BREAK = re.compile(r"(?<=\S)\s(?=\S)|(?<=[^\w\s])(?=[\w])")
 
 
 def encoded(texts: Iterable[str], encode: Encode) -> Iterator[Ids]:
-    """[T] ids of each text, in order; texts are read as they are needed."""
-    lengths: deque[int] = deque()  # in pieces, of the texts whose ids have not been given yet
+    """Yield the ids [T] of each text, in order; texts are read as needed."""
+    lengths: deque[int] = deque()  # number of pieces of each text that was read and not yielded
 
     def cut() -> Iterator[str]:
         for text in texts:
@@ -49,7 +49,7 @@ def encoded(texts: Iterable[str], encode: Encode) -> Iterator[Ids]:
 
 
 def pieces(text: str, encode: Callable[[Sequence[str]], list[list[Any]]]) -> Iterator[str]:
-    """A text, or what its ids can be put together from; the blank at a cut is left out where a tokenizer adds one."""
+    """Cut a text into pieces whose ids, concatenated, are its ids; a blank that tokenizers add is dropped."""
     start = 0
     while len(text) - start > MAX_CHARACTERS:
         end, next_start = _cut(text, start + MAX_CHARACTERS, encode)
@@ -59,7 +59,7 @@ def pieces(text: str, encode: Callable[[Sequence[str]], list[list[Any]]]) -> Ite
 
 
 def calls(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items in lists of few enough characters for one call of a tokenizer.
+    """Group items into lists that are short enough for one call of a tokenizer.
 
     Args:
         size: characters of an item.
@@ -77,7 +77,7 @@ def calls(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[I
 
 
 def _cut(text: str, limit: int, encode: Callable[[Sequence[str]], list[list[Any]]]) -> tuple[int, int]:
-    """Where a piece ends and the next one starts, at `limit` or a little before."""
+    """The end of a piece and the start of the next one, at `limit` or a little before."""
     for place in itertools.islice(_places(text, limit), _MOST_TRIES):
         left, right = text[place - _CONTEXT : place], text[place : place + _CONTEXT]
         uncut, before, after, bare = encode([left + right, left, right, right[1:]])
@@ -85,11 +85,11 @@ def _cut(text: str, limit: int, encode: Callable[[Sequence[str]], list[list[Any]
             return place, place
         if right[0].isspace() and before + bare == uncut:
             return place, place + 1
-    return limit, limit  # one endless word, or no blank for a tokenizer that begins each text with one: a token more
+    return limit, limit  # a single endless word: the cut may cost one token more
 
 
 def _places(text: str, limit: int) -> Iterator[int]:
-    """Ends of words, the last first; then any place, for a text without words."""
+    """Candidate positions of a cut: word ends from the last on, then any position."""
     start = limit - min(_SEARCHED, MAX_CHARACTERS // 2)
     breaks = [start + found.start() for found in _BREAK.finditer(text[start:limit])]
     yield from breaks[: -_MOST_TRIES // 2 - 1 : -1]

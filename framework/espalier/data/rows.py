@@ -1,4 +1,4 @@
-"""Rows of tables: the wanted columns of csv, tsv, json-lines and parquet files, and of data sets on the hub."""
+"""Read chosen columns of csv, tsv, JSON lines and parquet files, and of data sets on the hub, row by row."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Wanted:
 
     Attributes:
         setting: path of the table in the job file.
-        columns: what each is to us (`text`, `label`: a setting below `setting`) -> its name in the table.
-        header: names of all columns, of csv and tsv files that do not say them.
+        columns: use (`text`, `label`: a setting below `setting`) -> the column's name in the table.
+        header: names of all columns, for csv and tsv files without a header.
     """
 
     setting: str
@@ -40,19 +40,19 @@ class Wanted:
         return {use: list(there).index(name) for use, name in self.columns.items()}
 
     def missing(self, use: str, there: Iterable[str]) -> str:
-        """What is allowed where a column is not there."""
+        """The remedy in the message about a missing column."""
         name = self.columns[use]
         return f"a column `{name}`, once; set `{self.setting}.{use}` to one of those there: {', '.join(there)}"
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row.
+    """One row of a table.
 
     Attributes:
-        path: of its file; the data set's name when it is of the hub.
-        number: of its line, or of its row in a table that has no lines; from 1.
-        values: by use, as the file has them.
+        path: of its file; for the hub the data set's name.
+        number: its line, or its row in a file without lines, from 1.
+        values: use -> value as in the file.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class TableRow:
     values: dict[str, Any]
 
     def text(self, use: str, *, setting: str) -> str:
-        """A value that must be text.
+        """The value of a use, which has to be text.
 
         Raises:
             RefusedInput: anything else, or text that UTF-8 cannot hold.
@@ -72,13 +72,13 @@ class TableRow:
             raise bad_row(self.path, self.number, allowed, setting=setting)
         try:
             value.encode()
-        except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair; no tokenizer reads it
+        except UnicodeEncodeError as error:  # JSON may hold half a surrogate pair, which tokenizers refuse
             raise bad_row(self.path, self.number, f"text that UTF-8 can hold ({error})", setting=setting) from error
         return value
 
 
 def read_rows(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
-    """Every row, file after file, sorted by path; a stream, so that memory is bounded by the longest row.
+    """Yield every row, in files sorted by path; memory is bounded by the longest row.
 
     Raises:
         RefusedInput: missing or damaged files, rows that do not parse, columns that are not there.
@@ -93,7 +93,7 @@ def read_rows(origin: OriginConfig, wanted: Wanted) -> Iterator[TableRow]:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a cell holds no text: null, or nothing but blanks."""
+    """Whether a value is null or blank."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
@@ -103,7 +103,7 @@ def _is_empty(path: Path, setting: str) -> bool:
 
 
 def bad_row(path: Path, row: int, allowed: str, *, setting: str) -> RefusedInput:
-    """A fault in one row of a file."""
+    """The refusal of one row of a file."""
     return refused(path, allowed, setting=setting, where=f"row {row}")
 
 
@@ -127,7 +127,7 @@ def _json(path: Path, wanted: Wanted) -> Iterator[TableRow]:
 def _csv(path: Path, wanted: Wanted) -> Iterator[TableRow]:
     csv.field_size_limit(sys.maxsize)  # the module's own 128 KiB is less than a long document
     rows = csv.reader(read_lines(path, setting=wanted.setting), strict=True)
-    ended = 0  # the last line of the last good row: a quote that is never closed swallows all lines after it
+    ended = 0  # the line where the last good row ended, for messages about a quote that is never closed
 
     def numbered() -> Iterator[tuple[int, list[str]]]:
         nonlocal ended
@@ -175,7 +175,7 @@ def _parquet(path: Path, wanted: Wanted) -> Iterator[TableRow]:
     number = 0
     try:
         with opened(path, setting=wanted.setting) as source:
-            # Parquet is read from its end, and gzip cannot seek.
+            # Reading parquet needs seeking, which a gzip stream cannot do.
             whole = source if source.seekable() else pyarrow.BufferReader(source.read())
             table = pyarrow.parquet.ParquetFile(whole)
             there = table.schema_arrow.names

@@ -1,4 +1,4 @@
-"""Weights per sample from a file, a run's own record of an epoch or a table; and samples that are not to count."""
+"""Read sample weights from a parquet file, and the names of samples to exclude from a text file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from espalier.config.faults import Fault, RefusedInput, nearest
 
 
 def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str) -> NDArray[np.float64]:
-    """[N] weights above or at 0, mean 1, in the order of the samples.
+    """Read [N] weights of at least 0, scaled to a mean of 1, in the order of the samples.
 
     Args:
-        path: of a parquet file with the columns `sample` (0 to N - 1) and `weight`, in a run's own record `boost`: what
-            it weighs beside the trust in labels, which the stage finds anew.
-        data: key of the samples; a file that says which it is of is held to it.
+        path: a parquet file with the columns `sample` (0 to N - 1) and `weight`. In a run's own table of an epoch
+            `boost` is read instead, as the stage computes label trust and the other factors itself.
+        data: key of the samples; a file that has a key must have this one.
 
     Raises:
-        RefusedInput: a file that cannot be read, of other samples, or with weights that are no numbers or below 0.
+        RefusedInput: a file that cannot be read, of other samples, or with weights that are not finite or below 0.
     """
     import pyarrow
     import pyarrow.parquet
@@ -45,12 +45,12 @@ def read_sample_weights(path: str, *, num_samples: int, data: str, setting: str)
         allowed = "finite weights of at least 0, some above it"
         raise RefusedInput([Fault(setting, path, allowed, given=f"names {path}, which has {what}")])
     ordered = np.empty(num_samples)
-    ordered[numbers.astype(np.int64)] = weights / weights.max()  # the sum of the largest floats is infinite
+    ordered[numbers.astype(np.int64)] = weights / weights.max()  # so that the sum of huge weights does not overflow
     return ordered / ordered.mean()
 
 
 def read_excluded(path: str, names: Sequence[str], *, setting: str) -> NDArray[np.bool_]:
-    """[N] whether a text file has the sample's name on one of its lines.
+    """[N] bool, True for samples whose name is a line of a text file.
 
     Raises:
         RefusedInput: a file that cannot be read, or a line that is no sample's name.

@@ -18,20 +18,21 @@ from espalier.data.tokens import write_tokens
 
 _FORMAT = 2
 _MAX_FOLDERS = 9
-"""For the same tokens: each but the last was found damaged or another's, and is left as it is."""
+"""Number of cache folders to try for the same tokens: a damaged one, or another user's, is left as it is."""
 
 
 def open_sequences(
     data: DataConfig, split: Split, *, tokenizer: Tokenizer, cache: Path, kept: str | None = None
 ) -> Sequences:
-    """The sequences of one split, tokenised on first use and mapped from `cache` ever after.
+    """Open the sequences of one split; text is tokenised on first use and mapped from `cache` later.
 
     Args:
         data: corpora, length and layout of sequences.
-        split: in `valid` the last block of layout packed is kept though it is short.
-        tokenizer: whose ids the sequences hold.
-        cache: where tokens are kept.
-        kept: what `keep_tokens` has given to a process of this run, which has checked the files; None: call it.
+        split: for `valid` the last, shorter block of layout packed is kept.
+        tokenizer: makes the ids.
+        cache: folder of cached tokens.
+        kept: the folder name that `keep_tokens` returned in a process of this run, which has verified it; None: call
+            it.
 
     Raises:
         RefusedInput: text that cannot be read, or too little of it for one sequence.
@@ -62,13 +63,13 @@ def keep_tokens(
 ) -> str:
     """Find the tokens of a split in `cache` and check their hashes, or make them; the name of their folder.
 
-    What is damaged, or another user's, is left where it is: tokens are then made in a folder beside it. Processes that
-    do this at once each do the work; let one do it first.
+    A folder that is damaged or another user's is left untouched, and the tokens are made in another folder. Processes
+    that call this at the same time each do the work, so let one call it first.
 
     Args:
         planned: the text's fingerprint when the run was planned. Files are then read only if tokens are to be made.
         on_progress: called now and then with the number of documents tokenised.
-        on_distrust: called with a sentence about each folder that is passed over.
+        on_distrust: called with a sentence about each folder that is not used.
 
     Raises:
         RefusedInput: text that cannot be read or that is not what was planned; no folder left to make tokens in.

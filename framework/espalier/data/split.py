@@ -1,4 +1,4 @@
-"""Which documents train and which validate. Equal documents are never on both sides."""
+"""Split documents into training and validation; equal documents are never in both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _HASHES = 2**64
 
 
 def split_documents(data: DataConfig, split: Split) -> Iterator[str]:
-    """The documents of one side, in the order of the corpus.
+    """Yield the documents of one split, in the order of the corpus.
 
-    With `valid.fraction` a document validates when the hash of its text falls below that part of all hashes.
-    With a corpus of its own for `valid`, training documents that also stand there are left out of training.
+    With `valid.fraction` a document is for validation when the hash of its text is below that share of the hash range.
+    With a separate corpus for `valid`, training documents that are also in it are left out.
 
     Raises:
         RefusedInput: what `documents` refuses; fewer than two different documents to split.
@@ -35,9 +35,9 @@ def split_documents(data: DataConfig, split: Split) -> Iterator[str]:
 
 
 def _border(hashes: Iterable[int], fraction: float, *, remedy: str) -> int:
-    """The hash below which a document validates, moved so far that each side has a document.
+    """The hash below which documents are for validation, adjusted so that both splits have a document.
 
-    Reads only until both sides have one: about 1/fraction documents of a large corpus.
+    Reads only until both have one: about 1/fraction documents of a large corpus.
     """
     border = int(fraction * _HASHES)
     lowest, highest = _HASHES, -1
@@ -45,7 +45,7 @@ def _border(hashes: Iterable[int], fraction: float, *, remedy: str) -> int:
         lowest, highest = min(lowest, value), max(highest, value)
         if lowest < border <= highest:
             return border
-    if lowest >= highest:  # none, or all alike
+    if lowest >= highest:  # no document, or all equal
         allowed = f"two different documents or more in `data.train`; {remedy}name a corpus of its own in `data.valid`"
         raise RefusedInput([Fault("data.valid.fraction", fraction, allowed)])
     return lowest + 1 if lowest >= border else highest

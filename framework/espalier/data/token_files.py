@@ -1,7 +1,6 @@
-"""Tokens on disk: opened only when they are what this user wrote, to the last bit.
+"""Open cached tokens, after checking that this user wrote them and that their hashes are right.
 
-The folder lies on storage that others may write to. Its files are mapped as plain numbers and never unpickled; what the
-folder's record says of them is checked before they are used.
+The cache is on storage that others may write to. Its files are mapped as plain integers and never unpickled.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ class Tokens:
 
 
 class TokenRecord(BaseModel):
-    """`meta.json`. Keys that a later version adds are ignored; one that changes what these mean is another `format`."""
+    """The file `meta.json`. Unknown keys are ignored; a change of meaning needs another `format`."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     format: Literal[2] = 2
     dtype: Literal["uint16", "uint32"]
     vocabulary: int = Field(gt=0, le=2**32)
-    """Every id is below it."""
+    """All ids are below it."""
     num_tokens: int = Field(gt=0)
     num_documents: int = Field(gt=0)
     tokens_xxh3: str = _HASH
@@ -62,20 +61,20 @@ class TokenRecord(BaseModel):
 
 
 class UntrustedTokens(Exception):
-    """What lies in a folder is not what this user wrote there; the message says why not."""
+    """A cache folder is not as this user wrote it; the message says why."""
 
 
 def open_tokens(folder: Path, *, vocabulary: int, verify: bool = True) -> Tokens | None:
-    """Map the tokens kept in `folder`; None when there is nothing of that name.
+    """Map the tokens in `folder` into memory; None when there is no such folder.
 
     Args:
-        vocabulary: of the tokenizer; ids lie below it.
-        verify: hold the content to its hashes, once in the life of a process: a few seconds for each 10 GB.
+        vocabulary: of the tokenizer; all ids are below it.
+        verify: check the hashes, once in a process: a few seconds for each 10 GB.
 
     Raises:
         UntrustedTokens: another user's files, links, devices, another format, sizes or hashes other than recorded.
     """
-    if not os.path.lexists(folder):  # it came into being by a rename, so what is there is whole
+    if not os.path.lexists(folder):  # folders appear by a rename, so they are complete
         return None
     try:
         _refuse_foreign(os.lstat(folder), stat.S_ISDIR, folder, kind="folder")
@@ -86,7 +85,7 @@ def open_tokens(folder: Path, *, vocabulary: int, verify: bool = True) -> Tokens
             ids = _mapped(tokens, record.ids_dtype, record.num_tokens, name=TOKENS)
             starts = _mapped(offsets, OFFSET_DTYPE, record.num_documents + 1, name=OFFSETS)
             if verify:
-                _hold_to_hashes(folder, record, _stamp(tokens), _stamp(offsets))
+                _verify(folder, record, _stamp(tokens), _stamp(offsets))
         return Tokens(ids, starts)
     except OSError as error:
         raise UntrustedTokens(str(error)) from error
@@ -103,9 +102,9 @@ def _read_record(folder: Path) -> TokenRecord:
         raise UntrustedTokens(f"{RECORD} is no record of tokens ({place}: {first['msg']})") from error
 
 
-@functools.lru_cache(maxsize=64)  # of a file that was right; one that changes has another stamp
-def _hold_to_hashes(folder: Path, record: TokenRecord, tokens: tuple[int, ...], offsets: tuple[int, ...]) -> None:
-    """Check all content: its hashes, ids below the vocabulary, documents one after another."""
+@functools.lru_cache(maxsize=64)  # results of verified files; a changed file has another stamp
+def _verify(folder: Path, record: TokenRecord, tokens: tuple[int, ...], offsets: tuple[int, ...]) -> None:
+    """Check hashes, that ids are below the vocabulary, and that offsets ascend. Reads both files."""
     highest = 0
     digest = xxhash.xxh3_128()
     for chunk in _chunks(folder / TOKENS):
@@ -127,7 +126,7 @@ def _hold_to_hashes(folder: Path, record: TokenRecord, tokens: tuple[int, ...], 
 
 
 def _chunks(path: Path) -> Iterator[memoryview]:
-    """The content of a file whose size is known to be a whole number of ids."""
+    """Read a file in chunks of a whole number of ids."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     with _opened(path) as file:
         while count := file.readinto(buffer):
@@ -135,7 +134,7 @@ def _chunks(path: Path) -> Iterator[memoryview]:
 
 
 def _mapped(file: BinaryIO, dtype: np.dtype[Any], length: int, *, name: str) -> NDArray[Any]:
-    """The numbers of a file that has exactly `length` of them."""
+    """Map a file that has exactly `length` numbers."""
     size = os.fstat(file.fileno()).st_size
     if size != dtype.itemsize * length:
         raise UntrustedTokens(f"{name} has {size} bytes, not the {dtype.itemsize * length} that were recorded")
@@ -144,7 +143,7 @@ def _mapped(file: BinaryIO, dtype: np.dtype[Any], length: int, *, name: str) -> 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
-    """A plain file of this user's. Links are not followed, and a pipe is not waited for."""
+    """Open a regular file of this user's, without following links or blocking on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -163,7 +162,7 @@ def _refuse_foreign(status: os.stat_result, is_kind: Callable[[int], bool], path
 
 
 def _uid_of_new_files(folder: Path) -> int:
-    """Who owns what this process writes there: some network file systems have one owner for all that they hold."""
+    """The owner of files that this process creates there: on some network file systems it is one for all users."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_uid

@@ -11,10 +11,10 @@ class Tokenizer(Protocol):
     """Text to token ids, without special tokens.
 
     Attributes:
-        key: hash of all that the tokens of a document depend on; those cached under one key are never made again.
-        vocabulary: every id is below it.
-        eos_id: ends a text; None when the tokenizer has no such token.
-        begin_ids, end_ids: stand before and after each document.
+        key: hash of everything that the tokens of a document depend on; the cache is keyed by it.
+        vocabulary: all ids are below it.
+        eos_id: the token that ends a text; None without one.
+        begin_ids, end_ids: tokens put before and after each document.
     """
 
     key: str
@@ -24,17 +24,17 @@ class Tokenizer(Protocol):
     end_ids: tuple[int, ...]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, in order, nothing added."""
+        """The ids of each text, without special tokens."""
         ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample as tokens, the tokenizer's special ones included.
+    """One sample as tokens, special tokens included.
 
     Attributes:
         ids: [T].
-        segments: [T] which text of a pair each belongs to; None where the model knows no such thing.
+        segments: [T] which text of a pair each token belongs to; None for models without segments.
     """
 
     ids: list[int]
@@ -42,8 +42,8 @@ class Encoded:
 
 
 class LabelledTokenizer(Protocol):
-    """Texts and pairs of texts, as the model's published form takes them."""
+    """Encodes texts and pairs of texts in the published model's format."""
 
     def encode_samples(self, texts: Sequence[str], pairs: Sequence[str] | None, *, max_tokens: int) -> list[Encoded]:
-        """Each sample with special tokens; of a pair the longer text is cut first."""
+        """Encode samples with special tokens, cut to `max_tokens`; of a pair the longer text is cut first."""
         ...

@@ -1,4 +1,4 @@
-"""Text tokenised once, kept on disk as one long array that every process maps into memory."""
+"""Tokenise text into a folder of the cache: one array of ids that every process maps into memory."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def write_tokens(
     setting: str,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Tokenise `texts` into `folder`, which appears whole or not at all.
+    """Tokenise `texts` into `folder`, which appears complete or not at all.
 
-    Processes that do this at once each do the work; the first to end leaves the folder, the others drop
-    theirs. Memory is bounded by a few times the longest document, and eight bytes a document.
+    Processes that do this at the same time each do the work; the folder of the first to end is kept. Memory is bounded
+    by a few times the longest document, and eight bytes a document.
 
     Args:
         texts: the documents.
         tokenizer: its ids must lie below its vocabulary.
-        folder: where the tokens shall be.
-        setting: the text's place in the job file, for messages.
+        folder: to be made.
+        setting: the path of the text in the job file, for messages.
         on_progress: called now and then with the number of documents done.
 
     Raises:
@@ -88,7 +88,7 @@ def _encode(texts: Iterable[str], tokenizer: Tokenizer, on_call: Callable[[], No
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill; at the end it is on disk under the name `folder`, or gone after an error."""
+    """A temporary folder that is synced and renamed to `folder` at the end, and removed after an error."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")
     made.mkdir(mode=0o700)

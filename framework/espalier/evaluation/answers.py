@@ -16,7 +16,7 @@ from espalier.distributed.world import World
 from espalier.models.network import HeadUse
 
 Ask = Callable[[Batch, HeadUse[Tensor]], Tensor]
-"""An engine's or a frozen model's forward with a use of its head."""
+"""The forward of an engine or a frozen model, with a function that uses its head."""
 
 
 def all_answers(
@@ -28,14 +28,14 @@ def all_answers(
     world: World,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
-    """The logits, or values, of every sample. Collective.
+    """Predict every sample once: logits, or values. Collective.
 
-    Workers share the samples out; a worker writes what it has asked into a table of zeros, and the sum over workers
-    is exact. Microbatches, and so every bit, do not depend on the number of workers.
+    Each worker predicts its part of the samples and writes it into a table of zeros; the sum over workers is exact.
+    Microbatches, and so the bits, do not depend on the number of workers.
 
     Args:
         width: outputs of the model, C.
-        on_progress: called with the number of samples asked by all workers so far.
+        on_progress: called with the number of samples predicted by all workers so far.
 
     Returns:
         [N, C] float32, on the host of every worker.
@@ -54,12 +54,12 @@ def all_answers(
 
 
 def probabilities(logits: Tensor) -> NDArray[np.float64]:
-    """[N, C] of logits, in float64; values of a regression [N, 1] as they are."""
+    """[N, C] float64 softmax of logits; [N, 1] values of a regression unchanged."""
     return (logits.double().softmax(-1) if logits.shape[1] > 1 else logits.double()).numpy()
 
 
 def as_logits(answers: NDArray[np.float64]) -> Tensor:
-    """[N, C] float32 whose softmax is `answers`; values of a regression as they are."""
+    """[N, C] float32 logits whose softmax is `answers`; [N, 1] values of a regression unchanged."""
     if answers.shape[1] == 1:
         return torch.from_numpy(answers).float()
     return torch.from_numpy(np.log(np.clip(answers, 1e-12, 1.0))).float()

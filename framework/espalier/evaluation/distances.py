@@ -1,4 +1,4 @@
-"""How far a student's sequences of text are from a teacher's."""
+"""The divergence of a student from a teacher for each sequence of text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from espalier.teachers.source import SignalSource
 def sequence_distances(
     ask: Ask, teacher: SignalSource, sequences: Sequences, *, term: Term, microbatch_sequences: int, world: World
 ) -> Tensor:
-    """The divergence of each sequence, mean over its counted tokens. Collective.
+    """Measure the divergence of each sequence, as the mean over its counted tokens. Collective.
 
     Args:
         ask: the student's forward.

@@ -10,7 +10,7 @@ class NotFinite(ValueError):
 
 
 def exp(value: float) -> float:
-    """e to a power; infinity where no float holds it."""
+    """exp(value), or infinity on overflow."""
     try:
         return math.exp(value)
     except OverflowError:
@@ -18,5 +18,5 @@ def exp(value: float) -> float:
 
 
 def or_none(value: float) -> float | None:
-    """What JSON can say of a number: null where it is not finite."""
+    """The value for JSON: None if it is not finite."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Bounds that a measured model must keep."""
+"""Check measurements against the bounds of a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def gate_faults(gate: GateConfig, **measured: float | None) -> list[str]:
     """One sentence for each measured value outside its bounds. NaN is outside of every bound.
 
     Args:
-        measured: values by the name of their gate; None where there is nothing to measure.
+        measured: name of the gate -> value; None if it was not measured.
     """
     found = []
     for name, value in measured.items():

@@ -14,7 +14,7 @@ def continuations(
 ) -> list[dict[str, str]]:
     """Greedy continuation of each prompt, in which no 4-gram occurs twice, as {prompt, text}.
 
-    Every worker writes the same text at the same pace, so that it works on a sharded model, too.
+    Every worker generates the same tokens in the same steps, as a sharded model needs.
 
     Args:
         positions: rows of the model's position table, which bound prompt and continuation together; 0 where it has

@@ -27,7 +27,7 @@ def measure(answers: Array, targets: Targets) -> dict[str, float]:
         correlation with a constant, is 0.
 
     Raises:
-        NotFinite: answers that are no numbers, of a model that has diverged, or distances that no float holds.
+        NotFinite: predictions that are not finite, or squared errors that overflow.
     """
     if bad := int((~np.isfinite(answers)).any(1).sum()):
         raise NotFinite(

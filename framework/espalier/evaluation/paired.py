@@ -1,4 +1,4 @@
-"""Whether one model is better than another over several seeds: means, spreads, and a paired test."""
+"""Compare two models over several seeds: means, standard deviations, and a paired t-test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Paired:
-    """A model beside a baseline, over the same seeds.
+    """A model compared with a baseline over the same seeds.
 
     Attributes:
         mean: of the model; spread: its standard deviation (n - 1).

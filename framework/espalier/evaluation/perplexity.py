@@ -24,7 +24,7 @@ from espalier.objectives.terms import Term
 
 @dataclass(frozen=True)
 class Perplexity:
-    """A measurement over all workers.
+    """The perplexity of a model on a text, over all workers.
 
     Attributes:
         nll: mean negative log-likelihood of a counted token, in nats.
@@ -40,7 +40,7 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """Infinity above 709 nats a token."""
+        """exp(nll); infinite above 709 nats."""
         return exp(self.nll)
 
 
@@ -54,11 +54,11 @@ def measure_perplexity(
     prepared: Callable[[Batch], Batch] = lambda batch: batch,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Perplexity:
-    """Predict every token of the first sequences once, whatever the number of workers. Collective.
+    """Measure the perplexity on the first sequences, shared out over workers. Collective.
 
     Args:
         num_sequences: how many, from the start of the text; None for all.
-        prepared: what becomes of each batch before it is measured, as hiding tokens that are to be filled in.
+        prepared: transforms each batch first, as the masking of tokens.
         on_progress: called with sequences done, all workers.
 
     Raises:

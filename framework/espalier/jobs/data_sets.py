@@ -1,4 +1,4 @@
-"""The data of a job by name, and where in the job file each stands."""
+"""The data sets of a job by name, and their paths in the job file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DataSet = str | None
 
 
 def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
-    """All data of a job."""
+    """All data sections of a job."""
     return {None: job.data} | dict[DataSet, DataConfig | LabelledConfig](job.data_sets)
 
 
 def data_path(name: DataSet) -> str:
-    """Where a data set stands in the job file."""
+    """The path of a data set in the job file."""
     return "data" if name is None else f"data_sets.{name}"
 
 

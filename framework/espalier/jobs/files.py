@@ -1,4 +1,4 @@
-"""Whether what a job reads is there, asked before anything starts."""
+"""Check that the input files of a job exist, before anything starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espalier.jobs.kind import KINDS
 
 
 def check_files(job: Job) -> list[Fault]:
-    """Every input that is missing, unreadable or empty on this machine; hub names are not looked up."""
+    """Faults of inputs that are missing, unreadable or empty on this machine; hub names are not looked up."""
     faults: list[Fault] = []
     for name, data in data_sets(job).items():
         for setting, corpus in (("train", data.train), ("valid", data.valid)):
@@ -30,7 +30,7 @@ def check_files(job: Job) -> list[Fault]:
 
 
 def _folders(job: Job) -> Iterator[tuple[str, str]]:
-    if job.checkpoints is None:  # elsewhere it is looked for when the run starts
+    if job.checkpoints is None:  # on another storage it is checked when the run starts
         yield "resume", job.resume
     origins: list[tuple[str, Config | None]] = [("recipe", job.recipe)]
     origins += [(f"stages.{stage.name}", stage) for stage in job.stages if KINDS[stage.kind].source]

@@ -33,37 +33,37 @@ else:
 
 
 class WorkersConfig(Config):
-    """Processes that train side by side."""
+    """The worker processes."""
 
     count: Count = 1
     gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
     cpus_each: Count = 1
-    """Also each worker's number of threads."""
+    """CPUs and threads of each worker."""
 
 
 _Seconds = Annotated[float, Field(ge=0.0, le=86400.0)]
 
 
 class RetryConfig(Config):
-    """What happens after a failure that may pass: a lost worker or node, a hang, an error seen for the first time."""
+    """Retries after failures that may be temporary: a lost worker or node, a hang, a first error."""
 
     max_failures: Annotated[int, Field(ge=0, le=10**6)] = 3
-    """Of one stage, one after the other, without a step gained between them. Preemptions do not count."""
+    """Consecutive failures of one stage without a completed step in between. Preemptions do not count."""
     backoff_seconds: _Seconds = 1.0
-    """Before the first new try; doubled for each further one, up to a minute."""
+    """Pause before the first retry; doubled for each further one, up to a minute."""
     grace_seconds: _Seconds = 30.0
-    """How long a run that is told to stop may take to reach the end of a step and save."""
+    """Time that a run which is told to stop has to finish a step and save."""
     hang_seconds: Annotated[float, Field(ge=1.0, le=86400.0)] = 10.0
-    """The shortest silence that is called a hang; ten times the usual is the other bound."""
+    """A hang is silence of at least this, and of at least ten times the usual duration."""
 
 
 def seed_name(name: str, seed: int) -> str:
-    """What the run of one of a job's seeds is called."""
+    """The name of the run of one seed of a job."""
     return f"{name}-seed-{seed}"
 
 
 class Job(Config):
-    """One job. `recipe` makes the stages from a few dials; `stages` lists them; exactly one is given."""
+    """One job. Its stages are listed in `stages` or made by a `recipe`; exactly one of them is given."""
 
     name: Name
     storage: Folder
@@ -77,20 +77,20 @@ class Job(Config):
     resume: Resume = "auto"
     """auto, never, or the folder of a checkpoint."""
     shared_with: Literal["nobody", "group", "everybody"] = "nobody"
-    """Who else may read the run's folder; said when it is made, and left as it is afterwards."""
+    """Who else may read the run's folder; applied when the folder is made, not later."""
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     retry: RetryConfig = RetryConfig()
     data: AnyData
-    """What stages work on that name none of `data_sets`: text; or, with `task`, samples with labels."""
+    """The data of all stages that name none of `data_sets`: text, or with `task` labelled samples."""
     data_sets: dict[Name, AnyData] = Field(default_factory=dict)
-    """Other data, each under a name that a stage's `data` gives: to pretrain on text and fine-tune on labels."""
+    """Further data by name, for the `data` setting of stages: to pretrain on text and fine-tune on labels."""
     recipe: AnyRecipe = None
     stages: Annotated[tuple[AnyStage, ...], BeforeValidator(parse_tuple)] = ()
 
     @property
     def folder_mode(self) -> int:
-        """Of the folders that this run makes for itself; what is in them lies behind it."""
+        """The mode of the folders that this run makes; it protects the files in them."""
         return {"nobody": 0o700, "group": 0o750, "everybody": 0o755}[self.shared_with]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Stage kinds: each is declared once, and everything else in the product derives from its declaration."""
+"""Stage kinds: one declaration each, from which union, schema, plan, dispatch and report derive."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class StageKind:
     References are `module:function`, imported when they are needed, so that a job can be read and shown without torch.
 
     Attributes:
-        name: the word in the job file.
+        name: `kind` in the job file.
         settings: of a stage of this kind, with a literal `kind`.
         work: reference to (context) -> StageResult: what every worker does. Collective.
-        yields: what the stage leaves for others.
+        yields: what later stages can take from it.
         formats: of the data that it works on; none for a kind that reads no data.
         preview: reference to (asked, stage preview) -> StagePreview, see `espalier.planning.preview`; without one the
             stage yields its input model, at no cost.
         checks: reference to (checked, stage preview) -> Iterator[Fault]: what cannot work, see
             `espalier.planning.checks`.
-        remarks: reference to (checked, stage preview) -> Iterator[str]: what a person may not expect.
+        remarks: reference to (checked, stage preview) -> Iterator[str]: sentences for people.
         source: reference to (settings, use) -> Source, of a kind that brings a model into the run.
         moments: whether its model comes with an optimizer's moments: `made` here, those of its `input`, or none.
         unfit: what is allowed instead, for the fault of data that has none of `formats`.
@@ -55,7 +55,7 @@ class StageKind:
         return "model" in self.yields
 
     def call(self, part: Literal["work", "preview", "checks", "remarks", "source"]) -> Any:
-        """The function of a part; None where the kind has none."""
+        """Import the function of a part; None if the kind has none."""
         reference = getattr(self, part)
         return None if reference is None else load_reference(reference)
 

@@ -1,4 +1,4 @@
-"""Recipes: a few dials that become the stages of a plan."""
+"""Recipes: they make the stages of a plan from a few settings (dials)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recipe:
     """One recipe.
 
     Attributes:
-        name: the word in the job file.
+        name: `name` in the job file.
         dials: its settings, with a literal `name`.
         stages: (dials, sequence_tokens of the job's data) -> the stages.
     """
@@ -45,10 +45,10 @@ RECIPES: Registry[Recipe] = Registry(
 
 
 def stages_of(job: Job) -> tuple[StageSettings, ...]:
-    """The stages of a job: those it lists, or those its recipe makes.
+    """The stages of a job: listed, or made by its recipe.
 
     Raises:
-        RefusedInput: dials that make a stage which cannot be.
+        RefusedInput: settings from which the recipe makes an invalid stage.
     """
     if job.recipe is None:
         return job.stages

@@ -1,4 +1,4 @@
-"""A job as JSON: resolved for the record, and as a schema for editors."""
+"""A job as JSON with all defaults, and the JSON schema of job files."""
 
 from __future__ import annotations
 

@@ -19,18 +19,18 @@ from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import RECIPES
 
 _OF_THEIR_OWN = ("data", "data_sets", "recipe", "stages")
-"""Settings of the job that have topics of their own."""
+"""Settings of the job that are topics themselves."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting.
+    """The description of one setting.
 
     Attributes:
-        path: from the part that it belongs to: `optimizer.lr`, `losses[].weight`.
-        default: as it is written in a job file; None where the setting has to be given.
-        allowed: the values it takes.
-        text: what it does; empty where the name says it.
+        path: relative to its part: `optimizer.lr`, `losses[].weight`.
+        default: as in a job file; None if the setting is required.
+        allowed: allowed values in words.
+        text: its docstring; may be empty.
     """
 
     path: str
@@ -48,16 +48,16 @@ def topics() -> dict[str, type[Config]]:
 
 
 def summary(part: type[Config]) -> str:
-    """What a part is, in a sentence or two."""
+    """The first paragraph of a part's docstring."""
     return _paragraph((part.__doc__ or "").strip().split("\n\n")[0])
 
 
 def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
-    """Every setting of a part, those inside others after them; `before` stands before each path."""
+    """Yield every setting of a part, nested ones after their parent; `before` is prepended to paths."""
     for name, field in part.model_fields.items():
         annotation = field.rebuild_annotation()
         if field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
-            continue  # the kind of a stage or the name of a recipe, which were asked about
+            continue  # the topic itself: the kind of a stage or the name of a recipe
         parts = _parts(annotation)
         is_topic = part is Job and name in _OF_THEIR_OWN
         text = field.description or (summary(parts[0]) if len(parts) == 1 and not is_topic else "")
@@ -68,7 +68,7 @@ def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
 
 
 def _inside(parts: list[type[Config]], *, before: str) -> Iterator[Setting]:
-    """The settings of the models that may stand at a place, each path once; first which of them stands there."""
+    """Yield the settings of all members of a union, each path once, after their discriminator."""
     if len(tags := [tag for part in parts if (tag := tag_of(part))]) > 1:
         yield Setting(f"{before}{tags[0].setting}", None, f"one of {', '.join(tag.value for tag in tags)}", "")
     found: dict[str, Setting] = {}
@@ -79,7 +79,7 @@ def _inside(parts: list[type[Config]], *, before: str) -> Iterator[Setting]:
 
 
 def _parts(annotation: Any) -> list[type[Config]]:
-    """The models that may stand at a place, or in the list there."""
+    """The settings classes of a type, or of the items of its lists."""
     found = [one for option in options(annotation) for one in _items(option)]
     return [option for option in found if settings_of(option)]
 
@@ -99,7 +99,7 @@ def _default(field: FieldInfo) -> str | None:
 
 
 def _written(value: Any) -> Any:
-    """As one would write it: of settings inside only those that differ from their own defaults."""
+    """The value as in a job file; of nested settings only those that were set."""
     if isinstance(value, Config):
         return value.model_dump(mode="json", exclude_unset=True)
     return [_written(one) for one in value] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Trackers: back-ends that show a run besides its own record, each declared once. Another package adds one by name."""
+"""Declarations of trackers: back-ends such as W&B that mirror a run's record."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class TrackerKind:
     """One tracker.
 
     Attributes:
-        name: the word under `tracking` in the job file.
-        title: what people call it, for messages.
+        name: its key under `tracking` in the job file.
+        title: its name in messages.
         settings: of the tracker in the job file.
         backend: `module:function` of (run, settings, report) -> Tracker, see `espalier.tracking.tracker`. It is
             imported in the process that drives a run, and nowhere else.
-        default: settings of a job that does not name the tracker; None leaves it out.
-        secrets: environment variables that the driver hands to the tracker and keeps from workers.
+        default: settings for jobs that do not name the tracker; None leaves it out.
+        secrets: environment variables that the tracker gets and workers do not.
     """
 
     name: str
@@ -40,7 +40,7 @@ TRACKERS: Registry[TrackerKind] = Registry(
 
 
 def tracking_settings() -> type[Config]:
-    """The part `tracking` of a job file: one setting for each tracker that is installed."""
+    """Make the class of the job's `tracking` settings, with a field for each installed tracker."""
     settings: dict[str, Any] = {kind.name: _field(kind) for kind in TRACKERS.values()}
     words = "Where a run can be watched besides its own record on disk."
     return create_model("TrackingConfig", __base__=Config, __doc__=words, **settings)

@@ -1,4 +1,4 @@
-"""What stages that train have in common, whatever their losses."""
+"""The settings that all training stages share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from espalier.jobs.stage import ModelInput, StageSettings
 
 
 class TrainedStage(StageSettings):
-    """A stage that takes steps."""
+    """Base of the settings of training stages."""
 
     student: ModelInput
     budget: BudgetConfig
@@ -34,8 +34,8 @@ class TrainedStage(StageSettings):
     checkpoint: Annotated[CheckpointConfig, EXECUTION] = CheckpointConfig()
     guard: Annotated[GuardConfig, EXECUTION] = GuardConfig()
     validation: ValidationConfig | None = None
-    """With labelled data only."""
+    """Labelled data only."""
     optimizer_state: Literal["fresh", "keep"] = "fresh"
     """Whether the optimizer continues with the moments that the student was trained with."""
     masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
-    """Masked language models only: the share of tokens to be predicted."""
+    """Masked language models only: the share of tokens to mask and predict."""

@@ -1,4 +1,4 @@
-"""Stages that have a result and are done again all the same: which, and why."""
+"""Stages that will be run again although they have a result, with the reason."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SHORT.maxstring = _SHORT.maxother = 80
 def done_again(
     prepared: PreparedJob, results: Mapping[str, StageResult], *, before: Job | None, planned: tuple[PlanEntry, ...]
 ) -> Iterator[tuple[str, str]]:
-    """Each such stage with a sentence about it, in the plan's order.
+    """Each stage that will be run again, with a sentence about the reason, in the plan's order.
 
     Args:
         results: committed ones, by stage.
-        before: the job of the last start; None where it is not known.
+        before: the job of the last start; None if unknown.
         planned: the plan of the last start.
     """
     entries = {entry.name: entry for entry in planned}

@@ -1,4 +1,4 @@
-"""What the checkpoints of a stage under way were made with, beside what is asked for now."""
+"""Compare the settings that a half-finished stage's checkpoints were made with to those of the job now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def changes_for(stage: str, old: Job, new: Job, plan: Plan) -> list[Change]:
-    """The changed settings that concern a stage: its own, those of all that it is made from, and the job's.
+    """The changed settings that concern a stage: its own, those of its inputs, and the job's.
 
     Args:
         plan: of `new`.
@@ -38,10 +38,10 @@ def changes_for(stage: str, old: Job, new: Job, plan: Plan) -> list[Change]:
 
 
 def refused_changes(stage: str, changes: list[Change], *, code_version: int | None = CODE_VERSION) -> list[Fault]:
-    """Faults for a stage whose checkpoints cannot be gone on from; one at least.
+    """The faults, at least one, of a stage that cannot be resumed from its checkpoints.
 
     Args:
-        code_version: of the espalier that planned the run; None of one that did not write it down.
+        code_version: of the espalier that planned the run; None for versions that did not record it.
     """
     if code_version != CODE_VERSION:
         given = f"has checkpoints of another espalier, of code version {code_version or '3 or earlier'}"
@@ -70,12 +70,12 @@ def _job_changes(old: Job, new: Job) -> Iterator[Change]:
 
 
 def _sources(stage: str, plan: Plan) -> set[str]:
-    """The stage and all that it is made from, directly or not."""
+    """The stage and all its direct and indirect inputs."""
     return {stage}.union(*(_sources(name, plan) for name in plan[stage].inputs))
 
 
 def _as_given(path: str, job: Job) -> str:
-    """A recipe's dials have the names of the settings they become."""
+    """The path in the job file: a recipe's setting where it has the name of the stage's setting."""
     _, _, setting = path.split(".", 2)
     is_dial = job.recipe is not None and setting.split(".")[0] in type(job.recipe).model_fields
     return f"recipe.{setting}" if is_dial else path

@@ -1,4 +1,4 @@
-"""What is known of a job when its stages are checked."""
+"""The context of checks: a job, its plan, its previews and its labelled data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from espalier.stages.plan import Plan
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a job when its stages are checked.
+    """The context of checks: a job, its plan, its previews and its labelled data.
 
     Attributes:
         models: previews by stage.
@@ -35,7 +35,7 @@ class Checked:
         return self.job.data_of(config)
 
     def labelled_of(self, config: StageSettings) -> Labelled | None:
-        """The samples that a stage works on; None where they are text."""
+        """The labelled samples that a stage works on; None for text."""
         return self.labelled.get(config.data)
 
     def kind_of(self, stage: str) -> str:

@@ -1,4 +1,4 @@
-"""What cannot work, found before anything starts."""
+"""Check a whole plan before anything starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from espalier.planning.training_checks import training_faults
 
 
 def plan_faults(checked: Checked) -> Iterator[Fault]:
-    """Every reason why this plan would fail or lose work later."""
+    """Yield every reason why this plan would fail or lose work later."""
     job, previews = checked.job, tuple(checked.models.values())
     yield from _unused_data(checked)
     for name, data in data_sets(job).items():
@@ -56,7 +56,7 @@ def _unused_data(checked: Checked) -> Iterator[Fault]:
 
 
 def _unfit(checked: Checked, config: StageSettings) -> Fault | None:
-    """The fault of a stage whose kind cannot work on its data."""
+    """Yield the fault of a stage whose kind does not accept its data."""
     kind, path = KINDS[config.kind], f"stages.{config.name}"
     if not kind.formats and config.data is not None:
         return Fault(f"{path}.data", config.data, f"leave it out; a stage of kind {kind.name} reads no data")
@@ -66,7 +66,7 @@ def _unfit(checked: Checked, config: StageSettings) -> Fault | None:
 
 
 def _too_long(checked: Checked) -> Iterator[Fault]:
-    """Asked where a model begins, as nothing changes its positions later."""
+    """Yield faults of models with fewer positions than sequences have tokens; checked where a model enters the job."""
     faults: dict[Fault, None] = {}
     for name in checked.sources:
         preview = checked.models[name]
@@ -90,7 +90,7 @@ def _longer_than_positions(job: Job, preview: StagePreview, *, path: str, length
 
 
 def storage_bytes(job: Job, previews: Sequence[StagePreview]) -> int:
-    """What the run leaves below `storage` at most: states do not lie there when `checkpoints` names another place."""
+    """Upper bound of the bytes that the run writes below `storage`; states only if `checkpoints` is not elsewhere."""
     elsewhere = job.checkpoints is not None
     return sum(one.bytes_on_disk for one in previews if KINDS[one.stage.config.kind].exports or not elsewhere)
 

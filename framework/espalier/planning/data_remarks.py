@@ -1,4 +1,4 @@
-"""What a person should know of the data before a run: its classes and their sizes, and what looks like a mistake."""
+"""Remarks on the data before a run: classes and their sizes, and likely mistakes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
 def data_remarks(data: LabelledConfig, labelled: Labelled, *, path: str = "data") -> tuple[str, ...]:
-    """A sentence each; warnings say so.
+    """Sentences about labelled data; warnings begin with that word.
 
     Args:
-        path: where the data stands in the job file.
+        path: of the data in the job file.
     """
     return tuple(_remarks(data, labelled, path))
 
 
 def skipped_remarks(data: DataConfig, *, path: str = "data") -> Iterator[str]:
-    """What `skip_blank` leaves out of each corpus of files, which are read to their end for it."""
+    """Sentences about what `skip_blank` leaves out of each corpus of files. Reads them to the end."""
     for setting, corpus in ((f"{path}.train", data.train), (f"{path}.valid", data.valid)):
         if isinstance(corpus, CorpusConfig) and corpus.skip_blank and corpus.source != "hub":
             yield f"{setting}: {num_skipped(corpus, setting=setting):,} empty files and rows without text are left out"
@@ -45,7 +45,7 @@ def _remarks(data: LabelledConfig, labelled: Labelled, path: str) -> Iterator[st
         yield f"labels: numbers from {numbers.min():g} to {numbers.max():g}, in the mean {numbers.mean():g}"
         return
     yield _sizes(labelled)
-    if not data.labels:  # whoever lists them has said that they are classes of their own
+    if not data.labels:  # classes that the job lists are meant to differ
         for alike in near_equal(labelled.classes):
             words = ", ".join(map(repr, alike))
             yield (
@@ -64,7 +64,7 @@ def _sizes(labelled: Labelled) -> str:
 
 
 def near_equal(classes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Classes that a person may have meant to be one: equal but for blanks, case, or how a number is written."""
+    """Groups of classes that differ only in blanks, case, or the notation of a number, and may be meant as one."""
     groups: defaultdict[Hashable, list[str]] = defaultdict(list)
     for name in classes:
         groups[_meaning(name)].append(name)
@@ -73,7 +73,7 @@ def near_equal(classes: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _meaning(name: str) -> Hashable:
     plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    if plain in _BOOLEANS:  # JSON's own become 1 and 0
+    if plain in _BOOLEANS:  # JSON's booleans are read as 1 and 0
         return _BOOLEANS[plain]
     try:
         number = float(plain)

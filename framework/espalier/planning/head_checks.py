@@ -1,4 +1,4 @@
-"""Models whose head does not fit the data of a stage that asks them."""
+"""Check that the heads of models fit the data of the stages that use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espalier.planning.preview import StagePreview
 
 
 def head_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
-    """Over labels every model has as many outputs as there are classes, over text none is a classifier."""
+    """Yield faults: over labels models need an output for each class, over text none may be a classifier."""
     config = preview.stage.config
     labelled, inputs = checked.labelled_of(config), config.inputs()
     if not KINDS[config.kind].formats or not inputs:

@@ -1,4 +1,4 @@
-"""Models that are asked with another model's token ids, and would take them for something else."""
+"""Check that all models of a stage share a tokenizer, as they get the same token ids."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from espalier.planning.sources import Source
 
 
 def unlike_inputs(checked: Checked, preview: StagePreview, *, instead: str = "") -> Iterator[Fault]:
-    """Faults of all inputs but the first, whose tokens the others are asked with.
+    """Yield faults of models whose tokenizer differs from that of the stage's first input.
 
     Args:
-        instead: what else can be done, told at the end.
+        instead: another remedy, for the end of the message.
     """
     config = preview.stage.config
     has_labels = isinstance(checked.data_of(config), LabelledConfig)
     (_, own), *asked = config.inputs().items()
     for setting, name in asked:
-        if KINDS[checked.kind_of(name)].makes_model:  # answers are there already, with ids of their own
+        if KINDS[checked.kind_of(name)].makes_model:  # a cross_fit stage's predictions are known and need no tokens
             path = f"stages.{config.name}.{setting}"
             yield from _unlike_input(checked, own, name, path=path, has_labels=has_labels, instead=instead)
 
@@ -52,9 +52,9 @@ def _pads(*configs: ConfigDict) -> list[object]:
 
 
 def _unlike(own: Source, other: Source, name: str, *, with_labels: bool) -> str | None:
-    """What a model would have to have to be asked with the tokens of `name`; None where it has that."""
+    """The remedy for a model that cannot read the token ids of `name`; None if it can."""
     wanted = f"a model with the tokenizer of {name}"
-    if own.tokenizer is None or other.tokenizer is None:  # the same settings make the same of the same text
+    if own.tokenizer is None or other.tokenizer is None:  # tokenizers made by the same settings are the same
         made_alike = own.tokenizer is other.tokenizer and own.config["vocab_size"] == other.config["vocab_size"]
         return None if made_alike else f"{wanted}, whose ids mean other words to this one"
     unlike = difference(own.tokenizer, other.tokenizer)

@@ -1,7 +1,7 @@
-"""The memory of one worker, before anything runs: student and teacher together at their ZeRO levels.
+"""Estimate the memory of one worker from shapes: student and teacher together at their ZeRO levels.
 
-The terms are counted from shapes. What cannot be counted (workspaces of kernels, the allocator's rounding) is one
-constant, measured; `tests/benchmarks/gpu_distill.py` holds the sum against what a GPU reports.
+What cannot be computed (workspaces of kernels, the allocator's rounding) is one measured constant;
+`tests/benchmarks/gpu_distill.py` compares the sum with what a GPU reports.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from espalier.models.trained_part import TrainedPart
 from espalier.objectives.sizes import BLOCK_BYTES, default_chunk_size
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
-"""At level parameters, whole parameters that may be gathered at once, beside the layer that runs."""
+"""At level parameters, the most whole parameters that are gathered at a time, beside the running layer."""
 
 _RUNTIME_BYTES = 64 * 2**20  # cuBLAS workspaces, small buffers
 
 
 @dataclass(frozen=True)
 class WorkerMemory:
-    """Bytes of one worker at the peak of a step."""
+    """Bytes of one worker at the peak of a step, by use."""
 
     weights: float
     gradients: float
@@ -49,7 +49,7 @@ class WorkerMemory:
 
 @dataclass(frozen=True)
 class Training:
-    """How a stage trains, as far as memory depends on it.
+    """The settings of a training stage that memory depends on.
 
     Attributes:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
@@ -69,7 +69,7 @@ class Training:
 def student_memory(
     shape: ModelShape, num_parameters: int, training: Training, part: TrainedPart | None = None
 ) -> WorkerMemory:
-    """Peak of a student's step; the teacher is added by `with_teacher`.
+    """Peak memory of a student's step; `with_teacher` adds the teacher.
 
     Args:
         shape: with as many layers as a pass runs at most.
@@ -98,12 +98,12 @@ def teacher_memory(
     """Bytes that a frozen teacher holds on one worker during the student's step."""
     if zero_level == "none":
         return value_bytes * num_parameters
-    head = value_bytes * shape.vocabulary * shape.hidden  # whole while the student's objective runs
+    head = value_bytes * shape.vocabulary * shape.hidden  # the whole head is gathered while the objective runs
     return value_bytes * (num_parameters / ranks + min(num_parameters, LIVE_PARAMETER_ELEMENTS)) + head
 
 
 def _gradient_bytes(n: int, *, level: ZeroLevel, ranks: int, value_bytes: int) -> float:
-    """Float32 sums over the window; in bf16 a microbatch's own gradients beside them where they are kept whole."""
+    """Float32 sums over the window; in bfloat16 also a microbatch's own gradients where they are not sharded."""
     if level == "none":
         return 4 * n if value_bytes == 4 else (4 + value_bytes) * n
     if level == "optimizer":
@@ -120,7 +120,7 @@ def _buffer_bytes(n: int, trained: int, *, level: ZeroLevel, value_bytes: int) -
 
 
 def _activation_bytes(shape: ModelShape, training: Training) -> float:
-    """What one microbatch keeps for its backward: all layers' intermediates, or every layer's input and one layer's."""
+    """Activations of a microbatch: of all layers, or with checkpointing all inputs and one layer's intermediates."""
     value, tokens = training.value_bytes, training.microbatch_tokens
     attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim * value
     norms = 2 * (4 + 2 * value) * shape.hidden  # float32 copy, normalised, scaled: of both norms
@@ -132,10 +132,10 @@ def _activation_bytes(shape: ModelShape, training: Training) -> float:
 
 
 def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> float:
-    """The same where a part is trained: no layer below it keeps anything, and a frozen matrix does not need its input.
+    """Activations where a part is trained: none of the layers below it, and no inputs of frozen matrices.
 
-    Attention keeps its own inputs and output whatever is trained, and so do a norm and a gate theirs. At level
-    parameters DeepSpeed's own linear map stands in for torch's, and keeps its input even where its matrix is frozen.
+    Attention, norms and gates keep their inputs whatever is trained. At level parameters DeepSpeed's linear map
+    replaces torch's, and keeps its input even where its matrix is frozen.
     """
     with_input = part.num_layers_from if training.zero_level == "parameters" else part.num_layers_with
     value, tokens, repeated = training.value_bytes, training.microbatch_tokens, shape.layers / part.num_layers
@@ -154,7 +154,7 @@ def _part_bytes(shape: ModelShape, training: Training, part: TrainedPart) -> flo
 
 
 def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool) -> float:
-    """A chunk's logits; of a head that is trained its gradient's float32 sum, and a copy in the model's format.
+    """A chunk's logits; for a trained head also its gradient's float32 sum and a copy in the model's dtype.
 
     Of a chunk there are three float32 tensors of logits: the student's, their gradient, the teacher's. Without a
     teacher the third is not there, and what is derived from a block of them counts instead.

@@ -1,6 +1,6 @@
-"""From a job to a plan that is known to be able to work: `espalier plan` is this.
+"""Prepare a job: read its data, find its models, build and check the plan. `espalier plan` does this and no more.
 
-No weights are read. Tokenizers are opened by stock code, as the run will, and that brings torch in when it is called.
+No weights are read. Torch is imported only because stock code opens tokenizers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from espalier.stages.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job, its plan, and what the plan will do.
+    """A checked job with its plan and previews.
 
     Attributes:
         remarks: sentences about the data, for whoever reads the plan or starts the run.
@@ -51,7 +51,7 @@ class PreparedJob:
     texts: dict[str, dict[Split, str]] = field(default_factory=dict)
 
     def write_down(self, folder: RunFolder) -> None:
-        """What workers read before they begin, and the report."""
+        """Write the job and the plan into the run's folder, for workers and the report."""
         folder.write_json("job.json", resolved(self.job))
         names = [preview.stage.name for preview in self.previews]
         read = [{"texts": self.texts.get(name, {}), "reads": self.reads.get(name, {})} for name in names]
@@ -60,7 +60,7 @@ class PreparedJob:
 
 
 def prepare(job: Job) -> PreparedJob:
-    """Check all that can be checked without starting anything.
+    """Read and check everything that can be checked without starting workers.
 
     Raises:
         RefusedInput: every fault that was found.
@@ -68,7 +68,7 @@ def prepare(job: Job) -> PreparedJob:
     if faults := check_files(job):
         raise RefusedInput(faults)
     stages = stages_of(job)
-    graph = build_plan(stages, context={})  # names and cycles first: looking at models may take a download
+    graph = build_plan(stages, context={})  # names and cycles first, as finding models may need a download
     labelled, remarks = _look_at_data(job)
     job = _with_classes(job, labelled)
     sources = find_sources(stages, _uses(job, graph, labelled))
@@ -88,7 +88,7 @@ def prepare(job: Job) -> PreparedJob:
 
 
 def _look_at_data(job: Job) -> tuple[dict[DataSet, Labelled], list[str]]:
-    """Read the labelled data and the beginning of each text: the samples, and what a person should know of them."""
+    """Read the labelled data and the beginning of each text; returns the samples and remarks about the data."""
     labelled: dict[DataSet, Labelled] = {}
     remarks: list[str] = []
     for name, data in data_sets(job).items():
@@ -108,7 +108,7 @@ def _fingerprint(name: DataSet, data: DataConfig | LabelledConfig) -> str:
 
 
 def _uses(job: Job, graph: Plan, labelled: Mapping[DataSet, Labelled]) -> dict[str, Use]:
-    """By stage that brings a model: the classes of its data, and what its line of models reads around documents."""
+    """For each stage that brings a model: the classes of its data and its special tokens."""
     uses = {}
     for stage in graph.stages:
         line = [job.data_of(graph[name].config) for name in (stage.name, *graph.after(stage.name))]
@@ -119,13 +119,13 @@ def _uses(job: Job, graph: Plan, labelled: Mapping[DataSet, Labelled]) -> dict[s
 
 
 def _reads(data: Mapping[str, str], identities: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What is told about a stage that is done again; short, as model configurations are long."""
+    """Short hashes of what a stage reads, to tell later which of it has changed."""
     files = {name: {"files": hashlib.sha256(text.encode()).hexdigest()[:16]} for name, text in identities.items()}
     return {name: {"data": of_data} | files.get(name, {}) for name, of_data in data.items()}
 
 
 def _files_named(stages: Sequence[StageSettings]) -> dict[str, str]:
-    """By stage, what the files hold that its settings name; one that is not there is refused elsewhere."""
+    """By stage, hashes of the files that its settings name; missing ones are refused elsewhere."""
     held = {}
     for stage in stages:
         held[stage.name] = {name: digest_of(Path(file)) for name, file in named_files(stage).items() if isfile(file)}
@@ -133,7 +133,7 @@ def _files_named(stages: Sequence[StageSettings]) -> dict[str, str]:
 
 
 def _with_classes(job: Job, labelled: Mapping[DataSet, Labelled]) -> Job:
-    """The job as it is written down: classes that it left to the data have their names."""
+    """The job with the classes that its data was found to have, as it is written down."""
     known = {
         name: data.model_copy(update={"labels": labelled[name].classes}) if name in labelled else data
         for name, data in data_sets(job).items()
@@ -142,7 +142,7 @@ def _with_classes(job: Job, labelled: Mapping[DataSet, Labelled]) -> Job:
 
 
 def value_bytes(job: Job) -> int:
-    """Of a weight while computing. On CPU workers `auto` is measured only when the run starts; 4 is the larger."""
+    """Bytes of a weight in the compute dtype; 4 for `auto` on CPU workers, where it is chosen when the run starts."""
     if job.dtype == "auto":
         return 2 if job.workers.gpus_each else 4
     return {"float32": 4, "bfloat16": 2}[job.dtype]

@@ -1,4 +1,4 @@
-"""What a plan will do and cost, from shapes alone: nothing is loaded, nothing starts."""
+"""Preview a plan: models, steps, cost and memory of each stage, computed from shapes alone."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MASTER_AND_MOMENTS_BYTES = 12
 
 @dataclass(frozen=True)
 class StagePreview:
-    """One stage before it runs.
+    """The preview of one stage.
 
     Attributes:
-        config: of the model that comes out, or that is measured or written.
-        makes_model: whether the stage's output is a model of its own.
-        steps, samples, tokens: of the whole stage; an evaluation that reads all of a text says None.
-        flops: teacher, importance passes and evaluation included; None where the text decides.
+        config: configuration of the model that is made, measured or exported.
+        makes_model: whether the stage makes a model.
+        steps, samples, tokens: of the whole stage; None for an evaluation over all of a text.
+        flops: with teacher, importance passes and evaluations; None if they depend on the text's length.
         memory: of one worker of a stage that trains.
-        bytes_on_disk: what the stage leaves behind at most.
+        bytes_on_disk: the most that the stage writes and keeps.
         trained: what is trained, of a stage that trains a part of the model; None elsewhere.
     """
 
@@ -77,13 +77,13 @@ class StagePreview:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the stages of a job are previewed under.
+    """The context of a preview: the job, its models and data, and the previews so far.
 
     Attributes:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
         sources: the models that the job begins with.
         labelled: the samples of each data set that has labels.
-        seen: previews of the stages before.
+        seen: previews of the earlier stages.
     """
 
     job: Job
@@ -97,7 +97,7 @@ class Asked:
         return self.job.data_of(config)
 
     def samples_of(self, config: StageSettings) -> int | None:
-        """Training samples of a stage's data; None where only reading the text tells."""
+        """Number of training samples of a stage's data; None for text, which would have to be read."""
         samples = self.labelled.get(config.data)
         return None if samples is None else len(samples.train)
 
@@ -115,7 +115,7 @@ def preview(
     value_bytes: int,
     labelled: Mapping[DataSet, Labelled] | None = None,
 ) -> tuple[StagePreview, ...]:
-    """Every stage of the plan, in order.
+    """Preview every stage of the plan, in order.
 
     Args:
         value_bytes, labelled: see `Asked`.
@@ -130,7 +130,7 @@ def preview(
 
 
 def _preview(asked: Asked, stage: Stage) -> StagePreview:
-    """What its kind says; by itself a stage comes to the model that it goes on from, or that it brings."""
+    """Preview one stage by its kind; the default is the model of its first input, or the one it brings."""
     kind, parent = KINDS[stage.config.kind], asked.plan.parent(stage.name).name
     model = asked.sources[stage.name].config if stage.name in asked.sources else asked.seen[stage.inputs[0]].config
     kept = 4 * num_parameters(model) if kind.makes_model else 0

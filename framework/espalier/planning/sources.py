@@ -1,4 +1,4 @@
-"""The models that a job begins with, looked at without loading them."""
+"""Find the models that a job begins with, without loading their weights."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Use:
-    """What a model is brought in for.
+    """The use that a job makes of a model.
 
     Attributes:
         outputs: names of the classes of labelled data, none for a regression; None for text.
-        special_tokens: of text, what stands around each document.
+        special_tokens: for text, the setting of the same name.
     """
 
     outputs: Sequence[str] | None = None
@@ -43,7 +43,7 @@ class Use:
 
 
 def find_sources(stages: Sequence[StageSettings], uses: Mapping[str, Use]) -> dict[str, Source]:
-    """The source of every stage that brings a model into the run, by the stage's name.
+    """Find the source of every stage that brings a model into the run; by the stage's name.
 
     Raises:
         RefusedInput: missing folders, unknown architectures, pickled weights; all models at once.

@@ -1,4 +1,4 @@
-"""What a model and its tokenizer cannot do with text: told before anything starts."""
+"""Check that models and tokenizers fit the text of their stages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from espalier.planning.preview import StagePreview
 
 
 def text_faults(checked: Checked) -> Iterator[Fault]:
-    """Masked language models whose tokenizer has no mask."""
+    """Yield faults of masked language models whose tokenizer has no mask token."""
     faults: dict[Fault, None] = {}
     for preview in _over_text(checked):
         tokenizer, origin = checked.sources[preview.parent].tokenizer, checked.plan[preview.parent].config
@@ -27,7 +27,7 @@ def text_faults(checked: Checked) -> Iterator[Fault]:
 
 
 def text_remarks(checked: Checked) -> tuple[str, ...]:
-    """A sentence each on what a person may not expect of the text; warnings say so."""
+    """Yield sentences about special tokens and text that may be unexpected; warnings begin with that word."""
     found = [*_beyond(checked), *_around(checked), *_not_its_own(checked)]
     for preview in checked.models.values():
         if own := KINDS[preview.stage.config.kind].call("remarks"):
@@ -36,7 +36,7 @@ def text_remarks(checked: Checked) -> tuple[str, ...]:
 
 
 def _over_text(checked: Checked) -> Iterator[StagePreview]:
-    """The stages that put text to a model which they are given."""
+    """Yield the stages that run a model on text."""
     for preview in checked.models.values():
         config = preview.stage.config
         reads = bool(KINDS[config.kind].formats) and bool(config.inputs())
@@ -68,7 +68,7 @@ def _around(checked: Checked) -> Iterator[str]:
 
 
 def _not_its_own(checked: Checked) -> Iterator[str]:
-    """Models that read the text of another's line, which begins or ends documents otherwise."""
+    """Yield models that read text with special tokens of another model's tokenizer."""
     for preview in _over_text(checked):
         own = checked.sources[preview.parent].tokenizer
         for setting, name in preview.stage.config.inputs().items():
@@ -82,6 +82,6 @@ def _not_its_own(checked: Checked) -> Iterator[str]:
 
 
 def _names(tokenizer: PretrainedTokenizer) -> tuple[str, str]:
-    """What documents begin and end with."""
+    """The tokens before and after documents, in words."""
     begin, end = (" ".join(tokenizer.names(ids)) or "nothing" for ids in (tokenizer.begin_ids, tokenizer.end_ids))
     return begin, end

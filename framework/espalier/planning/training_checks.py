@@ -1,4 +1,4 @@
-"""What no stage that trains can do, whatever its kind."""
+"""Checks of all training stages, whatever their kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espalier.planning.preview import StagePreview, moments_of
 
 
 def training_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
-    """Faults of the settings that all such stages have."""
+    """Yield faults of the settings that all training stages share."""
     job, config = checked.job, preview.stage.config
     assert isinstance(config, TrainedStage)
     path = f"stages.{config.name}"
@@ -43,7 +43,7 @@ def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePrevi
 
 
 def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:
-    """The fault of a bare encoder over text: nothing says words in it."""
+    """Yield the fault of an encoder without a language-model head over text."""
     config = preview.stage.config
     if not isinstance(job.data_of(config), LabelledConfig) and not is_language_model(preview.config):
         allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"

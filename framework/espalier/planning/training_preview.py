@@ -1,4 +1,4 @@
-"""What a stage that trains will do and cost."""
+"""Preview of training stages: steps, tokens, FLOPs, memory and disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePrev
 
 
 def preview(asked: Asked, base: StagePreview) -> StagePreview:
-    """Of a stage whose `teacher`, if it names one that makes a model, runs beside the student."""
+    """Preview a training stage; a `teacher` that is a model runs at every step."""
     config = base.stage.config
     assert isinstance(config, TrainedStage)
     teacher = getattr(config, "teacher", None)
@@ -29,17 +29,17 @@ def trained(
     teacher: ConfigDict | None = None,
     depths: tuple[float, int] | None = None,
 ) -> StagePreview:
-    """Steps, tokens, FLOPs, memory and disk of a training.
+    """Compute steps, tokens, FLOPs, memory and disk of a training.
 
     Args:
-        teacher: the configuration of a model that runs beside the student.
-        depths: layers of a pass in the mean, and at most; those of the model when left out.
+        teacher: the configuration of a model that runs at every step.
+        depths: mean and largest number of layers of a pass; the model's when left out.
     """
     names = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
     base = replace(base, trained=None if names is None else TrainedPart.of(base.config, names))
     length, num_samples = asked.data_of(config).sequence_tokens, asked.samples_of(config)
     if config.budget.epochs is not None and num_samples is None:
-        return base  # only reading the text tells how many sequences it is
+        return base  # the number of sequences would need reading the text
     steps = config.budget.num_steps(
         sequences=config.batch.sequences, sequence_tokens=length, num_samples=num_samples or 1
     )
@@ -57,7 +57,7 @@ def trained(
     if teacher is not None:
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
     held = base.trained.num_parameters if base.trained else base.parameters
-    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # one is being written
+    kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # and one being written
     return replace(
         base,
         steps=steps,

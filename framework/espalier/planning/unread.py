@@ -1,4 +1,4 @@
-"""Settings that nothing reads where they stand."""
+"""Refuse settings that have no effect where they are given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from espalier.config.faults import Fault
 
 
 def unread(config: Config, settings: Sequence[str], *, owner: str, path: str) -> Iterator[Fault]:
-    """The fault of each setting that was moved from its default although only `owner` reads it."""
+    """Yield a fault for each setting that is not at its default although only `owner` reads it."""
     for setting in settings:
         for fault in foreign(config, setting, owner=owner):
             value = "settings" if isinstance(fault.value, Config) else fault.value

@@ -1,4 +1,4 @@
-"""Published ways to grow a model in depth, as depths, boundaries, sampling and operator."""
+"""Published schedules for growing a model in depth: depths, boundaries, depth sampling and operator."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ GrowthPreset = Literal["late_stack", "apollo", "gradual_stack", "g_stack", "one_
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """How a model of `depths[-1]` layers is grown.
+class GrowthSchedule:
+    """In which phases a model of `depths[-1]` layers is grown: a phase trains at one depth, growth comes between.
 
     Attributes:
-        depths: ascending.
-        boundaries: where each lesson but the last ends, as shares of the budget.
-        sampling: of the depths above a lesson's own; None draws none.
+        depths: layers in each phase, ascending.
+        boundaries: where each phase but the last ends, as shares of the budget.
+        sampling: how depths above a phase's own are sampled; None: no depth sampling.
     """
 
     depths: tuple[int, ...]
@@ -27,8 +27,8 @@ class Lessons:
     operator: DepthOperator
 
 
-def preset_lessons(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: float) -> Lessons:
-    """The preset for a model of this shape; depths that fall together on shallow models become one.
+def preset_schedule(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: float) -> GrowthSchedule:
+    """The schedule of a preset for a model of this shape; equal depths, as shallow models have them, become one phase.
 
     * `apollo`: 1, 1/4, 1/2 and all layers, ending at 5, 10 and 25 % (arXiv 2401.09192, full-size scripts).
     * `late_stack`: 1/4, 1/2 and all, ending at 30 and 50 % (the cheapest of our own measurements at equal loss).
@@ -53,7 +53,7 @@ def preset_lessons(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: f
             shares, boundaries, sampling, operator = (1,), (), None, "stack"
     depths = [max(1, round(share * shape.layers)) for share in shares]
     distinct = [place for place in range(len(depths)) if depths[place] not in depths[place + 1 :]]
-    return Lessons(
+    return GrowthSchedule(
         tuple(depths[place] for place in distinct),
         tuple(boundaries[place] for place in distinct[:-1]),
         sampling,
@@ -72,7 +72,7 @@ def g_stack_tokens(parameters: float, flops: float) -> float:
 
 
 def _g_stack_share(shape: FromScratch, budget_tokens: float) -> float:
-    """The formula was fitted on budgets of 1e18 FLOPs and more; where it asks for over half of one, a fifth."""
+    """The small model's share of the budget; a fifth where the formula, fitted above 1e18 FLOPs, gives over half."""
     parameters = 12 * shape.layers * shape.hidden**2
     share = g_stack_tokens(parameters, 6 * parameters * budget_tokens) / budget_tokens
     return share if share <= 0.5 else 0.2

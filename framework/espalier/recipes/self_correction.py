@@ -1,4 +1,4 @@
-"""Fine-tune a model that corrects itself: weights and signal per sample, from twins that have not seen its label."""
+"""Recipe `self_correction`: fine-tune with sample weights and a signal from cross-fitted fold models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from espalier.config.base import Config
+from espalier.config.base import Config, FormerName
 from espalier.config.correction import DistrustConfig, SignalConfig, WeightsConfig
 from espalier.config.paths import ModelSource
 from espalier.config.training import (
@@ -29,7 +29,7 @@ from espalier.kinds.train.kind import TrainStage
 
 
 class SelfCorrection(Config):
-    """Dials of `self_correction`: fine-tuning beside itself corrected (DCS), on labelled data."""
+    """Settings of `self_correction`: self-corrected fine-tuning (DCS) on labelled data, beside plain fine-tuning."""
 
     name: Literal["self_correction"]
     model: ModelSource
@@ -38,13 +38,13 @@ class SelfCorrection(Config):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4, schedule="linear", warmup=0.1, final_lr_ratio=0.0)
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
-    twin_budget: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """The budget of each twin as a share of the student's: the longer it learns, the more wrong labels it believes."""
+    fold_budget: Annotated[float, Field(gt=0.0, le=1.0), FormerName("twin_budget")] = 0.5
+    """Each fold model's budget as a share of the student's: the longer it trains, the more it fits wrong labels."""
     signal: SignalConfig = SignalConfig()
     weights: WeightsConfig = WeightsConfig()
     distrust: DistrustConfig = DistrustConfig()
     baseline: bool = True
-    """Fine-tune plainly, too, to compare with."""
+    """Also fine-tune without any correction, to compare with."""
     validation: ValidationConfig | None = None
     zero_level: ZeroLevel = "none"
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -76,7 +76,7 @@ def stages(dials: SelfCorrection, sequence_tokens: int) -> tuple[StageSettings, 
             kind="cross_fit",
             folds=dials.folds,
             repeats=dials.repeats,
-            **shared | {"budget": dials.budget.part(dials.twin_budget)},
+            **shared | {"budget": dials.budget.part(dials.fold_budget)},
         ),
         CorrectStage(
             name="corrected",

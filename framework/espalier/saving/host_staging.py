@@ -1,4 +1,4 @@
-"""Copying a worker's state out of the optimizer's way, into host memory that is used again for the next save."""
+"""Host staging: copy a worker's state into host buffers, from which it is written while training goes on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from espalier.checkpoint.fragments import Fragment, split
 
-_CHUNK_BYTES = 2**30  # a power of two: torch's pinned memory comes in no other sizes
+_CHUNK_BYTES = 2**30  # a power of two, as torch rounds pinned memory up to one
 
 
-class HostCopies:
-    """Buffers on the host, as large as this worker's part of the state; pinned when it comes from a GPU.
+class HostStaging:
+    """Host buffers for this worker's part of the state, reused for every save; pinned if the state is on a GPU.
 
-    On a GPU the copies run on a stream of their own, beside the forward and backward of the next step: only its
-    update has to come after them.
+    On a GPU the copies run on a separate stream, in parallel with the forward and backward of the next step; only its
+    update has to wait for them.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,16 +28,16 @@ class HostCopies:
         self._preparation: threading.Thread | None = None
 
     def prepare(self, fragments: Iterable[Fragment]) -> None:
-        """Begin to make buffers for what is like these, in a thread: pinning gigabytes takes seconds."""
+        """Start allocating buffers for fragments like these in a thread, as pinning gigabytes takes seconds."""
         if self._stream is not None and self._preparation is None:
             num_bytes = sum(map(_room, _parts(fragments)))
             self._preparation = threading.Thread(target=_make_room, args=(self._chunks, num_bytes), daemon=True)
             self._preparation.start()
 
     def take(self, fragments: Iterable[Fragment]) -> list[Fragment]:
-        """The same values on the host, in parts of at most a chunk. On a GPU they are there after `wait`.
+        """Copy fragments to the host, in parts of at most a chunk; on a GPU the copies are complete after `wait`.
 
-        What was taken before is overwritten.
+        Overwrites the copies of the last call.
         """
         if self._stream is None:
             return self._copy(fragments)
@@ -50,28 +50,28 @@ class HostCopies:
         return copies
 
     def hold_update(self) -> None:
-        """Let what this process asks of the GPU from now on run after the copies; the process itself goes on."""
+        """Make later work on the GPU wait for the copies; does not block the process."""
         if self._done is not None:
             torch.cuda.current_stream(self._device).wait_event(self._done)
 
     def wait(self) -> None:
-        """Block until the copies are there; for the thread that writes them."""
+        """Block until the copies are complete; for the thread that writes them."""
         if self._done is not None:
             self._done.synchronize()
 
     def _copy(self, fragments: Iterable[Fragment]) -> list[Fragment]:
         parts = _parts(fragments)
-        place = _Places(self._chunks, num_bytes=sum(map(_room, parts)), pinned=self._stream is not None)
+        allocator = _Allocator(self._chunks, num_bytes=sum(map(_room, parts)), pinned=self._stream is not None)
         copies = []
         for part in parts:
-            room = place.next(_room(part))[: part.num_bytes].view(part.values.dtype)
+            room = allocator.next(_room(part))[: part.num_bytes].view(part.values.dtype)
             room.copy_(part.values, non_blocking=True)
             copies.append(Fragment(part.slot, part.name, part.offset, room))
         return copies
 
 
-class _Places:
-    """Hands out one place after another in chunks that stay; makes a chunk where there is none yet."""
+class _Allocator:
+    """Allocates parts of reusable chunks one after another, and adds chunks as needed."""
 
     def __init__(self, chunks: list[Tensor], *, num_bytes: int, pinned: bool) -> None:
         self._chunks, self._pinned = chunks, pinned
@@ -79,7 +79,7 @@ class _Places:
         self._chunk, self._used = 0, 0
 
     def next(self, num_bytes: int) -> Tensor:
-        # Chunks are as large as they were needed when they were made: the first save may lack moments.
+        # Chunk sizes may differ: the first save may have had no moments, and so smaller chunks.
         while self._chunk < len(self._chunks) and self._used + num_bytes > self._chunks[self._chunk].numel():
             self._chunk, self._used = self._chunk + 1, 0
         if self._chunk == len(self._chunks):
@@ -108,5 +108,5 @@ def _parts(fragments: Iterable[Fragment]) -> list[Fragment]:
 
 
 def _room(fragment: Fragment) -> int:
-    """Bytes to set aside, so that the next one, of whatever dtype, begins where its dtype may."""
+    """Bytes of a fragment, rounded up to a multiple of 8, so that the next one is aligned for any dtype."""
     return -(-fragment.num_bytes // 8) * 8

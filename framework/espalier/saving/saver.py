@@ -1,4 +1,4 @@
-"""Saving beside the steps: they wait for a copy, and threads write, hash, sync and commit it."""
+"""Background checkpoints: training waits for a copy to the host; threads write, hash, sync and commit it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.steps import step_folder
 from espalier.checkpoint.write import RankFiles, SupersededAttempt, abandon, begin, write_fragments
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.saving.host_staging import HostCopies
+from espalier.saving.host_staging import HostStaging
 from espalier.saving.states import Lineage, commit_save, forget_older, gather_files, table_fragments
 from espalier.stages.orders import StageFailed
 from espalier.worker.context import StageContext
 
-_TRIES = 3  # of a write that the disk answers with an I/O error
+_TRIES = 3  # of a write with an I/O error
 
 
 @dataclass
 class _Save:
-    """A save under way. Every worker writes; when all have, rank zero commits.
+    """A save in progress. Every worker writes its part; when all are done, rank zero commits.
 
     Attributes:
         tables: shapes of the tables in it.
-        kept: folders that this save is not to replace.
-        must_succeed: whatever `checkpoint.on_failure` says, as it is of a state that is relied on.
-        files: what this worker has written, once it has.
-        error: why this worker's part did not succeed.
+        kept: folders of checkpoints that must not be removed.
+        must_succeed: whether a failure stops the stage whatever `checkpoint.on_failure` says.
+        files: the files that this worker has written; None until then.
+        error: the failure of this worker's part.
     """
 
     step: int
@@ -51,15 +51,15 @@ class _Save:
 
 @dataclass
 class Saver:
-    """The saves of one training stage; at most one is under way. Every public method is collective.
+    """Saves the checkpoints of one training stage, one at a time. Every public method is collective.
 
-    Whether a save has ended is agreed upon between steps, so that all workers always know the same and no thread
-    ever takes part in a collective.
+    Workers agree between steps whether a save has finished, so that they all take the same decisions and no thread
+    takes part in a collective.
 
     Attributes:
         folder: of the newest committed checkpoint.
-        tables: gives what is to be saved beside the model, equal on all workers. Collective.
-        with_model: whether there is a model to save; of a stage that makes none the tables are all.
+        tables: returns the tables to save beside the model, equal on all workers. Collective.
+        with_model: False for stages that make no model and save tables only.
     """
 
     context: StageContext[TrainedStage]
@@ -67,16 +67,16 @@ class Saver:
     folder: str
     tables: Callable[[], Mapping[str, Tensor]] = dict
     with_model: bool = True
-    _copies: HostCopies = field(init=False)
+    _staging: HostStaging = field(init=False)
     _save: _Save | None = None
     _kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._copies = HostCopies(self.context.world.device)
+        self._staging = HostStaging(self.context.world.device)
 
     def hold_update(self) -> None:
-        """To be called before every update: it must not overtake the copy of what it is going to change."""
-        self._copies.hold_update()
+        """Call before every update: it has to wait for the copy of the parameters that it changes."""
+        self._staging.hold_update()
 
     def after_step(
         self,
@@ -87,24 +87,23 @@ class Saver:
         last: bool,
         best: str | None = None,
     ) -> None:
-        """Save where it is time to; look after the save under way; stop where somebody wishes to.
+        """Start a save if one is due, advance the save in progress, and stop if that was requested.
+
+        A checkpoint of other settings on which a later stage's state is based is replaced only by the last save.
 
         Args:
-            step: updates done; a save of it begins when it is a multiple of `checkpoint.every`, or the last.
-            fragments: this worker's part, live.
-            state: JSON values that resuming needs beside it.
-            best: folder of a state that stays however old it gets; when it is of this step, it is saved whatever is
-                under way.
-
-        A checkpoint of other settings that a state of a later stage stands on is replaced by the last save alone.
+            step: number of updates done; saved if it is a multiple of `checkpoint.every`, or the last.
+            fragments: this worker's part of the state, not copied.
+            state: JSON values that resuming needs.
+            best: folder of the best checkpoint, which is kept; if it is of this step, it is saved in any case.
 
         Raises:
-            StageFailed: somebody asked the run to stop (its state is saved), or a file could not be written.
+            StageFailed: a stop was requested (the state is saved), or a file could not be written.
         """
         settings, must = self.context.config.checkpoint, best == step_folder(self.context.config.name, step)
         self._kept = (best,) if best else ()
         if settings.in_background:
-            self._copies.prepare(fragments())
+            self._staging.prepare(fragments())
         stop, preempted = self._look()
         if not (last or stop or preempted or must or step % settings.every == 0):
             return
@@ -125,7 +124,7 @@ class Saver:
             raise StageFailed("stopped" if stop else "preempted", f"after step {step}, which is saved")
 
     def save(self, step: int, *, state: Mapping[str, Any]) -> None:
-        """Save the tables of a stage that has no model, and wait until they are committed.
+        """Save the tables of a stage without a model, and wait until they are committed.
 
         Raises:
             StageFailed: a file could not be written.
@@ -133,21 +132,23 @@ class Saver:
         self._begin(step, tuple, state, must_succeed=True)
         self.finish()
 
-    def heed_wishes(self, step: int) -> None:
-        """Stop where somebody wishes to, with what is saved already.
+    def stop_if_requested(self, step: int) -> None:
+        """Stop if that was requested, without saving anything more.
 
         Raises:
-            StageFailed: somebody asked the run to stop.
+            StageFailed: a stop was requested.
         """
         stop, preempted = self._look()
         if stop or preempted:
-            raise StageFailed("stopped" if stop else "preempted", f"after {step} of its parts, whose answers are saved")
+            raise StageFailed(
+                "stopped" if stop else "preempted", f"after {step} of its parts, whose predictions are saved"
+            )
 
     def finish(self) -> None:
-        """Wait until nothing is under way.
+        """Wait for the save in progress, if any.
 
         Raises:
-            StageFailed: a file could not be written, and that is not to be borne.
+            StageFailed: a file could not be written, and the save must succeed.
         """
         if self._save is not None:
             self.context.control.beat(f"the end of a save of {self.context.config.name}")
@@ -157,7 +158,7 @@ class Saver:
             self._look()
 
     def close(self) -> None:
-        """Leave no thread behind. What it was at is lost unless it was committed; not collective."""
+        """Wait for the thread. A save that is not committed is lost. Not collective."""
         if self._save is not None and self._save.thread is not None:
             self._save.thread.join()
 
@@ -179,22 +180,22 @@ class Saver:
             save.error = _error_of(lambda: begin(context.storage, save.folder, attempt=context.attempt))
         context.world.barrier()
         of_rank_zero = table_fragments(tables) if context.world.is_rank_zero else ()
-        copies = self._copies.take(chain(fragments(), of_rank_zero))
+        staged = self._staging.take(chain(fragments(), of_rank_zero))
         self._save = save
         if save.error is None:
-            self._start(save, lambda: self._write(save, copies))
+            self._start(save, lambda: self._write(save, staged))
         if context.world.is_rank_zero:
             context.times.record("working", context.config.name, step)
 
-    def _write(self, save: _Save, copies: list[Fragment]) -> None:
-        self._copies.wait()
+    def _write(self, save: _Save, staged: list[Fragment]) -> None:
+        self._staging.wait()
         context = self.context
         for attempts_left in reversed(range(_TRIES)):
             try:
                 save.files = write_fragments(
                     context.storage,
                     save.folder,
-                    fragments=copies,
+                    fragments=staged,
                     rank=context.world.rank,
                     attempt=context.attempt,
                 )
@@ -212,13 +213,13 @@ class Saver:
         save.thread.start()
 
     def _look(self) -> tuple[int, int]:
-        """Take the save under way further when no worker is at it; how many workers were asked to stop."""
+        """Advance the save in progress if no worker is busy with it; the numbers of stop and preemption requests."""
         control, save = self.context.control, self._save
         busy = save is not None and save.thread is not None and save.thread.is_alive()
         flags = (control.stop.is_set(), control.preempted.is_set(), busy, save is not None and save.error is not None)
         stop, preempted, busy_workers, failed_workers = self.context.world.sum_flags(*flags)
         if save is not None and not busy_workers:
-            # An error that a thread met after its flag was read is seen in the next look: it was busy in this one.
+            # An error after the flags were read is handled in the next call: the thread counted as busy in this one.
             if failed_workers:
                 self._give_up(save)
             elif save.is_written:
@@ -250,14 +251,14 @@ class Saver:
         forget_older(self.context, keep_latest=stage.checkpoint.keep_latest, keep=save.kept)
 
     def _give_up(self, save: _Save) -> None:
-        """Nobody writes to it any more: make room again, and go on or stop."""
+        """Remove the files of a failed save, and stop the stage or go on. No worker writes to it any more."""
         story = save.error and (str(save.error), isinstance(save.error, OSError))
         stories = [one for one in self.context.world.gather(story) if one]
         text = f"the checkpoint of step {save.step} could not be written: {stories[0][0]}"
         self._save = None
         of_the_disk = all(is_of_the_disk for _, is_of_the_disk in stories)
         if of_the_disk and self.context.world.is_rank_zero:
-            with suppress(OSError, SupersededAttempt):  # a disk that takes nothing may not give back either
+            with suppress(OSError, SupersededAttempt):  # removing may fail as well on a broken disk
                 abandon(self.context.storage, save.folder, attempt=self.context.attempt)
         if save.must_succeed or not of_the_disk or self.context.config.checkpoint.on_failure == "stop":
             raise StageFailed("storage", f"stage {self.context.config.name}: {text}; the one before it is untouched")

@@ -1,4 +1,4 @@
-"""Committing models and training states to the run."""
+"""Commit models and training states to the run's storage, and find the state to resume from."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Lineage:
     def after(
         reader: StateReader, *, model: ConfigDict | None = None, trained: Collection[str] | None = None
     ) -> Lineage:
-        """A model made from another; with a new configuration when surgery changed its shape.
+        """The lineage of a model made from another one; `model` if its configuration changed.
 
         Args:
-            trained: the parameters that are saved, where the others stay as they are; None for all.
+            trained: names of the parameters that change and are saved; None for all.
         """
         origin = reader.manifest.origin
         bases = () if trained is None else reader.bases_without(trained)
@@ -64,10 +64,10 @@ def save_model(
     *,
     state: Mapping[str, Any] | None = None,
 ) -> str:
-    """Commit a model that rank zero alone makes, tensor by tensor; its checkpoint's folder. Collective.
+    """Commit a model that rank zero makes tensor by tensor; returns the checkpoint's folder. Collective.
 
     Args:
-        state: what goes with its optimizer's moments, where it has some.
+        state: JSON values for its optimizer's moments, if it has some.
     """
     world, folder = context.world, step_folder(context.config.name, 0)
     if world.is_rank_zero:
@@ -84,7 +84,7 @@ def save_model(
 
 
 def gather_files(world: World, written: RankFiles) -> list[RankFiles]:
-    """What every rank has written, by rank. Collective."""
+    """The files that each rank has written, by rank. Collective."""
     return [RankFiles.from_json(one) for one in world.gather(written.to_json())]
 
 
@@ -100,17 +100,17 @@ def commit_save(
     tables: Mapping[str, tuple[int, ...]] | None = None,
     with_model: bool = True,
 ) -> None:
-    """Rank zero: make what all workers have written a checkpoint.
+    """On rank zero commit the files of all workers as a checkpoint.
 
     Args:
-        state: JSON values that resuming needs; position and random streams are functions of the step.
+        state: JSON values that resuming needs; data position and random streams are functions of the step.
         tables: shapes of the tables among the fragments.
-        with_model: whether the model is among them; of a stage that makes none the tables are all.
+        with_model: whether a model is among the fragments.
 
     Raises:
-        SupersededAttempt: the controller has given a later order, so this attempt was given up.
+        SupersededAttempt: a later attempt was started, so this one may not commit.
     """
-    for records in (STEPS, EPOCHS):  # of the steps that nobody will take again
+    for records in (STEPS, EPOCHS):  # records of the steps in this checkpoint, which will not be repeated
         jsonl.sync(context.folder.path / records)
     newest = context.folder.attempts()
     if newest > context.attempt:
@@ -130,11 +130,10 @@ def commit_save(
 
 
 def find_resume(context: StageContext[Any]) -> StateReader | None:
-    """The newest checkpoint of this very stage to go on from; None to start it from its input. Collective.
+    """Find the newest checkpoint of this stage's key to resume from; None: start from the input. Collective.
 
-    Damaged ones are passed over and told of. What stands before the next saves is removed: saves that were never
-    committed, and damaged ones newer than the one gone on from. What a stage of the same name and other settings has
-    come to stays until this one has come to its end.
+    Damaged checkpoints are skipped with a note. Uncommitted saves, and damaged checkpoints newer than the one to resume
+    from, are removed, as the next saves use their folders. Checkpoints of other settings are kept until the stage ends.
     """
     folder = context.world.from_rank_zero(_newest(context) if context.world.is_rank_zero else None)
     return None if folder is None else context.state(folder, stage=context.config.name)
@@ -157,33 +156,33 @@ def _newest(context: StageContext[Any]) -> str | None:
 
 
 def _why_removed(context: StageContext[Any], folder: str) -> str:
-    """Empty for a checkpoint that stays."""
+    """The reason why a folder is removed; empty for one that is kept."""
     if not is_committed(context.storage, folder):
         return "its save was not finished"
     return "" if is_of_other_key(context.storage, folder, context.key) else "it is damaged"
 
 
 def forget_older(context: StageContext[Any], *, keep_latest: int, keep: Collection[str] = ()) -> None:
-    """Keep the newest checkpoints of this stage, the folders `keep`, and what states of other stages stand on."""
+    """On rank zero remove this stage's checkpoints but the newest, those in `keep`, and bases of other states."""
     if context.world.is_rank_zero:
         stage, kept = stage_folder(context.config.name), {*keep, *context.needed_states}
         retain(context.storage, stage, keep_latest=keep_latest, keep=kept, key=context.key)
 
 
 def _alive(context: StageContext[Any], fragments: Iterable[Fragment]) -> Iterator[Fragment]:
-    """The same, each a sign of life: a large model takes its time."""
+    """Yield the fragments, with a sign of life for each: making a large model takes long."""
     for fragment in fragments:
         context.control.alive()
         yield fragment
 
 
 def table_fragments(tables: Mapping[str, Tensor]) -> Iterator[Fragment]:
-    """Each table as one fragment; of rank zero, since all workers hold the same."""
+    """Yield each table as one fragment; for rank zero, as all workers hold the same tables."""
     return (Fragment("table", name, 0, table.reshape(-1)) for name, table in tables.items())
 
 
 def whole_fragments(tensors: Iterable[tuple[str, Any]]) -> Iterator[Fragment]:
-    """Each named tensor as one fragment of parameter values."""
+    """Yield each named tensor as one fragment of parameter values."""
     return (Fragment("parameter", name, 0, tensor.reshape(-1)) for name, tensor in tensors)
 
 

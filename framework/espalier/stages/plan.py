@@ -93,7 +93,7 @@ def build_plan(
 
 
 def _key(config: StageSettings, inputs: dict[str, str], context: Mapping[str, object]) -> str:
-    text = json.dumps([CODE_VERSION, config.result_settings(), inputs, context], sort_keys=True)
+    text = json.dumps([CODE_VERSION, config.key_settings(), inputs, context], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Choose the most important units of each axis, by their scores."""
+"""Choose the units to keep on each axis, by importance scores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from espalier.surgery.scores import Scores
 
 
 def choose(scores: Scores, *, parent: ModelShape, child: ModelShape) -> Keep:
-    """Keep the units with the highest scores; of equal ones the first.
+    """Keep the units with the highest scores; among equal ones the first.
 
-    Heads are chosen inside each group that shares a KV head, as many in each, so that stock attention still
-    finds every query head beside its keys and values.
+    The same number of query heads is kept in each group that shares a KV head, as stock attention needs.
 
     Args:
         scores: of the parent.
@@ -43,5 +42,5 @@ def _top_heads(scores: Tensor, num_groups: int, per_group: int) -> Indices:
 
 def _top(scores: Tensor, count: int) -> Indices:
     assert 0 < count <= len(scores)
-    order = torch.sort(scores, descending=True, stable=True).indices  # topk leaves the order of equals open
+    order = torch.sort(scores, descending=True, stable=True).indices  # topk does not define the order of equal scores
     return tuple(sorted(order[:count].tolist()))

@@ -1,4 +1,4 @@
-"""Which layer of a shallow model each layer of a deeper one comes from. Torch-free."""
+"""Depth maps: from which layer of a shallow model each layer of a deeper one is copied. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from espalier.config.growth import DepthOperator, SharingMap
 
 
 def depth_map(operator: DepthOperator, source: int, target: int) -> tuple[int | None, ...]:
-    """For each of `target` layers its source among `source` ones; None for a layer that has none.
+    """The source layer of each of `target` layers; None for a freshly initialised one.
 
-    * `interpolate` puts copies beside each other (Apollo, arXiv 2401.09192): 3 to 6 is 0 0 1 1 2 2.
+    * `interpolate` puts copies next to each other (Apollo, arXiv 2401.09192): 3 to 6 is 0 0 1 1 2 2.
     * `stack` repeats the whole (StackBERT; G_stack, arXiv 2405.15319): 0 1 2 0 1 2.
     * `copy_last` repeats the last layer: 0 1 2 2 2 2.
-    * `identity` has interpolation's places; copies begin as the identity (LLaMA Pro, arXiv 2401.02415).
+    * `identity` copies as interpolate; the copies are made identity functions (LLaMA Pro, arXiv 2401.02415).
     * `random` puts fresh layers on top: 0 1 2 - - -.
 
     Raises:
-        RefusedInput: no more layers than there are.
+        RefusedInput: the target is not larger than the source.
     """
     if target <= source:
         raise RefusedInput([Fault("layers", target, f"more than the {source} layers that are there")])
@@ -32,12 +32,12 @@ def depth_map(operator: DepthOperator, source: int, target: int) -> tuple[int | 
 
 
 def sharing_order(shared: SharingMap, held: int, depth: int) -> tuple[int, ...]:
-    """The layers that a pass of `depth` layers runs, by their numbers among the `held` ones; all of them run."""
+    """The sequence of a model's `held` layers that a pass of `depth` layers runs; each of them at least once."""
     if depth == held:
         return tuple(range(held))
     return tuple(layer for layer in depth_map(shared, held, depth) if layer is not None)
 
 
 def is_copy(sources: tuple[int | None, ...], place: int) -> bool:
-    """Whether an earlier place has the same source: the first is the layer itself."""
+    """Whether the layer at `place` is a copy: an earlier layer, the original, has the same source."""
     return sources[place] is not None and sources[place] in sources[:place]

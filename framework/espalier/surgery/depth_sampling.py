@@ -1,6 +1,6 @@
-"""Depth sampling: how many layers a pass runs while a shallow model is trained to be grown (Apollo).
+"""Depth sampling: distributions of the number of layers that a pass runs before growth (Apollo). Torch-free.
 
-Formulas of `apollo/apollo_utils.py` in the official code of arXiv 2401.09192, with the draw handed in. Torch-free.
+Formulas of `apollo/apollo_utils.py` in the official code of arXiv 2401.09192; the uniform draw is an argument.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from espalier.config.growth import DepthSampler
 
 _MARGIN, _ROOM, _LEAST = 0.4, 0.6, 1e-6
-"""Apollo's constants: how far the curve goes above L/N and how near to 0 it goes below 1; the least draw."""
+"""Apollo's constants: the curve's margins above L/N and below 1, and the smallest draw."""
 
 
 def sample_depth(sampler: DepthSampler, draw: float, *, held: int, depth: int) -> int:
     """Sample the number of layers of one pass, from `held` to `depth`.
 
-    * `lvps` (low-value-prioritised): p(d) falls as 1 / d^2, with a lump at `held`.
-    * `edge`: mass at both ends. `uniform`: every whole number alike. `constant`: always `depth`.
+    * `lvps` (low-value-prioritised): p(d) falls as 1 / d^2, with extra mass at `held`.
+    * `edge`: mass at both ends. `uniform`: all depths equally likely. `constant`: always `depth`.
 
     Args:
         draw: uniform in [0, 1).
-        held: layers that the model has.
-        depth: layers of the model that it is to become.
+        held: number of layers of the model.
+        depth: number of layers of the model that it will be grown into.
     """
     assert 0 <= draw < 1 and 0 < held <= depth
     if sampler == "constant":
@@ -32,13 +32,13 @@ def sample_depth(sampler: DepthSampler, draw: float, *, held: int, depth: int) -
         return held + int(draw * (depth - held + 1))
     curve = _reciprocal if sampler == "lvps" else _sigmoid
     factor = curve(_LEAST + draw * (1 - _LEAST), depth / held)
-    return int(min(max(factor, 1.0), depth / held) * held + 1e-9)  # 12 / 7 * 7 is a little less than 12
+    return int(min(max(factor, 1.0), depth / held) * held + 1e-9)  # 12 / 7 * 7 is slightly below 12 in floats
 
 
 def depth_probabilities(sampler: DepthSampler, *, held: int, depth: int) -> dict[int, float]:
-    """How likely each depth from `held` to `depth` is; exact, by the inverse of the curve.
+    """The exact probability of each depth from `held` to `depth`.
 
-    `sample_depth` falls (or rises) with the draw, so each depth has one interval of draws.
+    `sample_depth` is monotonic in the draw, so each depth has one interval of draws.
     """
     if sampler in ("constant", "uniform"):
         depths = range(held if sampler == "uniform" else depth, depth + 1)

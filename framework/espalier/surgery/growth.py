@@ -1,4 +1,4 @@
-"""A growth: which layer and which unit of the parent each one of the larger model comes from. Torch-free."""
+"""A growth: the source in the parent of each layer and unit of the larger model. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from espalier.surgery.depth_maps import depth_map
 Places = tuple[int, ...]
 
 DEFAULT_NOISE = 0.01
-"""Of a growth in width: enough for copies to part, and lost in the rounding of what they compute together."""
+"""Default noise of growth in width: enough to make copies differ, too little to change their sum noticeably."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """For each axis that grows, the old unit that each new one copies; an axis that is not named stays."""
+    """For each axis that grows, the parent's unit that each of the child's units copies."""
 
     units: dict[AxisKind, Places]
 
     @staticmethod
     def between(parent: ModelShape, child: ModelShape, *, normed: Collection[AxisKind]) -> Split:
-        """How the parent's units become the child's.
+        """The split from the parent's sizes to the child's.
 
         Args:
-            normed: axes over which norms take their statistics.
+            normed: axes over which norms compute their statistics.
 
         Raises:
-            RefusedInput: an axis that shrinks, or one under a norm whose new size is no multiple.
+            RefusedInput: an axis that shrinks, or a normed one whose new size is no multiple of the old one.
         """
         if faults := list(_width_faults(parent, child, normed)):
             raise RefusedInput(faults)
@@ -47,12 +47,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Growth:
-    """From one model to a larger one.
+    """A growth from one model to a larger one.
 
     Attributes:
         parent: configuration of the smaller model.
         child: its shape afterwards.
-        operator: where layers come from; read only when there are more of them.
+        operator: how new layers are made; used only if there are some.
         new_moments: of layers and units that are new. `copied` from what they copy; `averaged` over all layers, of
             units as `copied`; `zero`. Layers and units that were there keep theirs.
         noise: see `widen`.
@@ -66,7 +66,7 @@ class Growth:
 
     @cached_property
     def sources(self) -> tuple[int | None, ...]:
-        """The parent's layer for each of the child's; None for a fresh one."""
+        """The source layer of each of the child's layers; None for a freshly initialised one."""
         held = shape_of(self.parent).layers
         if held == self.child.layers:
             return tuple(range(held))
@@ -84,12 +84,12 @@ class Growth:
 
     @property
     def keeps_function(self) -> bool:
-        """Whether the child computes what the parent does."""
+        """Whether the child computes the same function as the parent."""
         return self.operator == "identity" or len(self.sources) == shape_of(self.parent).layers
 
     @property
     def equal_order(self) -> Places | None:
-        """The parent's layers in the order in which they compute what the child does; None where fresh ones do."""
+        """The sequence of the parent's layers that computes the child's function; None with random layers."""
         if self.keeps_function:
             return tuple(range(shape_of(self.parent).layers))
         sources = tuple(source for source in self.sources if source is not None)
@@ -101,7 +101,7 @@ def _repeated(old: int, new: int) -> Places:
 
 
 def _repeated_heads(parent: ModelShape, child: ModelShape) -> Places:
-    """Query heads multiply inside the group that shares a KV head, where stock attention looks for them."""
+    """Query heads are copied inside the group that shares their KV head, as stock attention needs."""
     groups = parent.head_groups
     old, new = parent.heads // groups, child.heads // groups
     return tuple(group * old + place for group in range(groups) for place in _repeated(old, new))
@@ -122,7 +122,7 @@ def _width_faults(parent: ModelShape, child: ModelShape, normed: Collection[Axis
 
 
 def planned_growth(stage: GrowStage, model: ConfigDict) -> Growth:
-    """The growth that a stage asks for.
+    """The growth that a `grow` stage asks for.
 
     Raises:
         RefusedInput: sizes that cannot be reached from the model's, or that are its own; noise where no width grows;

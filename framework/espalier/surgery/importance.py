@@ -1,6 +1,6 @@
-"""Measuring importance on activations in plain forward passes (Minitron, arXiv 2407.14679 section 2.2).
+"""Measure importance from activations in forward passes (Minitron, arXiv 2407.14679 section 2.2).
 
-Only activations are read, so it makes no difference how the parameters are sharded.
+Only activations are used, so parameters may be sharded in any way.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from espalier.surgery.scores import Sums
 class Meter:
     """Accumulates importance sums while a model runs. Made by `measuring`.
 
-    The hooks leave one small reduction per activation on the device and never wait for it; all the rest of
-    the arithmetic is done once per microbatch. On a GPU the cost is mostly that of kernel launches, so larger
-    microbatches are cheaper.
+    The hooks only add one small reduction for each activation, without a host sync; the rest is computed once for each
+    microbatch. On a GPU the cost is mostly kernel launches, so larger microbatches are cheaper.
 
     Attributes:
         sums: local sums so far.
@@ -33,10 +32,10 @@ class Meter:
 
     @contextmanager
     def microbatch(self, token_mask: Tensor | None) -> Iterator[None]:
-        """Run one forward pass of the model inside this.
+        """Context for one forward pass of the model.
 
         Args:
-            token_mask: [B, T] bool, True where a token counts; None when all do, which is faster on a GPU.
+            token_mask: [B, T] bool, True where a token counts; None for all, which is faster on a GPU.
         """
         self._token_mask = token_mask
         self._recorded = {"ffn": [], "heads": [], "hidden": [], "norms": [], "moves": []}
@@ -49,8 +48,8 @@ class Meter:
         self._recorded[axis].append(_absolute_sum(activation, self._token_mask))
 
     def record_layer(self, before: Tensor, after: Tensor) -> None:
-        """Add the lengths of a layer's input, output and step, [B, T] each; cosines follow from these."""
-        if not self._recorded["norms"]:  # every other layer's input is the output before it
+        """Add the norms [B, T] of a layer's input, output and their difference, from which cosines are computed."""
+        if not self._recorded["norms"]:  # the other layers' inputs are the outputs before them
             self._recorded["norms"].append(_length(before))
         self._recorded["norms"].append(_length(after))
         self._recorded["moves"].append(_length(after - before))
@@ -73,7 +72,7 @@ class Meter:
 
 @contextmanager
 def measuring(model: nn.Module, probes: Sequence[Probe], shape: ModelShape) -> Iterator[Meter]:
-    """Hook a live model for the time of this context.
+    """Hook a model for the duration of this context.
 
     Args:
         model: in eval mode; its layers take hidden states as their first argument.
@@ -113,7 +112,7 @@ def _hook(model: nn.Module, probe: Probe, meter: Meter) -> list[torch.utils.hook
 
 
 def _stacked(rows: list[Tensor]) -> Tensor:
-    """L tensors [B, N] -> [L, B, N]; units that a narrower layer does not have count nothing."""
+    """Stack L tensors [B, N] to [L, B, N]; narrower layers are padded with 0."""
     widths = [one.shape[1] for one in rows]
     if len(set(widths)) == 1:
         return torch.stack(rows)
@@ -126,24 +125,24 @@ def _absolute_sum(activation: Tensor, token_mask: Tensor | None) -> Tensor:
         return _absolute_sum_on_cpu(activation, token_mask)
     if token_mask is None:
         return torch.linalg.vector_norm(activation, ord=1, dim=1, dtype=torch.float32)  # one kernel, no copy
-    counted = token_mask[:, None].to(activation.dtype)  # as a product: filling with zeros takes twice as long
+    counted = token_mask[:, None].to(activation.dtype)  # a product, because masked filling takes twice as long
     return torch.bmm(counted, activation.abs(), out_dtype=torch.float32).squeeze(1)
 
 
 def _absolute_sum_on_cpu(activation: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Row by row, so that a row's copy stays in cache; vector_norm over tokens takes three times as long."""
+    """The same on a CPU, row by row so that copies stay in cache; vector_norm takes three times as long."""
     counted = torch.ones(activation.shape[:2]) if token_mask is None else token_mask.float()
     rows = zip(counted, activation, strict=True)
     return torch.stack([weights @ row.abs().float() for weights, row in rows])
 
 
 def _length(states: Tensor) -> Tensor:
-    """[B, T, D] -> [B, T] fp32."""
+    """Norms of states: [B, T, D] -> [B, T] fp32."""
     return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
 
 
 def _cosine_distances(before: Tensor, after: Tensor, move: Tensor) -> Tensor:
-    """1 - cosine from the three lengths of a triangle.
+    """1 - cosine(before, after), from the norms of both and of their difference.
 
     |move|^2 = |before|^2 + |after|^2 - 2 before.after. Unlike 1 minus a computed cosine this loses no digits
     where a layer changes little, and it needs no product of activations.

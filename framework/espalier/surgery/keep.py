@@ -1,4 +1,4 @@
-"""The indices that a pruning keeps, and their selection from a tensor."""
+"""The indices that pruning keeps, and their selection from a tensor."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Indices = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Keep:
-    """What stays of the parent; all indices are the parent's, in ascending order.
+    """The layers and units of the parent to keep, as ascending indices.
 
     Attributes:
         layers: kept layers.
         hidden: kept hidden channels, the same everywhere.
-        ffn: for each kept layer, its kept neurons; as many in every layer. Where layers differ in width, those that a
-            layer does not have are passed over.
-        heads: for each kept layer, its kept query heads; as many in every layer and in every group of heads.
+        ffn: for each kept layer, its kept neurons, the same number in every layer. Indices beyond the width of a
+            narrower layer are ignored.
+        heads: for each kept layer, its kept query heads, the same number in every layer and group of heads.
     """
 
     layers: Indices
@@ -40,32 +40,32 @@ class Keep:
 
     @staticmethod
     def everything(shape: ModelShape) -> Keep:
-        """Prune nothing."""
+        """Keep everything."""
         ffn, heads = tuple(range(shape.ffn)), tuple(range(shape.heads))
         layers = tuple(range(shape.layers))
         return Keep(layers, tuple(range(shape.hidden)), (ffn,) * shape.layers, (heads,) * shape.layers)
 
     def shape(self, parent: ModelShape) -> ModelShape:
-        """The shape that this leaves of the parent."""
+        """The shape of the pruned model."""
         return parent.cut(
             layers=len(self.layers), hidden=len(self.hidden), ffn=len(self.ffn[0]), heads=len(self.heads[0])
         )
 
     def place(self, layer: int | None) -> int | None:
-        """Where a layer of the parent stands among the kept ones; None for none and for a dropped one."""
+        """The new index of a layer of the parent; None for a dropped one, and for None."""
         return self.layers.index(layer) if layer in self.layers else None
 
 
 def select(tensor: Tensor, parameter: Parameter, keep: Keep) -> Tensor:
-    """The part of a parameter, or of one of its optimizer moments, that stays.
+    """Select the kept part of a parameter, or of one of its optimizer moments.
 
     Args:
         tensor: of the parameter's shape, any dtype, on any device.
         parameter: the parent's, outside the layers or in a kept layer.
-        keep: what stays.
+        keep: the units to keep.
 
     Returns:
-        A new tensor, contiguous; or the given one, untouched, where all of it stays.
+        A new contiguous tensor, or the given one if all of it is kept.
     """
     assert tuple(tensor.shape) == parameter.shape, f"{tuple(tensor.shape)} is not {parameter.shape}"
     for dim, dimension in enumerate(parameter.dimensions):

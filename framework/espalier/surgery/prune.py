@@ -1,4 +1,4 @@
-"""Pruning, tensor by tensor: width is a selection of indices, depth a renaming."""
+"""Pruning, tensor by tensor: select indices for width, rename for depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.surgery.keep import Keep, select
 
 
 class PrunedTensor(NamedTuple):
-    """One tensor of the child: its name, its name in the parent, and how it is made from that one."""
+    """One tensor of the pruned model: its name, its name in the parent, and the selection from that."""
 
     new_name: str
     old_name: str
@@ -21,14 +21,13 @@ class PrunedTensor(NamedTuple):
 
 
 def pruned_tensors(layout: dict[str, Parameter], keep: Keep) -> Iterator[PrunedTensor]:
-    """How each parameter of the child comes from one of the parent's.
+    """Yield how each parameter of the pruned model is made from one of the parent.
 
-    The caller streams: one tensor in memory at a time, weights and optimizer moments by the same transform.
-    Keeping everything gives every tensor back as it is.
+    Callers stream: one tensor in memory at a time, with the same selection for weights and optimizer moments.
 
     Args:
         layout: of the parent, from `espalier.models.families.layout`.
-        keep: what stays.
+        keep: the units to keep.
 
     Yields:
         One entry per parameter of the child, in the order of the parent's layout.

@@ -1,4 +1,4 @@
-"""Importance scores, and the sums over calibration samples that they are computed from."""
+"""Importance scores, and the sums over calibration text from which they are computed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from espalier.models.shape import ModelShape
 
 @dataclass(frozen=True)
 class Sums:
-    """What calibration has added up so far, local to this worker, float64.
+    """The sums of this worker so far, in float64.
 
-    Adding the tensors of two workers, or of two halves of the data, gives the sums of the whole.
+    The sums of two workers, or of two parts of the data, can be added.
 
     Attributes:
         ffn: [L, F] over samples of (mean over tokens of |x|) squared, at the input of the down projection.
@@ -46,14 +46,14 @@ class Sums:
         return Sums(**{name: torch.zeros(size, dtype=torch.float64, device=device) for name, size in sizes.items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """The live tensors by name: add over ranks in place."""
+        """The tensors by name, not copies, so that they can be summed over ranks in place."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def finish(self, shape: ModelShape) -> Scores:
-        """Scores of the sums, which must be global by now; on the CPU.
+        """Compute the scores from global sums; on the CPU.
 
-        The root over samples comes last (L2 over samples, mean over tokens: arXiv 2407.14679); heads are then
-        L2 over their width, and the norms of all layers add up to one ranking of hidden channels.
+        Activations are aggregated by the mean over tokens and the L2 norm over samples (arXiv 2407.14679), heads also
+        by the L2 norm over their width; hidden channels by the sum over the norms of all layers.
         """
         assert self.num_tokens > 0, "nothing was measured"
         heads = self.heads.unflatten(1, (shape.heads, shape.head_dim)).sum(dim=2)
@@ -67,7 +67,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Scores:
-    """How much each unit matters; only the order within an axis has a meaning. CPU, float32.
+    """Importance of each unit; only the order within an axis has a meaning. CPU, float32.
 
     Attributes:
         ffn: [L, F].
@@ -91,7 +91,7 @@ class Scores:
         return Scores(**{field.name: tensors[field.name] for field in fields(Scores)})
 
     def check(self, parent: ModelShape) -> None:
-        """Refuse scores that were measured on a model of another shape."""
+        """Raise RefusedInput if the scores were measured on a model of another shape."""
         wanted = {
             "ffn": (parent.layers, parent.ffn),
             "heads": (parent.layers, parent.heads),

@@ -1,4 +1,4 @@
-"""Search for the shape that a model is pruned to, given a target. Torch-free: `espalier plan` runs it too."""
+"""Search for the shape to prune a model to. Torch-free, as `espalier plan` runs it, too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espalier.models.shape import ConfigDict, ModelShape
 
 _AXES = ("layers", "hidden", "ffn", "heads")
 
-# An MLP tolerates more than attention or the residual stream, which every layer writes to.
+# An MLP can be cut further than attention or the residual stream, which all layers use.
 _WEIGHT = {"ffn": 1.0, "layers": 1.0, "hidden": 2.0, "heads": 2.0}
 
 # A shape this far below the target, or less, is close enough to be judged by its cut penalty alone.
@@ -23,19 +23,19 @@ _CLOSE = 0.02
 
 
 def find_shape(config: ConfigDict, target: TargetConfig, search: SearchConfig, *, path: str = "target") -> ModelShape:
-    """The shape to prune a model to.
+    """Find the shape to prune a model to.
 
-    Given axes are taken as they are. A number of parameters is searched for: of the shapes just below it the
-    one of the smallest penalty (see `cut_penalty`).
+    Sizes of axes are taken as given. For a number of parameters, the shape with the smallest `cut_penalty` among those
+    just below it is chosen.
 
     Args:
         config: of the parent.
         target: what is wanted.
-        search: the axes that may shrink, their grain and their limits; used for a number of parameters only.
+        search: axes, multiples and limits of the search for a number of parameters.
         path: the setting that holds the target, for messages.
 
     Raises:
-        RefusedInput: larger than the parent, a shape that stock code cannot have, or out of reach.
+        RefusedInput: a shape larger than the parent or not supported by stock code, or no shape within the limits.
     """
     parent = shape_of(config)
     if target.parameters is None:
@@ -58,11 +58,10 @@ def find_shape(config: ConfigDict, target: TargetConfig, search: SearchConfig, *
 
 
 def cut_penalty(shape: ModelShape, parent: ModelShape, search: SearchConfig) -> float:
-    """Estimate of how much a cut harms the model: over the axes, the squared share of each one's limit that it uses.
+    """Estimate the harm of a cut: the weighted sum over axes of (cut share / limit of the axis) squared.
 
-    Squares spread a cut over the axes, since the least important part of each costs little; measuring against
-    the limits, with depth's half as wide as width's by default, puts width before depth (arXiv 2407.14679,
-    best practice 4). 0 for the parent itself.
+    Squares spread a cut over the axes, since the least important units of each cost little. Depth has half the limit of
+    width by default, so width is cut before depth (arXiv 2407.14679, best practice 4). 0 for the parent itself.
     """
     return sum(
         _WEIGHT[axis] * ((1 - getattr(shape, axis) / getattr(parent, axis)) / _limit(axis, search)) ** 2
@@ -91,7 +90,7 @@ def _given(config: ConfigDict, target: TargetConfig, parent: ModelShape, path: s
 
 @dataclass(frozen=True)
 class _AxisSearch:
-    """Shapes along one axis, from the largest down; made one by one, since there can be half a million."""
+    """Shapes along one axis, from the largest down; made lazily, as there can be half a million."""
 
     base: ModelShape
     axis: str
@@ -101,7 +100,7 @@ class _AxisSearch:
         return self.base.cut(**{self.axis: size})
 
     def largest(self, config: ConfigDict, limit: int) -> ModelShape | None:
-        """The first shape with at most `limit` parameters; those after it only have a larger penalty."""
+        """The largest supported shape with at most `limit` parameters; smaller ones have a larger penalty."""
 
         def fits(size: int) -> bool:
             return num_parameters(config, self.shape(size)) <= limit
@@ -114,7 +113,7 @@ class _AxisSearch:
 
 
 def _axis_searches(parent: ModelShape, search: SearchConfig) -> Iterator[_AxisSearch]:
-    """One search along the finest axis for each choice on the others."""
+    """Yield one search along the axis with the most sizes for each combination of the others."""
     sizes = {axis: _sizes(axis, parent, search) for axis in dict.fromkeys(search.axes)}
     *others, last = sorted(sizes, key=lambda axis: (len(sizes[axis]), axis))
     for choice in itertools.product(*(sizes[axis] for axis in others)):
@@ -122,7 +121,7 @@ def _axis_searches(parent: ModelShape, search: SearchConfig) -> Iterator[_AxisSe
 
 
 def _sizes(axis: str, parent: ModelShape, search: SearchConfig) -> list[int]:
-    """Sizes of an axis that the search may take, from the parent's own downwards."""
+    """The sizes of an axis within its limit, from the parent's down."""
     size = getattr(parent, axis)
     grain = parent.head_groups if axis == "heads" else getattr(search, f"{axis}_multiple_of")
     lowest = max(1, (1 - as_written(_limit(axis, search))) * size)

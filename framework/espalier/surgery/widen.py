@@ -1,9 +1,9 @@
-"""Widening a model without changing what it computes: units are split into copies (Net2Net, arXiv 1511.05641).
+"""Widen a model without changing its function, by splitting units into copies (Net2Net, arXiv 1511.05641).
 
-What reads copied units divides its weights among them, what writes them is copied. That is exact for FFN neurons and
-for attention heads in any number. For the hidden size it is exact when every channel is copied equally often: only
-then do a norm's mean and variance over the channels stay. A head that is the embedding cannot divide its weights,
-which are written too; the norm before it divides instead (the tables mark it as read).
+Weights that read copied units are divided among the copies; weights that write them are copied. That is exact for any
+number of FFN neurons and attention heads. For the hidden size it is exact when every channel is copied equally often,
+as only then the mean and variance in norms stay the same. A head tied to the embedding cannot be divided, as the
+embedding writes; the norm before it is divided instead (the family's table marks it as read).
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ from torch import Tensor
 from espalier.models.shape import Dimension, Parameter
 from espalier.surgery.growth import Split
 
-Order = Literal[0, 1, 2]
-"""How often the gradient stands in a tensor: 0 in a value, 1 in Adam's first moment, 2 in its second."""
+MomentOrder = Literal[0, 1, 2]
+"""The power of the gradient in a tensor: 0 for a value, 1 for Adam's first moment, 2 for its second."""
 
 
 def widen(
-    tensor: Tensor, parameter: Parameter, split: Split, *, order: Order, noise: float = 0.0, draw: torch.Generator
+    tensor: Tensor,
+    parameter: Parameter,
+    split: Split,
+    *,
+    moment_order: MomentOrder,
+    noise: float = 0.0,
+    draw: torch.Generator,
 ) -> Tensor:
-    """A parameter of the wide model, or the moment that Adam would have kept of it.
+    """Widen one parameter, or one of its Adam moments.
 
-    A copy that is read together with m - 1 others sees the old gradient; one that is written sees 1 / m of it, since
-    its readers are divided: so the first moment is divided by m there, the second by m squared.
+    The gradient of a weight that reads one of m copies is the old one; that of a weight that writes it is 1 / m of it,
+    since the weights that read the copies are divided. So the first moment is divided by m there, the second by m^2.
 
     Args:
         tensor: of the narrow model.
-        noise: how far copies that are read are set apart, as a share of the tensor's own standard deviation. It sums
-            to zero over the copies of a unit, so that the function stays while their gradients part.
+        noise: standard deviation, as a share of the tensor's own, of noise on weights that read copies. It sums to zero
+            over the copies of a unit, so the function stays the same while the copies' gradients differ.
 
     Returns:
         A new tensor, or the given one where nothing grows.
@@ -45,17 +51,17 @@ def widen(
         is_read, index = dimension[0].is_read, torch.tensor(entries)
         spread = noise * float(tensor.float().std())
         tensor = tensor.index_select(dim, index)
-        if order == 0 and is_read:
+        if moment_order == 0 and is_read:
             tensor = tensor * shares
             if noise:
                 tensor = tensor + spread * _zero_sum(tensor, dim, index, counts, draw)
-        elif order and not is_read:
-            tensor = tensor * shares**order
+        elif moment_order and not is_read:
+            tensor = tensor * shares**moment_order
     return tensor
 
 
 def first_copies(parameter: Parameter, split: Split) -> Tensor:
-    """[shape of the wide parameter] bool: True where every unit is the first copy of its source, so nothing new."""
+    """[shape of the wide parameter] bool: True for entries that are not new, as all units are first copies."""
     is_first = torch.ones((), dtype=torch.bool)
     for dim, dimension in enumerate(parameter.dimensions):
         entries, _ = _entries(dimension, split)
@@ -80,7 +86,7 @@ def _along(values: Tensor, dim: int, num_dims: int) -> Tensor:
 
 
 def _entries(dimension: Dimension, split: Split) -> tuple[list[int], Tensor]:
-    """The old entry of each new one along a dimension, and how many copies that one has."""
+    """The old index of each new entry along a dimension, and the number of copies of that entry."""
     entries: list[int] = []
     start = 0
     for part in dimension:

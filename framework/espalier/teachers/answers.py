@@ -24,7 +24,7 @@ class Answers:
 
     @contextmanager
     def signal(self, batch: Batch) -> Iterator[Signal]:
-        """The answers as hidden states under a head that leaves them as they are."""
+        """The predictions as hidden states, with the identity as head."""
         device, width = batch.input_ids.device, self.logits.shape[1]
         hidden = torch.zeros(*batch.input_ids.shape, width, device=device)
         hidden[batch.token_mask] = self.logits[batch.sample_ids.cpu()].to(device)

@@ -1,4 +1,4 @@
-"""Where a teacher's signal comes from; the student does not know which."""
+"""The protocol of a source of the teacher's signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where epochs end among steps."""
+"""Count the epochs that end with each step."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochCounter:
-    """Every `num_samples` samples of the stream make an epoch; a step takes `sequences` of them.
+    """Epochs of `num_samples` samples, in steps of `sequences` samples.
 
-    A step may lie across the end of an epoch, which then counts as its end: no step is shorter than others, and
-    each sample comes exactly once in each epoch of the stream.
+    All steps have the same size, so a step may contain the end of an epoch and the start of the next one; the epoch
+    then ends with that step. Each sample comes exactly once in each epoch.
     """
 
     num_samples: int
     sequences: int
 
     def ended(self, step: int) -> int:
-        """Epochs that are over after `step` updates."""
+        """Number of epochs that have ended after `step` updates."""
         return step * self.sequences // self.num_samples
 
     def ends_until(self, step: int) -> int:
-        """Updates among the first `step` with which epochs ended: one that takes more than all samples ends several."""
+        """Number of updates among the first `step` that end an epoch; one larger than the data ends several epochs."""
         return min(step, self.ended(step))
 
     def ends_at(self, step: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a stage does at the ends of its epochs: revise its samples, validate, remember the best, stop early."""
+"""Actions at the end of each epoch: revise samples, validate, remember the best epoch, stop early."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from espalier.training.prepared import Prepared
 from espalier.training.revision import SampleRevision
 from espalier.worker.context import StageContext
 
-_STATE = "course"  # the name under which checkpoints have held it from the start
+_STATE = "course"  # the key's name in the checkpoints of all versions
 
 
 @dataclass
 class EpochEnds:
-    """The ends of a stage's epochs. A stage over plain text that revises nothing has none to look at.
+    """What a stage does and keeps at the ends of its epochs; nothing over text, unless samples are revised.
 
     Attributes:
-        revision: of a stage that revises its samples.
-        best: epoch, step and value of the best model so far; empty without validation.
-        worse_epochs: epochs since then.
-        last_step: with which update the stage ends.
-        asked: samples that models answered outside of steps.
+        revision: revises the samples; None for stages that do not.
+        best: epoch, step and metric of the best epoch so far; empty without validation.
+        worse_epochs: number of epochs since then.
+        last_step: the update that ends the stage.
+        asked: number of samples predicted outside of steps, for the cost.
     """
 
     context: StageContext[TrainedStage]
@@ -50,7 +50,7 @@ class EpochEnds:
 
     @staticmethod
     def open(context: StageContext[TrainedStage], prepared: Prepared, revision: SampleRevision | None) -> EpochEnds:
-        """Where the stage stands."""
+        """Restore the state from the checkpoint that the stage resumes from, if any."""
         state = prepared.state.get(_STATE, {})
         ends = EpochEnds(
             context,
@@ -68,30 +68,31 @@ class EpochEnds:
 
     @property
     def best_folder(self) -> str | None:
-        """The checkpoint that the stage's result is, where it is not simply the last."""
+        """The checkpoint of the best epoch, if that is the stage's result; None: the last one."""
         validation = self.context.config.validation
         if validation is None or validation.keep == "last" or not self.best:
             return None
         return step_folder(self.context.config.name, self.best["step"])
 
     def state(self) -> dict[str, Any]:
-        """JSON values that resuming needs."""
+        """What resuming needs, as JSON values."""
         if not self._has_epochs:
             return {}
         names = ("best", "worse_epochs", "last_step", "asked")
         return {_STATE: {name: getattr(self, name) for name in names}}
 
     def metrics(self) -> dict[str, Any]:
-        """What the stage's result says of its epochs."""
+        """Metrics of the stage's result about epochs."""
         return {"best": self.best, "epochs": self._epochs.ended(self.last_step)} if self._has_epochs else {}
 
     def after_step(self, step: int, engine: Engine, source: SignalSource | None) -> None:
-        """Do what is to be done where an epoch, or the stage, ends with update number `step`. Collective."""
+        """Act if an epoch, or the stage, ends with update number `step` (1-based). Collective."""
         whole = self._epochs.ends_at(step)
         if not self._has_epochs or not (whole or step == self.last_step):
             return
         epoch = self._epochs.ended(step) + (not whole)
-        figures, samples = {}, None
+        figures: dict[str, float] = {}
+        samples: str | None = None
         if self.revision is not None and whole:
             figures, samples = self.revision.revise(epoch, engine, source)
             self.asked += self.revision.asked_each_epoch

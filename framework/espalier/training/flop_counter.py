@@ -1,6 +1,6 @@
-"""What the steps of a stage cost, for its records and its result.
+"""FLOPs of a training stage as a function of the step, for its records and its result.
 
-The plan multiplies the same formulas by the mean depth that lessons are expected to draw; here it is the depths drawn.
+The plan uses the same formulas with the expected depth of depth sampling; here the depths that were drawn are used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from espalier.config.growth import LessonsConfig
+from espalier.config.growth import DepthSamplingConfig
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import shape_of, tuned_names
 from espalier.models.flops import model_flops, read_share, trained_flops
@@ -19,10 +19,10 @@ from espalier.training.depth_sampling import window_depths
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of a stage that trains, by step; nothing is counted while it runs, so a resume has nothing to restore.
+    """FLOPs of a training stage by step, computed and not counted, so that resuming needs no state.
 
     Attributes:
-        model, teacher: configurations; no teacher: None.
+        model, teacher: configurations; teacher None without one.
         seed: of the job.
         first_step: of the stage, where it takes a part of a schedule that earlier stages began: draws go on.
     """
@@ -36,18 +36,22 @@ class StepFlops:
     first_step: int = 0
 
     @property
-    def lessons(self) -> LessonsConfig | None:
-        """How depths are drawn, of a stage that draws them."""
-        return getattr(self.stage, "lessons", None)
+    def depth_sampling(self) -> DepthSamplingConfig | None:
+        """The stage's setting; None where each microbatch runs all layers once."""
+        return getattr(self.stage, "depth_sampling", None)
 
     def depths(self, step: int) -> tuple[int, ...]:
-        """Layers that each microbatch of a step ran, over all workers; empty without lessons. 0 is the first step."""
-        lessons = self.lessons
-        if lessons is None:
+        """Number of layers that each microbatch of a step runs, over all workers; empty without depth sampling.
+
+        Args:
+            step: 0 is the stage's first.
+        """
+        sampling = self.depth_sampling
+        if sampling is None:
             return ()
         number = self.stage.batch.sequences // self.stage.batch.microbatch_sequences
         return window_depths(
-            lessons,
+            sampling,
             held=shape_of(self.model).layers,
             seed=self.seed,
             step=self.first_step + step,
@@ -55,12 +59,12 @@ class StepFlops:
         )
 
     def flops(self, num_steps: int) -> float:
-        """Of the first steps: the student's forward and backward, the teacher's forward."""
+        """FLOPs of the first `num_steps` steps: the student's forward and backward, the teacher's forward."""
         return num_steps * self._step_flops(0.0) + self._layer_steps[num_steps] * self._per_layer
 
     @cached_property
     def _layer_steps(self) -> list[float]:
-        """Layers run in the first n steps, each step as one microbatch's mean depth."""
+        """[n] the sum of the mean depths of the first n steps."""
         held = float(shape_of(self.model).layers)
         drawn = (self.depths(step) for step in range(self.num_steps))
         return [0.0, *accumulate(sum(depths) / len(depths) if depths else held for depths in drawn)]

@@ -1,4 +1,4 @@
-"""Steps that cannot be right: seen alike by all workers, and left out when the stage is taken up again."""
+"""The guard against bad steps: detect NaN, infinity and loss spikes, and leave steps out after going back."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class _LeftOutFile(Versioned):
 
 
 class BadStep(Exception):
-    """A step whose loss or gradient cannot be right. Raised on every worker at once.
+    """A bad step: its loss or gradient is NaN, infinite or a spike. Raised on all workers.
 
     Attributes:
         step: 1-based.
-        remedy: what its policy says.
-        samples: ids of the step's samples, of all workers; for whoever looks at them.
+        remedy: from the guard's settings.
+        samples: ids of the step's samples on all workers, for the message.
     """
 
     def __init__(self, step: int, remedy: Remedy, reason: str) -> None:
@@ -43,7 +43,7 @@ class BadStep(Exception):
 
 
 class Guard:
-    """Looks at global figures only, so that all workers come to the same verdict without a word."""
+    """Detects bad steps from global values, so that all workers decide alike without communication."""
 
     def __init__(self, config: GuardConfig, losses: Iterable[float] = ()) -> None:
         self._config = config
@@ -51,14 +51,14 @@ class Guard:
 
     @property
     def losses(self) -> list[float]:
-        """What a checkpoint keeps, so that a resumed run finds the same spikes."""
+        """Recent losses, kept in checkpoints so that a resumed run detects the same spikes."""
         return list(self._losses)
 
     def check(self, step: int, report: StepReport) -> None:
-        """Accept step number `step` (1-based).
+        """Check step number `step` (1-based).
 
         Raises:
-            BadStep: it is not to be kept.
+            BadStep: the step is bad.
         """
         figures = {"loss": report.loss, "gradient norm": report.gradient_norm}
         if bad := [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]:
@@ -73,10 +73,10 @@ class Guard:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The steps (1-based) of a stage that are not taken: their samples are passed over, nothing is learnt from them.
+    """The steps (1-based) of a stage that are left out, with their samples.
 
     Attributes:
-        times: how often a bad step was seen in this stage.
+        times: number of bad steps so far in this stage.
     """
 
     steps: frozenset[int] = frozenset()
@@ -84,7 +84,7 @@ class LeftOut:
 
     @staticmethod
     def read(context: StageContext[TrainedStage]) -> LeftOut:
-        """What earlier attempts at this very stage decided."""
+        """Read what earlier attempts at the stage with the same key left out."""
         remedy = "the steps that the guard left out; bring back a copy, or remove the file to take all steps"
         kept = context.folder.read(_LeftOutFile, _file(context), what="list of steps", remedy=remedy)
         if kept is None or kept.key != context.key:
@@ -92,10 +92,10 @@ class LeftOut:
         return LeftOut(frozenset(kept.steps), kept.times)
 
     def after(self, bad: BadStep, context: StageContext[TrainedStage], *, limit: int) -> LeftOut:
-        """What to leave out from now on; rank zero writes it down first. Collective.
+        """Leave out further steps because of a bad one; rank zero writes them to disk. Collective.
 
         Raises:
-            StageFailed: the policy is to stop, or this has happened `limit` times.
+            StageFailed: the remedy is to stop, or there were `limit` bad steps before.
         """
         samples = f"{len(bad.samples)} samples: {', '.join(map(str, bad.samples[:32]))}"
         where = f"stage {context.config.name}, step {bad.step}: {bad} ({samples})"

@@ -1,4 +1,4 @@
-"""What data itself says of a right answer, as a term of the loss."""
+"""The term of the loss on the labels of the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop of every stage that trains."""
+"""The training loop of all training stages."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ OpenMethod = Callable[[StageContext[Any], Prepared], TrainingMethod]
 
 
 def train(context: StageContext[Any], open_method: OpenMethod, *, teacher: str | None = None) -> StageResult:
-    """Train the student to the end of its budget, from its newest checkpoint where there is one. Collective.
+    """Train the student to the end of its budget, from its newest checkpoint if there is one. Collective.
 
     Args:
-        open_method: opens the method where the stage stands; called again when the guard goes back.
-        teacher: the stage whose model runs beside the student and gives the signal; its setting `teacher_zero_level`
-            says how it is sharded.
+        open_method: opens the method at the step to start from; called again when the guard goes back.
+        teacher: the stage whose model runs at every step and gives the signal; sharded by `teacher_zero_level`.
     """
     left_out = LeftOut.read(context)
     while True:
@@ -49,10 +48,10 @@ def train(context: StageContext[Any], open_method: OpenMethod, *, teacher: str |
 def _train(
     context: StageContext[TrainedStage], open_method: OpenMethod, teacher: str | None, left_out: LeftOut
 ) -> StageResult:
-    """From where the stage stands to its end.
+    """Train from the newest checkpoint to the end, without the steps left out.
 
     Raises:
-        BadStep: on every worker; nothing of it is saved.
+        BadStep: on every worker; the bad step is not saved.
     """
     stage, world = context.config, context.world
     prepared = Prepared.of(context, teacher=teacher)
@@ -99,7 +98,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Watch:
-    """Who looks at an update before it is kept."""
+    """The objects that check and record an update."""
 
     context: StageContext[TrainedStage]
     guard: Guard
@@ -108,16 +107,16 @@ class _Watch:
 
 
 def _record(update: Update, watch: _Watch) -> None:
-    """Look at what came of an update, and write it down.
+    """Check an update and record it.
 
     Raises:
-        BadStep: it is not to be kept.
+        BadStep: the guard refuses it.
     """
     try:
         watch.guard.check(update.step, update.report)
     except BadStep as bad:
         bad.samples = sorted(chain.from_iterable(watch.context.world.gather(update.samples)))
-        watch.saver.finish()  # what is being saved is of an earlier step, and good
+        watch.saver.finish()  # the save under way is of an earlier, good step
         raise
     watch.recorder.write(update.step, update.report, lr=update.lr)
 
@@ -130,7 +129,7 @@ def _models(
     teacher: str | None,
     projections: Projections,
 ) -> Iterator[tuple[Engine, SignalSource | None]]:
-    """Teacher and student, open; both are closed on every way out."""
+    """Open the student's engine and the source of the signal; closes both at the end."""
     stage, world = context.config, context.world
     spec = replace(engine_spec(context, prepared, num_ranks=world.size), projections=projections)
     with ExitStack() as opened:
@@ -153,7 +152,7 @@ def _models(
 
 
 def engine_spec(context: StageContext[TrainedStage], prepared: Prepared, *, num_ranks: int) -> EngineSpec:
-    """What a stage's student is opened with, trained by so many workers together."""
+    """The engine's specification for a stage's student, trained by `num_ranks` workers together."""
     stage = context.config
     return EngineSpec(
         zero_level=stage.zero_level,

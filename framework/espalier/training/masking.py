@@ -1,4 +1,4 @@
-"""Masked language modelling: which tokens a pass hides and is asked for (BERT, arXiv 1810.04805, section 3.1)."""
+"""Masked language modelling: choose tokens to mask and predict (BERT, arXiv 1810.04805, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from espalier.models.shape import ConfigDict
 
 @dataclass(frozen=True)
 class Masking:
-    """Hides a share of each row's tokens: 80 % of them become the mask, 10 % any other word, 10 % stay to be seen.
+    """Selects a share of each row's tokens: 80 % become the mask token, 10 % a random token, 10 % stay.
 
-    Which ones is a function of the seed, the step and the sample's id, so it does not depend on workers,
-    microbatches or resumes; and a row of n tokens always has the same number hidden.
+    The selection is a function of the seed, the step and the sample's id, so it does not depend on workers,
+    microbatches or resumes. The number of selected tokens depends on the row's length alone.
 
     Attributes:
-        share: of the tokens of documents, those around a document not counted; at least one of each row.
-        mask_id: of the mask; special_ids: never hidden.
-        vocabulary: random words have ids below it.
+        share: of a row's tokens without special ones; at least one token is selected.
+        mask_id: the mask token; special_ids: tokens that are never selected.
+        vocabulary: random tokens have ids below it.
     """
 
     share: float
@@ -36,10 +36,10 @@ class Masking:
 
     @staticmethod
     def of(model: ConfigDict, tokenizer: PretrainedTokenizer, *, share: float, seed: int) -> Masking | None:
-        """For a masked language model; None for any other.
+        """The masking of a masked language model; None for other models.
 
         Raises:
-            RefusedInput: its tokenizer has no mask.
+            RefusedInput: its tokenizer has no mask token.
         """
         if not is_masked_lm(model):
             return None
@@ -51,10 +51,10 @@ class Masking:
         return Masking(share, tokenizer.mask_id, special, tokenizer.vocabulary, seed)
 
     def apply(self, batch: Batch, step: int) -> Batch:
-        """The batch with tokens hidden, and as labels what they were; nothing else has a label.
+        """Mask the selected tokens of a batch; their original ids become the labels, other tokens have none.
 
         Args:
-            step: counts passes over the same samples; 0 for an evaluation.
+            step: of the random stream; 0 for an evaluation.
         """
         ids, labels = batch.input_ids.clone(), torch.full_like(batch.input_ids, NO_LABEL)
         there = torch.ones_like(ids, dtype=torch.bool) if batch.documents is None else batch.documents >= 0

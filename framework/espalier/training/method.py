@@ -1,4 +1,4 @@
-"""What differs between trainings. The loop in `training/loop.py` knows nothing else about a stage."""
+"""The protocol of a training method: what differs between stages that the loop in `training/loop.py` trains."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from espalier.teachers.source import SignalSource
 
 
 class TrainingMethod(Protocol):
-    """How one stage learns: from which samples, for which objective, and what it does between steps.
+    """The batches, the objective and the actions between steps of one stage.
 
-    Whatever `batches` depends on beside the step has to be in `state` or `tables`, so that a resumed run draws the
-    same: an update that depends on the model itself, as a rollout does, keeps what it drew.
+    Whatever `batches` depends on beside the step has to be in `state` or `tables`, so that a resumed run makes the same
+    batches; batches that depend on the model, such as rollouts, have to be kept there.
 
     Attributes:
-        objective: what is minimised; the engine is opened with it.
-        source: a teacher whose answers are known already; None where there is none, or one that runs beside the
-            student, which the loop opens.
-        last_step: the update that ends the stage; may become smaller while it trains.
-        best_folder: the checkpoint that the stage comes to, where it is not simply the last.
-        asked: samples that models answered outside of steps, for the cost.
+        objective: the loss; the engine is opened with it.
+        source: a teacher whose predictions are known already; None without one, or if the loop opens a teacher model.
+        last_step: the update that ends the stage; may become smaller during training.
+        best_folder: the checkpoint that is the stage's result; None: the last one.
+        asked: number of samples predicted outside of steps, for the cost.
     """
 
     @property
@@ -44,25 +43,25 @@ class TrainingMethod(Protocol):
     def asked(self) -> int: ...
 
     def batches(self, step: int) -> Sequence[Batch]:
-        """This worker's microbatches of an update, the same number on each worker. 0 is the stage's first update."""
+        """This worker's microbatches of a step, the same number on each worker. 0 is the stage's first step."""
         ...
 
     def layer_orders(self, step: int) -> Sequence[Sequence[int]]:
-        """The layers that each of these microbatches runs; empty where each layer runs once, in order."""
+        """The sequence of layers that each of these microbatches runs; empty: all layers once, in order."""
         ...
 
     def after_step(self, step: int, engine: Engine, source: SignalSource | None) -> None:
-        """Called after update number `step`, 1-based, and before it is saved. Collective."""
+        """Called after update number `step` (1-based), before a checkpoint of it is saved. Collective."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """JSON values that resuming needs; found again as `prepared.state`."""
+        """What resuming needs, as JSON values; restored as `prepared.state`."""
         ...
 
     def tables(self) -> Mapping[str, Tensor]:
-        """Tensors that resuming needs, equal on all workers; found again as `prepared.resumed.tables()`. Collective."""
+        """What resuming needs, as tensors that are equal on all workers; restored as `prepared.resumed.tables()`."""
         ...
 
     def metrics(self) -> Mapping[str, Any]:
-        """What the stage's result says beside its loss."""
+        """Further metrics of the stage's result."""
         ...

@@ -1,4 +1,4 @@
-"""What a stage that trains knows before its first step."""
+"""Prepare a training stage: where to start, its data, its schedule, its costs."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from espalier.worker.cost import stage_cost
 
 @dataclass(frozen=True)
 class Prepared:
-    """The fixed points of a training stage.
+    """What is fixed for a training stage before its first step.
 
     Attributes:
-        student: the state it begins with.
+        student: the state of the input model.
         trained: names of the parameters that are trained; None for all.
-        resumed: its own newest checkpoint; None at its beginning.
-        lineage: of what the stage saves.
-        flops: what each step costs.
-        masking: of a masked language model.
-        sequence_tokens: of a sequence; their mean where lengths differ.
-        order_seed: the order of the data is a function of it and the position.
-        earlier_steps: of the stages before this one, for the run's own axis.
+        resumed: the stage's own newest checkpoint; None at its beginning.
+        lineage: for the stage's checkpoints.
+        flops: of each step.
+        masking: for a masked language model; else None.
+        sequence_tokens: tokens of a sequence, or their mean.
+        order_seed: seed of the order of the data.
+        earlier_steps: steps of all earlier stages, for the run's global step.
     """
 
     context: StageContext[TrainedStage]
@@ -56,10 +56,10 @@ class Prepared:
 
     @staticmethod
     def of(context: StageContext[TrainedStage], *, teacher: str | None = None) -> Prepared:
-        """Find out where to start. Collective.
+        """Open the input, the newest checkpoint and the data. Collective.
 
         Args:
-            teacher: the stage whose model runs beside the student.
+            teacher: the stage whose model runs at every step.
         """
         stage, seed = context.config, context.job.seed
         student, resumed = context.model_of(stage.student), find_resume(context)
@@ -71,7 +71,7 @@ class Prepared:
             sequences=stage.batch.sequences, sequence_tokens=most, num_samples=len(sequences)
         )
         length = mean_tokens(sequences, most)
-        # Text is read on from where the schedule's earlier stages stopped; labelled samples come in epochs of a stage.
+        # Text goes on where the schedule's earlier stages stopped; labelled samples come in epochs of each stage.
         goes_on = context.labelled is None
         steps_before = schedule.steps_before(stage.optimizer, num_steps=num_steps) if goes_on else 0
         return Prepared(
@@ -91,54 +91,54 @@ class Prepared:
 
     @property
     def start(self) -> StateReader:
-        """The state to go on from."""
+        """The state to load: the newest checkpoint, or the input."""
         return self.resumed or self.student
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """What the state to go on from says beside the values, as far as it concerns this stage."""
+        """JSON values of the state to load; of an input only the count of updates that kept moments need."""
         return self.resumed.manifest.state if self.resumed else self._kept_state()
 
     @property
     def first_step(self) -> int:
-        """Updates already done."""
+        """Number of updates already done in this stage."""
         return self.resumed.manifest.origin.step if self.resumed else 0
 
     @property
     def updates(self) -> int:
-        """That the optimizer's moments have seen. The guard may have left steps out; moments that are kept were begun
-        in earlier stages."""
+        """Number of updates behind the optimizer's moments: without steps that the guard left out, with those of
+        earlier stages if moments are kept."""
         return self.state.get("updates", 0)
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """The newest ones, for the guard."""
+        """The newest losses, for the guard."""
         return tuple(self.state.get("losses", ()))
 
     @property
     def seconds(self) -> float:
-        """That the steps took."""
+        """Seconds that the steps so far took."""
         return self.state.get("seconds", 0.0)
 
     @cached_property
     def valid(self) -> Sequences:
-        """The validation side."""
+        """The validation samples."""
         return self.context.sequences("valid")
 
     def place(self, step: int) -> int:
-        """Where a step stands in the streams of data, masks, depths and dropout. 0 is the stage's first step."""
+        """The position of a step in the streams of data, masks, depths and dropout. 0 is the stage's first step."""
         return self.flops.first_step + step
 
     def layer_orders(self, step: int, world: World) -> list[tuple[int, ...]]:
-        """The layers that each microbatch of this worker runs in a step; empty without lessons."""
-        lessons = self.flops.lessons
-        if lessons is None:
+        """The sequence of layers of each of this worker's microbatches in a step; empty without depth sampling."""
+        sampling = self.flops.depth_sampling
+        if sampling is None:
             return []
         held = shape_of(self.lineage.model).layers
-        return layer_orders(lessons, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
+        return layer_orders(sampling, self.flops.depths(step), held=held, rank=world.rank, num_ranks=world.size)
 
     def _kept_state(self) -> dict[str, Any]:
-        """What the student's optimizer leaves to go on from; nothing for a fresh one."""
+        """The count of updates behind the student's moments, if they are kept; else nothing."""
         stage, student = self.context.config, self.student
         if stage.optimizer_state == "fresh":
             return {}
@@ -148,7 +148,7 @@ class Prepared:
         return {"updates": student.manifest.state["updates"]}
 
     def metrics(self, *, final_loss: float | None) -> dict[str, Any]:
-        """What the stage's result says; `final_loss` may be of an earlier attempt, or of no step at all."""
+        """Metrics of the stage's result; `final_loss` is None if no step was taken."""
         measured = {} if final_loss is None else {"final_loss": final_loss}
         counted = {"parameters": num_parameters(self.lineage.model)}
         if self.trained is not None:
@@ -157,11 +157,11 @@ class Prepared:
         return {**counted, "steps": self.num_steps, **measured}
 
     def cost(self, *, steps: int, asked: int, seconds: float) -> Cost:
-        """Of the whole stage: the student's forward and backward, the teacher's forward. Collective.
+        """The cost of the whole stage: the student's forward and backward, the teacher's forward. Collective.
 
         Args:
-            steps: that were taken.
-            asked: samples that models answered outside of steps.
+            steps: number of steps taken.
+            asked: number of samples predicted outside of steps.
         """
         samples, length = steps * self.context.config.batch.sequences, self.sequence_tokens
         flops = replace(self.flops, num_steps=steps).flops(steps)
@@ -171,7 +171,7 @@ class Prepared:
 
 
 def mean_tokens(sequences: Sequences, most: int) -> float:
-    """Tokens of a sequence, on the average; all of text are as long as they can be."""
+    """Mean tokens of a sequence; sequences of text all have `most`."""
     return sequences.num_tokens / len(sequences) if isinstance(sequences, LabelledSequences) else most
 
 

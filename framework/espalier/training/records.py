@@ -1,4 +1,4 @@
-"""Writing down every step as it happens."""
+"""Record every step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from espalier.worker.cost import peak_bytes
 
 
 class StepRecorder:
-    """Rank zero's record of a stage's steps; on other workers it only keeps time.
+    """Writes a stage's steps into the record on rank zero; other workers only measure time.
 
     Attributes:
-        seconds: that the stage took, earlier attempts' surviving steps included.
+        seconds: duration of the stage's steps, with those of earlier attempts that were kept.
     """
 
     def __init__(self, context: StageContext[TrainedStage], prepared: Prepared, names: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ class StepRecorder:
 
     @staticmethod
     def open(context: StageContext[TrainedStage], prepared: Prepared, names: Sequence[str]) -> StepRecorder:
-        """Start recording; steps that a resume takes again are forgotten first.
+        """Start recording; remove the records of steps that will be taken again.
 
         Args:
             names: of the terms of the loss.

@@ -1,4 +1,4 @@
-"""Samples that are revised while they are learnt from."""
+"""The protocol of samples whose weights and signal are revised at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class SampleRevision(Protocol):
     """Samples whose weights and signal are revised at the end of each epoch.
 
     Attributes:
-        sequences: the training samples under the weights that hold now.
-        source: the teacher's answers, where they are known already.
-        watch: is shown the answers that training gives, if anybody needs them.
-        asked_each_epoch: samples that a model answers for a revision.
+        sequences: the training samples with their current weights.
+        source: the signal, if the teacher's predictions are known already; else None.
+        watch: called with each microbatch and its logits during training; None if they are not needed.
+        asked_each_epoch: number of samples predicted for a revision, for the cost.
     """
 
     @property
@@ -36,9 +36,9 @@ class SampleRevision(Protocol):
     def asked_each_epoch(self) -> int: ...
 
     def revise(self, epoch: int, engine: Engine, source: SignalSource | None) -> tuple[dict[str, float], str | None]:
-        """The end of an epoch: its figures, and the file with the samples (rank zero's). Collective."""
+        """Revise at the end of an epoch; returns figures, and the path of the samples' file (rank zero). Collective."""
         ...
 
     def tables(self) -> dict[str, Tensor]:
-        """All that resuming needs, whole. Collective."""
+        """What resuming needs, equal on all workers. Collective."""
         ...

@@ -19,12 +19,12 @@ from espalier.teachers.source import SignalSource
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one update was.
+    """Global values of one update.
 
     Attributes:
-        terms: mean of each term over what it counts in the step, all workers.
-        loss: their weighted sum, the thing that was minimised.
-        num_counted_tokens: tokens with a label, all workers.
+        terms: the mean of each term of the loss over what it counts.
+        loss: their weighted sum.
+        num_counted_tokens: tokens with a label.
     """
 
     loss: float
@@ -41,29 +41,29 @@ def take_step(
     objective: Objective,
     lr: float,
     random: tuple[int, int],
-    orders: Sequence[Sequence[int]] = (),
+    layer_orders: Sequence[Sequence[int]] = (),
     world: World,
     before_update: Callable[[], None] = lambda: None,
 ) -> StepReport:
-    """Accumulate a window of microbatches and update once. Collective.
+    """Accumulate gradients over the microbatches of a step and update once. Collective.
 
-    The window's counts are known, over all workers, before the first backward: so the gradient does not depend on how
-    tokens, sequences or pairs fall on microbatches or workers.
+    Counts are summed over the step and over workers before the first backward, so that the gradient does not depend on
+    how tokens, sequences or pairs are split into microbatches or over workers.
 
     Args:
-        objective: what the engine was opened with.
-        random: (seed, step) of the draws inside modules.
-        orders: the layers that each microbatch runs; each layer once when left out.
-        before_update: called when gradients are complete and nothing has changed yet.
+        objective: the one that the engine was opened with.
+        random: (seed, step) of the random stream of dropout.
+        layer_orders: the sequence of layers that each microbatch runs; all layers once when left out.
+        before_update: called when gradients are complete, before parameters change.
     """
     num_tokens, *counts = _global_counts(objective, microbatches, world)
     scales = [weight / count for weight, count in zip(objective.weights, counts, strict=True)]
     sums = torch.zeros(len(counts), dtype=torch.float64, device=world.device)
     for number, batch in enumerate(microbatches):
-        # By the microbatch's place in the step, so that dropout does not depend on the number of workers either.
+        # Seeded by the microbatch's index in the step, so that dropout does not depend on the number of workers.
         seed_torch(random[0], "modules", random[1], number * world.size + world.rank)
-        if orders:
-            engine.run_layers(orders[number])
+        if layer_orders:
+            engine.run_layers(layer_orders[number])
         on_device = batch.to(world.device)
         with _signal(teacher, on_device) as signal:
             sums = sums + engine.accumulate(on_device, signal, scales=scales)
@@ -76,7 +76,7 @@ def take_step(
 
 @contextmanager
 def blamed_on(step: int, microbatches: Sequence[Batch]) -> Iterator[None]:
-    """An error inside says in a note which step and which of this worker's samples it happened on."""
+    """Context that adds the step and this worker's sample ids to errors, as a note."""
     try:
         yield
     except Exception as error:
@@ -85,12 +85,12 @@ def blamed_on(step: int, microbatches: Sequence[Batch]) -> Iterator[None]:
 
 
 def sample_ids(microbatches: Sequence[Batch]) -> list[int]:
-    """Of this worker's samples in a step, in order."""
+    """Ids of this worker's samples in a step, in order."""
     return [number for batch in microbatches for number in batch.sample_ids.tolist()]
 
 
 def _global_counts(objective: Objective, microbatches: Sequence[Batch], world: World) -> list[int]:
-    """Of the whole step: tokens with a label, then what each term counts."""
+    """Global counts of the step: tokens with a label, then the count of each term."""
     local = [(batch.num_counted_tokens(), *objective.counts(batch)) for batch in microbatches]
     tokens, *counts = (int(count) for count in world.sum(torch.tensor(local).sum(0)))
     if tokens == 0:

@@ -1,4 +1,4 @@
-"""Learning from samples in a fixed order, epoch after epoch: what `train`, `distill` and `correct` do."""
+"""The training method of `train`, `distill` and `correct`: epochs over samples in a fixed random order."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ OpenRevision = Callable[[StageContext[Any], Prepared], SampleRevision]
 
 @dataclass(frozen=True)
 class Supervised:
-    """See `TrainingMethod`. The samples of a step are a function of the seed and the step.
+    """See `TrainingMethod`. The samples of a step are a function of seed and step.
 
     Attributes:
-        ends: what is done at the ends of epochs.
+        ends: actions at the ends of epochs.
     """
 
     context: StageContext[TrainedStage]
@@ -46,11 +46,11 @@ class Supervised:
         terms: tuple[Term, ...],
         open_revision: OpenRevision | None = None,
     ) -> Supervised:
-        """Where the stage stands. Collective.
+        """Open the method at the step to start from. Collective.
 
         Args:
             terms: of the loss.
-            open_revision: opens the samples of a stage that revises them.
+            open_revision: for stages that revise their samples.
         """
         revision = open_revision(context, prepared) if open_revision else None
         objective = objective_of(terms, watch=revision.watch if revision else None)

@@ -1,4 +1,4 @@
-"""One update after another, each drawn and learnt from as its method says."""
+"""Take the updates of a training method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from espalier.training.step import StepReport, blamed_on, sample_ids, take_step
 
 @dataclass(frozen=True)
 class Update:
-    """One update that was taken.
+    """The result of one update.
 
     Attributes:
         step: 1-based.
@@ -31,12 +31,12 @@ class Update:
 
 @dataclass(frozen=True)
 class Updates:
-    """The updates of one training.
+    """Takes updates with an engine, by a training method.
 
     Attributes:
-        num_steps: over which the learning rate's schedule runs.
-        random: (step) -> (seed, step) of the draws inside modules.
-        before_update: called when gradients are complete and nothing has changed yet.
+        num_steps: length of the learning-rate schedule.
+        random: (step) -> (seed, step) of the random stream of dropout.
+        before_update: called when gradients are complete, before parameters change.
     """
 
     method: TrainingMethod
@@ -49,7 +49,7 @@ class Updates:
     before_update: Callable[[], None] = lambda: None
 
     def take(self, step: int) -> Update:
-        """Draw the samples of a step and learn from them; 0 is the stage's first. Collective."""
+        """Take one step; 0 is the stage's first. Collective."""
         microbatches = self.method.batches(step)
         lr = learning_rate(self.optimizer, step=step, num_steps=self.num_steps)
         with blamed_on(step + 1, microbatches):
@@ -60,7 +60,7 @@ class Updates:
                 objective=self.method.objective,
                 lr=lr,
                 random=self.random(step),
-                orders=self.method.layer_orders(step),
+                layer_orders=self.method.layer_orders(step),
                 world=self.world,
                 before_update=self.before_update,
             )

@@ -1,4 +1,4 @@
-"""Whether to correct at all, decided by what held-out answers show, before a step is taken."""
+"""Whether a `correct` stage corrects labels at all, decided before its first step from held-out predictions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from espalier.weighting.noise import LabelNoise
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided, and why.
+    """The decision and its reason.
 
     Attributes:
-        noise: the share of wrong labels that everything acts on; 0 corrects nothing, and the stage is plain training.
-        reason: a sentence with the evidence.
+        noise: the share of wrong labels to assume; with 0 nothing is corrected, and the stage is plain fine-tuning.
+        reason: a sentence with the evidence, for people.
     """
 
     noise: float
@@ -21,13 +21,13 @@ class Decision:
 
 
 def decide(noise: LabelNoise, *, skill: float, min_noise: float, min_skill: float) -> Decision:
-    """Correct as far as wrong labels are certain.
+    """Assume the lower end of the estimated noise, or 0 if the evidence is too weak.
 
     Args:
-        noise: as held-out answers show it.
-        skill: what these answers know of right labels (`espalier.weighting.skill`).
-        min_noise: nothing is corrected while the lower end of the noise is below it.
-        min_skill: from which skill answers are heard in full; below half of it they show nothing.
+        noise: estimated from held-out predictions.
+        skill: of these predictions (`espalier.weighting.skill`).
+        min_noise: nothing is corrected when the lower end of the noise is below it.
+        min_skill: nothing is corrected when the skill is below half of it.
     """
     interval = f"{noise.low:.1%} to {noise.high:.1%}"
     found = f"{noise.share:.1%} of the labels look wrong to models that have not seen them ({interval})"

@@ -1,6 +1,6 @@
-"""How far a student's answers are from a teacher's, or from the labels: 0 to 1 for each sample.
+"""The disagreement of student and teacher, or of student and label, for each sample: 0 to 1.
 
-Answers are [N, C] probabilities of classes, or [N, 1] values of a regression; all in float64.
+Predictions are [N, C] probabilities of classes, or [N, 1] values of a regression; all in float64.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Array = NDArray[np.float64]
 
 
 def disagreement(student: Array, teacher: Array | None, targets: NDArray[np.generic], config: WeightsConfig) -> Array:
-    """[N] from 0 to 1.
+    """[N] 0 to 1: the disagreement that `config` asks for; with `either` the larger of both.
 
-    With `either` the larger of both. A regression counts by `tolerance` (0 or 1), or linearly as a share of the
-    largest distance (AdaBoost.R2: Drucker 1997, "Improving Regressors using Boosting Techniques").
+    A regression counts by `tolerance` (0 or 1), or linearly as a share of the largest distance
+     (AdaBoost.R2: Drucker 1997, "Improving Regressors using Boosting Techniques").
 
     Args:
-        teacher: None only where it is not asked for.
+        teacher: [N, C]; None where the disagreement with a teacher is not asked for.
         targets: [N] int64 classes, or float64 values.
     """
     parts = []
@@ -33,17 +33,17 @@ def disagreement(student: Array, teacher: Array | None, targets: NDArray[np.gene
 
 
 def as_answers(targets: NDArray[np.generic], width: int) -> Array:
-    """Labels as a model would answer them: one-hot, or the value."""
+    """[N, C] labels in the form of predictions: one-hot, or [N, 1] the value."""
     if np.issubdtype(targets.dtype, np.floating):
         return targets.astype(np.float64)[:, None]
     return np.eye(width)[targets]
 
 
 def agreement(student: Array, other: Array, *, tolerance: float | None) -> NDArray[np.bool_]:
-    """[N] whether both answer the same class, or values that are at most `tolerance` apart.
+    """[N] whether both predict the same class, or values that are at most `tolerance` apart.
 
-    Without a tolerance values agree up to twice the root of their mean squared distance: no two floats are equal, and
-    what always disagrees says nothing of a sample.
+    Without a tolerance values agree up to twice the root of their mean squared distance, since floats are hardly ever
+    equal.
     """
     if student.shape[1] > 1:
         return student.argmax(1) == other.argmax(1)

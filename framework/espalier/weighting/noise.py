@@ -1,10 +1,10 @@
-"""How many labels are wrong, as held-out answers show it: an estimate with an interval, whole and for each class.
+"""Label noise: the share of wrong labels, estimated from held-out predictions, with an interval, overall and by class.
 
-A wrong label's sample is, to the models, a sample of another class. So the probability that they give it is no higher
-than what samples of other classes get for that label: among those its rank is uniform. Ranks of right labels thin out
-towards the bottom, faster the more the models know. The noise is the floor that remains there. Ranks do not depend on
-how sure the models are, nor on how frequent a class is: models that know little, or a class that they hardly met, widen
-the interval and leave its lower end, on which everything acts, near 0.
+Rank each label's predicted probability among those that samples of other classes get for the same label. A sample with
+a wrong label belongs to one of these other classes, so its rank is uniform. The ranks of right labels are high, and the
+higher the more the models know; so the density of low ranks is the share of wrong labels. Ranks depend neither on the
+models' calibration nor on class frequencies. Models with little skill, or rare classes, widen the interval and bring
+its lower end, which is what the correction uses, close to 0.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from espalier.weighting.residuals import residual_noise
 
 Array = NDArray[np.float64]
 
-_EDGES = np.array([0.0, 0.02, 0.05, 0.1, 0.18, 0.3, 0.45])  # of ranks; above, right labels of all kinds are mixed
-_TAIL = 0.3  # ranks below it are counted for each class
+_EDGES = np.array([0.0, 0.02, 0.05, 0.1, 0.18, 0.3, 0.45])  # bins of ranks; higher ranks do not enter the fit
+_TAIL = 0.3  # for a class the ranks below it are counted
 _SEPARATIONS = np.linspace(0.0, 4.0, 41)
 _SHARES = np.concatenate([[0.0], np.geomspace(0.003, 0.9, 100)])
 _MOST = 0.5
-_BLIND, _CLEAR = 0.7, 1.0  # separations: up to the first nothing is certain, and from the second all that the fit says
+_BLIND, _CLEAR = 0.7, 1.0  # separations: up to the first the lower end is 0, from the second it is that of the fit
 _DROP = 1.353  # of the log-likelihood: half the chi-squared quantile of a one-sided 95 % bound
 _DEVIATIONS = 1.645  # the same bound of a normal distribution
 _MOST_COMPARED = 20_000  # samples that ranks are taken among
@@ -38,15 +38,15 @@ class LabelNoise:
     """The share of wrong labels.
 
     Attributes:
-        share: the likeliest.
-        low: the lower end of the interval (each end holds with 95 %), which acts. 0 where more than half of the labels
-            look wrong or the separation is small: that may as well be models that know nothing.
+        share: the maximum-likelihood estimate.
+        low: the lower end of the interval (each end holds with 95 %), which the correction uses. 0 where more than half
+            of the labels look wrong or the separation is small, as with models that know nothing.
         high: its upper end.
-        of_class: [K] the share among the labels of each class that acts: `low`, or the end of the class's own interval
-            where that leaves `low` out; [1] of a regression.
-        separation: how far ranks of right labels are from uniform ones, in standard deviations: what the models know,
-            whatever the noise. Of a regression the scale of the residuals of right labels.
-        freedom: of a regression, how heavy the tails of these residuals are.
+        of_class: [K] the share to assume among the labels of each class: `low`, moved into the class's own interval;
+            [1] for a regression.
+        separation: how far the ranks of right labels are from uniform, in standard deviations: the skill of the models,
+            independent of the noise. For a regression the scale of the residuals of right labels.
+        freedom: for a regression, the degrees of freedom of the t distribution of these residuals.
     """
 
     share: float
@@ -58,12 +58,12 @@ class LabelNoise:
 
     @staticmethod
     def given(share: float, num_classes: int) -> LabelNoise:
-        """Known instead of estimated, the same in every class."""
+        """A known share, the same in every class."""
         return LabelNoise(share, share, share, np.full(num_classes, share), 0.0)
 
 
 def label_noise(answers: Array, targets: NDArray[np.generic]) -> LabelNoise:
-    """Estimate the noise of labels from answers that have not seen them.
+    """Estimate the share of wrong labels from the predictions of models that were not trained on them.
 
     Args:
         answers: [N, K] probabilities, or [N, 1] values.
@@ -86,9 +86,9 @@ def label_noise(answers: Array, targets: NDArray[np.generic]) -> LabelNoise:
 
 
 def ranks_below(answers: Array, targets: NDArray[np.generic], edges: Array) -> Array:
-    """[N, E] how far each label's rank is below each edge: 0 or 1, or a part where ties make the rank an interval.
+    """[N, E] whether each label's rank is below each edge: 0 or 1, or a fraction where ties make the rank an interval.
 
-    The rank, 0 to 1: what share of the samples with other labels gets a lower probability for this label than it does.
+    The rank, 0 to 1, is the share of the samples with other labels that get a lower probability for this label.
     """
     compared = np.linspace(0, len(targets) - 1, min(len(targets), _MOST_COMPARED)).astype(np.int64)
     low, high = np.ones(len(targets)), np.ones(len(targets))
@@ -104,10 +104,14 @@ def ranks_below(answers: Array, targets: NDArray[np.generic], edges: Array) -> A
 
 
 def _floor(counts: Array, total: int) -> tuple[float, float, float, float]:
-    """The uniform part of ranks with these counts between `_EDGES`: likeliest, lowest, highest; and the separation.
+    """Fit the uniform part of the ranks: its estimate, both ends of its interval, and the separation.
 
-    Ranks of right labels are taken to be Phi(separation + a standard normal), the binormal model of a ROC curve. The
-    separation is profiled out: where it alone explains the counts, the lowest floor is 0.
+    Ranks of right labels are modelled as Phi(separation + a standard normal), the binormal model of a ROC curve. The
+    likelihood is profiled over the separation, so the lower end is 0 where right labels alone explain the counts.
+
+    Args:
+        counts: [E - 1] ranks between the `_EDGES`.
+        total: N.
     """
     base = np.diff(_lower_tail(_EDGES[:, None], _SEPARATIONS[None, :]), axis=0).T  # [separations, bins]
     chance = (1.0 - _SHARES)[:, None, None] * base + _SHARES[:, None, None] * np.diff(_EDGES)
@@ -125,10 +129,10 @@ def _lower_tail(rank: Array, separation: Array) -> Array:
 
 
 def _of_all(floor: float, frequency: Array) -> float:
-    """The share of wrong labels from the floor of the ranks.
+    """The share of wrong labels that belongs to a uniform part `floor` of the ranks.
 
-    Samples with other labels hold a few of the label's own class, by the same noise, and the more the more frequent the
-    class is: among the rest the floor is that much higher.
+    Some samples with other labels belong to the label's own class, because their labels are wrong, and more of them the
+    more frequent the class is. They raise the uniform part; this takes it back.
     """
     hidden = float(frequency @ np.minimum(1.0, frequency / np.maximum(1.0 - frequency, 1e-9)))
     return float(floor / (1.0 + floor * hidden))
@@ -137,17 +141,17 @@ def _of_all(floor: float, frequency: Array) -> float:
 def _class_interval(
     in_tail: Array, targets: NDArray[np.generic], separation: float, frequency: Array
 ) -> tuple[Array, Array]:
-    """[K] twice: the ends of each class's share of wrong labels, by Wilson's interval of its ranks in the tail."""
+    """[K] and [K]: the ends of each class's share of wrong labels, by Wilson's interval of its ranks below `_TAIL`."""
     count = np.bincount(targets, minlength=len(frequency)).astype(np.float64)
-    seen = np.bincount(targets, weights=in_tail, minlength=len(frequency))
+    low_ranks = np.bincount(targets, weights=in_tail, minlength=len(frequency))
     size, square = np.maximum(count, 1.0), _DEVIATIONS**2
-    centre = (seen + square / 2) / (size + square)
-    spread = _DEVIATIONS / (size + square) * np.sqrt(seen * (1.0 - seen / size) + square / 4)
+    centre = (low_ranks + square / 2) / (size + square)
+    spread = _DEVIATIONS / (size + square) * np.sqrt(low_ranks * (1.0 - low_ranks / size) + square / 4)
     right = float(_lower_tail(np.array(_TAIL), np.array(separation)))
     room = max(_TAIL - right, 1e-9)
     ends = [np.clip((end - right) / room, 0.0, 1.0) for end in (centre - spread, centre + spread)]
     hidden = np.minimum(1.0, frequency / np.maximum(1.0 - frequency, 1e-9))
     lowest, highest = (end / (1.0 + end * hidden) for end in ends)
-    # A class of which more than half looks wrong may as well be one that the models have not learnt.
+    # Where more than half of a class looks wrong, the models may not have learnt the class.
     known = (count > 0) & (right < _TAIL / 2) & (lowest <= _MOST)
     return np.where(known, lowest, 0.0), np.where(known, highest, 1.0)

@@ -1,4 +1,4 @@
-"""Wrong labels among numbers: what far-off residuals say, on a scale that they do not move."""
+"""Label noise of a regression: a robust mixture model of the residuals of right and wrong labels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MOST_FITTED = 5_000
 
 @dataclass(frozen=True)
 class ResidualNoise:
-    """Two kinds of labels: right ones, near the answers; wrong ones, drawn anew from all labels.
+    """A fit of two kinds of labels: right ones close to the predictions, wrong ones drawn from all labels.
 
     Attributes:
-        share, low, high: of wrong ones, with the ends of an interval.
-        scale: of the residuals of right ones, which follow a t distribution.
+        share, low, high: the share of wrong ones and the ends of its interval.
+        scale: of the t distribution of the residuals of right ones.
         freedom: its degrees of freedom.
     """
 
@@ -37,7 +37,7 @@ class ResidualNoise:
 
 
 def residual_noise(answers: Array, targets: Array) -> ResidualNoise:
-    """Fit both kinds by maximum likelihood; for the interval scale and tails of the residuals are profiled out."""
+    """Fit the mixture by maximum likelihood; the interval comes from the profile over scale and freedom."""
     some = np.linspace(0, len(targets) - 1, min(len(targets), _MOST_FITTED)).astype(np.int64)
     distance = (on_line(answers, targets) - targets)[some]
     typical = 1.4826 * float(np.median(np.abs(distance))) or float(np.sqrt((distance**2).mean()))
@@ -53,7 +53,7 @@ def residual_noise(answers: Array, targets: Array) -> ResidualNoise:
 
 
 def residual_trust(answers: Array, targets: Array, *, noise: float, scale: float, freedom: float) -> Array:
-    """[N] 0 to 1: the probability that a number is right, by Bayes: near the answer, or of a kind that is frequent."""
+    """[N] 0 to 1: the probability that each label is right, by Bayes: residual density against label density."""
     if noise <= 0.0 or scale <= 0.0:
         return np.ones(len(targets))
     right = (1.0 - noise) * student_t((on_line(answers, targets) - targets) / scale, freedom) / scale
@@ -62,9 +62,10 @@ def residual_trust(answers: Array, targets: Array, *, noise: float, scale: float
 
 
 def on_line(answers: Array, targets: Array) -> Array:
-    """[N] answers on the scale of the labels, by a line that far-off labels hardly move.
+    """[N] predictions on the scale of the labels, by robust linear regression of labels on predictions.
 
-    Models that were not trained for long answer too near the middle. Reweighted least squares, of a t distribution.
+    Models after a short training predict values too close to the mean. Iteratively reweighted least squares with the
+    weights of a t distribution.
     """
     line = answers
     for _ in range(_ROUNDS):
@@ -86,7 +87,7 @@ def student_t(value: Array, freedom: float) -> Array:
 
 
 def density(targets: Array) -> Array:
-    """[N] how densely labels lie around each: a histogram, smoothed by Scott's rule."""
+    """[N] the density of labels at each label: a histogram, smoothed with a bandwidth by Scott's rule."""
     spread = float(targets.std())
     width = spread * len(targets) ** -0.2
     edges = np.linspace(targets.min() - 3 * width, targets.max() + 3 * width, _BINS + 1)
@@ -99,7 +100,7 @@ def density(targets: Array) -> Array:
 
 
 def _likelihoods(distance: Array, wrong: Array, scale: float, freedom: float) -> Array:
-    """Of each of `_SHARES`."""
+    """[S] the log-likelihood of the residuals for each of `_SHARES`."""
     right = student_t(distance / scale, freedom) / scale
     mixed = right[:, None] + _SHARES[None, :] * (wrong - right)[:, None]
     return np.log(np.maximum(mixed, 1e-300)).sum(0)

@@ -1,4 +1,4 @@
-"""What answers are worth as a signal, judged by the labels, some of which may be wrong."""
+"""The skill of predictions: how far they agree with the labels beyond chance, corrected for wrong labels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from espalier.weighting.noise import LabelNoise
 
 Array = NDArray[np.float64]
 
-_ENOUGH = 100  # samples of a class
-_LEAST_RIGHT = 0.4  # skill is not raised beyond what this share of right labels would hide
+_ENOUGH = 100  # samples from which a class counts as learnt
+_LEAST_RIGHT = 0.4  # the correction for wrong labels divides by no less than this
 
 
 def skill(answers: Array, targets: NDArray[np.generic]) -> float:
-    """At most 1: how far answers agree with labels beyond chance; 0 for whoever always answers the same.
+    """At most 1: how far predictions agree with labels beyond chance; 0 for a constant prediction.
 
-    Of classes Cohen's kappa (Cohen 1960, "A Coefficient of Agreement for Nominal Scales"); of a regression the share
-    of the variance that is explained.
+    For classes Cohen's kappa (Cohen 1960, "A Coefficient of Agreement for Nominal Scales"); for a regression the
+    explained share of the variance.
 
     Args:
         answers: [N, C] probabilities, or [N, 1] values.
@@ -33,11 +33,11 @@ def skill(answers: Array, targets: NDArray[np.generic]) -> float:
 
 
 def skill_of_right(answers: Array, targets: NDArray[np.generic], noise: LabelNoise) -> float:
-    """At most 1: the skill that answers would show if no label were wrong, so that wrong ones do not hide it.
+    """At most 1: an estimate of the skill that predictions would have if no label were wrong.
 
-    Of a label that is any other class at random, kappa is 1 - share * K / (K - 1) of what it would be; of one that is
-    drawn anew, the correlation of values 1 - share. Of a regression the share of the variance that a line through the
-    answers explains.
+    If wrong labels are uniform over the other classes, they multiply kappa by 1 - share * K / (K - 1); if they are
+    drawn from all labels, they multiply the correlation of values by 1 - share. Both factors are divided out. For a
+    regression the result is the share of the variance that a line through the predictions explains.
     """
     width = answers.shape[1]
     if width > 1:
@@ -50,34 +50,13 @@ def skill_of_right(answers: Array, targets: NDArray[np.generic], noise: LabelNoi
 
 
 def class_skill(answers: Array, targets: NDArray[np.generic], noise: LabelNoise) -> Array:
-    """[K] 0 to 1: what answers [N, K] know of each class: how many of its right labels they give.
+    """[K] 0 to 1: the skill of predictions [N, K] on each class: the share of its right labels that they predict.
 
-    1 of a class with enough samples to be learnt: if it is answered seldom all the same, its labels are doubtful, and
-    that is what is to be heard.
+    1 for a class with enough samples to be learnt: if models still seldom predict it, its labels are doubtful, and the
+    signal should say so.
     """
     width = answers.shape[1]
     count = np.bincount(targets, minlength=width)
     given = np.bincount(targets, weights=answers.argmax(1) == targets, minlength=width)
     found = given / np.maximum(count * np.maximum(1.0 - noise.of_class, 0.5), 1.0)
     return np.where(count >= _ENOUGH, 1.0, np.minimum(1.0, found))
-
-
-def heard(known: float, *, noise: float, min_skill: float, full_at_noise: float) -> float:
-    """0 to 1: how far answers are heard, by what they know and by how much there is to correct.
-
-    Args:
-        known: their skill.
-        noise: the share of wrong labels.
-        min_skill: heard in full from this skill, not at all below half of it, and in between as far as it goes.
-        full_at_noise: heard in full from this noise, and below it as far as it goes; 0: whatever the noise.
-    """
-    return heard_of(known, min_skill) * _ramp(noise, 0.0, full_at_noise)
-
-
-def heard_of(known: float, min_skill: float) -> float:
-    """0 to 1: how far answers of this skill are heard."""
-    return _ramp(known, 0.5 * min_skill, min_skill)
-
-
-def _ramp(value: float, none: float, full: float) -> float:
-    return 1.0 if full <= none else min(1.0, max(0.0, (value - none) / (full - none)))

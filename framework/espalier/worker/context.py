@@ -1,4 +1,4 @@
-"""What a stage's work is given: its run, its settings, its world."""
+"""The context of a stage on a worker: run folder, settings, process group, records."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Settings = TypeVar("Settings", bound=StageSettings, covariant=True)
 
 @dataclass(frozen=True)
 class StageContext(Generic[Settings]):
-    """One stage's work on one worker.
+    """Everything that a stage's work on one worker is given.
 
     Attributes:
         key: the stage's key in the plan; its result carries it.
@@ -67,7 +67,7 @@ class StageContext(Generic[Settings]):
 
     @staticmethod
     def open(order: StageOrder, world: World, control: Control) -> StageContext[StageSettings]:
-        """Read what the driver wrote: the job and the plan."""
+        """Read the job and the plan that the driver wrote, for one order."""
         run_folder, stage = Path(order.run_folder), order.stage
         folder = RunFolder(run_folder)
         job = folder.read_job()
@@ -81,7 +81,7 @@ class StageContext(Generic[Settings]):
 
     @cached_property
     def storage(self) -> Storage:
-        """Where states are; one object, because it keeps what it has copied from afar."""
+        """The storage of committed states; one object, because it caches files of a remote store."""
         return state_storage(self.folder.path, self.job)
 
     @cached_property
@@ -125,12 +125,12 @@ class StageContext(Generic[Settings]):
 
     @property
     def data(self) -> DataConfig | LabelledConfig:
-        """What the stage works on."""
+        """The data settings of the stage."""
         return self.job.data_of(self.config)
 
     @cached_property
     def labelled(self) -> Labelled | None:
-        """The stage's samples, where its data has labels; every worker reads them."""
+        """The labelled samples of the stage, read by every worker; None for text."""
         data = self.data
         if not isinstance(data, LabelledConfig):
             return None
@@ -138,7 +138,7 @@ class StageContext(Generic[Settings]):
             return read_labelled(data, seed=self.job.seed)
 
     def tokenizer(self) -> PretrainedTokenizer:
-        """The tokenizer of this stage's line of models."""
+        """The tokenizer of the `load` stage that this stage's model comes from."""
         result = self.folder.result(self.parent)
         assert result is not None
         key, data = result.metrics["tokenizer"], self.data
@@ -149,7 +149,7 @@ class StageContext(Generic[Settings]):
         return PretrainedTokenizer(folder, special_tokens=data.special_tokens)
 
     def sequences(self, split: Split) -> Sequences:
-        """The samples of a split, tokenised; rank zero makes a text's cache when there is none. Collective."""
+        """The tokenised samples of a split; rank zero makes the cache of a text if needed. Collective."""
         tokenizer, data = self.tokenizer(), self.data
         if isinstance(data, LabelledConfig):
             return self._labelled_sequences(split, tokenizer, max_tokens=data.sequence_tokens)
@@ -165,11 +165,11 @@ class StageContext(Generic[Settings]):
 
     @property
     def _first_input(self) -> str:
-        """The stage whose model this one goes on from."""
+        """The stage that gives this one its model."""
         return next(iter(self.config.inputs().values()))
 
     def _keep_tokens(self, split: Split, data: DataConfig, tokenizer: PretrainedTokenizer) -> str | None:
-        """Rank zero: tokens of a text, read from the cache or made for it."""
+        """On rank zero verify or make the cached tokens of a text; the name of their folder."""
         if not self.world.is_rank_zero:
             return None
         self.activity(f"reading the {split} text")
@@ -184,12 +184,12 @@ class StageContext(Generic[Settings]):
         )
 
     def activity(self, text: str) -> None:
-        """Tell whoever watches what goes on; to a person rank zero speaks."""
+        """Report the current activity: to the hang detector on every worker, to the record on rank zero."""
         self.control.beat(f"activity {self.config.name}: {text.rstrip('0123456789/ ')}")
         if self.world.is_rank_zero:
             self.events.add("activity", self.config.name, text)
 
     def announce(self, text: str) -> None:
-        """Write down what a person should find afterwards; rank zero speaks."""
+        """Write a note for people into the record; on rank zero."""
         if self.world.is_rank_zero:
             self.events.add("note", self.config.name, text)

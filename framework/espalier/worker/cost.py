@@ -1,4 +1,4 @@
-"""Counting what a stage used."""
+"""Measure what a stage used: memory, time, tokens, FLOPs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from espalier.worker.context import StageContext
 
 
 def peak_bytes(world: World) -> int:
-    """Largest memory of this worker so far: allocated on its GPU, or resident on its host."""
+    """Peak memory of this worker: allocated on its GPU, or resident on its host."""
     if world.device.type == "cuda":
         return torch.cuda.max_memory_allocated(world.device)
     return _host_peak_bytes()
 
 
 def forget_peak(world: World) -> None:
-    """Begin measuring the peak anew; where the system does not let us, the old one stays and is reported."""
+    """Reset the peak memory; where the system does not allow that, the old peak stays."""
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
         return
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark becomes what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the high-water mark
 
 
 def stage_cost(context: StageContext, *, tokens: int = 0, samples: int = 0, flops: float = 0.0) -> Cost:
-    """The cost of a stage that ends now. Collective; counts are global."""
+    """The cost of a stage that ends now; counts are global. Collective."""
     peak = max(context.world.gather(peak_bytes(context.world)))
     return Cost(tokens, samples, flops, time.time() - context.started, peak)
 

@@ -1,4 +1,4 @@
-"""What an exception on a worker means for the run."""
+"""Classify exceptions on a worker into causes of failure."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LASTING = (
 
 
 def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
-    """What happened on this worker, with its traceback; a `StageFailed` stays what it is.
+    """Turn an exception into a `StageFailed` with its traceback; a `StageFailed` keeps its cause and message.
 
     Args:
-        where: the first words of the message; `see`: its last ones.
+        where: the beginning of the message; `see`: its end.
     """
     detail = "".join(traceback.format_exception(error))
     if isinstance(error, StageFailed):
@@ -41,9 +41,9 @@ def describe(error: BaseException, *, where: str, see: str = "") -> StageFailed:
 
 
 def mark_lasting(error: Exception) -> None:
-    """Note of an error before the first step that the same input brings about again, so that no second try is made.
+    """Mark an error before the first step that the same input would raise again, so that it is not retried.
 
-    Errors of disks and networks may pass, and so may a file that was read wrongly.
+    Errors of disks and networks, and files read wrongly, are not marked: they may pass.
     """
     if isinstance(error, _LASTING) and not isinstance(error, DamagedCheckpoint | NotAsWritten):
         error.is_lasting = True

@@ -1,4 +1,4 @@
-"""A runner without a cluster: one worker, this process."""
+"""A runner without Ray: one worker in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espalier.worker.run_stage import run_stage
 
 
 class InProcessRunner:
-    """Serves tests, and a person with one device and no wish for Ray."""
+    """Runs stages in this process, with a process group of one. For tests and `espalier run --in-process`."""
 
     def __init__(self, control: Control) -> None:
         self._owns_group = not dist.is_initialized()
@@ -30,6 +30,6 @@ class InProcessRunner:
             raise describe(error, where=f"stage {order.stage}") from error
 
     def close(self) -> None:
-        """Leave the group of one, where it was made here. May be called twice."""
+        """Destroy the process group if it was made here. May be called twice."""
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A worker's side of a run: carry out one order, as one rank of many."""
+"""Run one stage on a worker, as one rank of a process group."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from espalier.worker.failure import mark_lasting
 
 
 def serve(order: StageOrder, control: Control) -> StageResult:
-    """Carry out one order. Called on every worker of a process group that is already set up. Collective."""
+    """Run the stage of an order in the existing process group. Collective."""
     return run_stage(order, World.from_process_group(), control)
 
 
 def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
-    """Carry out one order and commit its result."""
+    """Run the stage of an order and commit its result. Collective."""
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
@@ -48,9 +48,9 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
 
 
 def _forget_replaced(context: StageContext[StageSettings], result: StageResult) -> None:
-    """Rank zero: remove what the stage had come to before under other settings, now that `result` is committed.
+    """On rank zero remove the stage's checkpoints of other settings, now that `result` is committed.
 
-    With it goes what earlier stages had come to and only that had stood on.
+    States of earlier stages that only those were based on are removed, too.
     """
     if result.checkpoint is None:
         return

@@ -139,7 +139,7 @@ def test_all_faults_of_the_stages_are_said_at_once(said: Said) -> None:
     assert places == {"stages.heal.weights.ceiling", "stages.heal.distrust.epochs", "stages.twins.folds"}
 
 
-def test_without_a_teacher_somebody_must_be_heard(said: Said) -> None:
+def test_without_a_teacher_the_signal_needs_own_past(said: Said) -> None:
     lonely = JOB.replace("    teacher: twins\n", "")
     found = said([], lonely)
     assert [re.match(r"`(.*?)`", sentence)[1] for sentence in found] == [
@@ -165,5 +165,5 @@ def test_without_a_teacher_the_first_epoch_needs_its_labels(said: Said) -> None:
         ({"weight": 0.0}, {"disagreement": "label"}, None),
     ],
 )
-def test_what_is_heard_from_somebody_is_allowed(signal: Any, weights: Any, teacher: str | None) -> None:
+def test_a_signal_with_a_source_is_accepted(signal: Any, weights: Any, teacher: str | None) -> None:
     check_correction(SignalConfig(**signal), WeightsConfig(**weights), teacher)

@@ -36,7 +36,7 @@ def test_defaults_and_words_are_those_of_the_models() -> None:
         "optimizer.clip",
         "1.0",
         "a number at least 1e-06 and at most 1e+09",
-        "The largest norm that the gradient of a step keeps.",
+        "The norm to which gradients are clipped.",
     )
     assert known["losses"].default == '[{"function": "forward_kl"}]' and {
         "losses[].function",

@@ -32,20 +32,20 @@ def step_samples(step: int, *, num_ranks: int, microbatch: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("num_ranks", "microbatch"), [(1, 3), (2, 1), (2, 3), (4, 1), (4, 3), (1, 12)])
-def test_a_step_has_the_same_samples_however_it_is_dealt(num_ranks: int, microbatch: int) -> None:
+def test_a_step_has_the_same_samples_for_any_number_of_ranks(num_ranks: int, microbatch: int) -> None:
     for step in (0, 1, 97):
         dealt = step_samples(step, num_ranks=num_ranks, microbatch=microbatch)
         assert dealt == step_samples(step, num_ranks=1, microbatch=1)
 
 
-def test_steps_walk_through_epochs() -> None:
+def test_steps_go_through_epochs() -> None:
     stream = [sample for step in range(11) for sample in step_samples(step, num_ranks=1, microbatch=4)]
     for start in range(0, len(stream), len(SEQUENCES)):
         assert sorted(stream[start : start + len(SEQUENCES)]) == list(range(len(SEQUENCES)))
 
 
 @given(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.booleans())
-def test_every_sequence_is_dealt_once(num: int, num_ranks: int, microbatch: int, spreading: bool) -> None:
+def test_every_sequence_is_in_one_batch(num: int, num_ranks: int, microbatch: int, spreading: bool) -> None:
     deal = spread if spreading else in_order
     ranks = [
         list(deal(SEQUENCES, num, rank=rank, num_ranks=num_ranks, microbatch_sequences=microbatch))
@@ -83,7 +83,7 @@ def test_rows_are_padded_on_the_right(sequences: DocumentSequences | PackedSeque
             assert values[length:] == [padding] * (batch.input_ids.shape[1] - length)
 
 
-def test_plain_causal_attention_is_said_only_where_it_is_right() -> None:
+def test_documents_are_left_out_only_for_plain_causal_attention() -> None:
     def documents(sequences: DocumentSequences | PackedSequences, *indices: int) -> torch.Tensor | None:
         return make_batch(sequences, np.array(indices)).documents
 

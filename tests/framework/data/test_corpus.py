@@ -64,7 +64,7 @@ def test_files_come_sorted_and_once(tmp_path: Path) -> None:
     assert read("text", tmp_path / "c.txt", tmp_path / "*.txt") == ["a", "b", "c"]
 
 
-def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+def test_a_file_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
     (tmp_path / "act[1].txt").write_text("one")
     assert read("text", tmp_path / "act[1].txt") == ["one"]
 

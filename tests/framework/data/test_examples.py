@@ -31,7 +31,7 @@ def write_json(path: Path, labels: list[Any]) -> dict[str, Any]:
     return origin(path, source="json")
 
 
-def test_what_stands_in_the_table_is_what_is_read(tmp_path: Path) -> None:
+def test_values_of_the_table_are_read_unchanged(tmp_path: Path) -> None:
     header = ("key", "first", "second", "kind", "counts")
     rows = [("k1", "a", "b", "no", 1), ("k2", "c", "d", "yes", 2.5), ("k3", "e", "f", "no", 2.5)]
     named = {"text": "first", "pair": "second", "label": "kind", "id": "key", "weight": "counts"}
@@ -80,7 +80,7 @@ def test_classes_of_one_value_have_one_order(tmp_path: Path) -> None:
     assert found.classes == ("+01", "+1", "+1.00", "001", "01", "1", "1.0")
 
 
-def test_equal_texts_stand_on_one_side(tmp_path: Path) -> None:
+def test_equal_texts_are_in_one_split(tmp_path: Path) -> None:
     rows = [(f"text {number % 13}", "ab"[number % 2]) for number in range(52)]
     found = read(origin(write_csv(tmp_path / "train.csv", rows)))
     assert len(found.train) + len(found.valid) == 52
@@ -154,14 +154,14 @@ def test_weights_have_mean_one_on_each_side(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.weights, expected / expected.mean())
 
 
-def test_the_largest_weights_do_not_become_nothing(tmp_path: Path, valid: dict[str, Any]) -> None:
+def test_huge_weights_do_not_overflow(tmp_path: Path, valid: dict[str, Any]) -> None:
     rows = [(text, label, "1.5e308") for text, label in LETTERS]
     train = origin(write_csv(tmp_path / "train.csv", rows, header=("text", "label", "w")), weight="w")
     assert read(train, valid).train.weights.tolist() == [1.0] * 20
 
 
 @pytest.mark.parametrize("weighed", [False, True])
-def test_balanced_classes_weigh_alike(tmp_path: Path, valid: dict[str, Any], weighed: bool) -> None:
+def test_balanced_classes_have_equal_total_weight(tmp_path: Path, valid: dict[str, Any], weighed: bool) -> None:
     rows = [(f"text {number}", "a" if number < 17 else "b" if number < 19 else "c", 1 + number) for number in range(20)]
     train = origin(write_csv(tmp_path / "t.csv", rows, header=("text", "label", "w")), weight="w" if weighed else None)
     found = read(train, valid, balance=True).train
@@ -210,7 +210,7 @@ def test_a_validation_label_that_training_never_has_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("label", [None, "", float("nan"), ["a"], {"a": 1}])
-def test_what_is_no_label_is_no_class(tmp_path: Path, label: Any) -> None:
+def test_missing_labels_are_refused(tmp_path: Path, label: Any) -> None:
     (said,) = refusal(write_json(tmp_path / "train.jsonl", ["a", "b", label]))
     assert "refused for row 3; allowed: a class in the label column, not " in said
 
@@ -305,7 +305,7 @@ def test_parquet_without_text_is_refused(tmp_path: Path) -> None:
     assert "row 2; allowed: text in the text column, not NoneType" in said
 
 
-def test_the_key_of_samples_is_of_these_very_samples(tmp_path: Path) -> None:
+def test_the_key_depends_on_texts_and_order(tmp_path: Path) -> None:
     rows = [(f"text number {number}", "ab"[number % 2]) for number in range(40)]
     path = tmp_path / "samples.csv"
     path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))

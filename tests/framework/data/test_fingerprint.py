@@ -17,7 +17,7 @@ def corpus(folder: Path, *texts: str) -> Path:
     return folder
 
 
-def test_it_follows_contents_not_places(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_contents_not_paths(tmp_path: Path) -> None:
     here = corpus(tmp_path / "here", "abc", "def")
     there = shutil.copytree(here, tmp_path / "there")
     assert fingerprint(config(here)) == fingerprint(config(there))
@@ -25,7 +25,7 @@ def test_it_follows_contents_not_places(tmp_path: Path) -> None:
     assert fingerprint(config(here)) != fingerprint(config(there))
 
 
-def test_it_follows_every_setting(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_every_setting(tmp_path: Path) -> None:
     here = corpus(tmp_path / "here", "abc", "def")
     files = {"source": "text", "files": [str(here / "0.txt")]}
     changed = [
@@ -42,14 +42,14 @@ def test_it_follows_every_setting(tmp_path: Path) -> None:
     assert len({fingerprint(data) for data in changed}) == len(changed)
 
 
-def test_text_does_not_hang_on_the_cut(tmp_path: Path) -> None:
+def test_the_text_fingerprint_does_not_depend_on_sequence_length(tmp_path: Path) -> None:
     here = corpus(tmp_path / "here", "abc", "def")
     cut = config(here, sequence_tokens=11, layout="documents")
     assert text_fingerprint(config(here), "train") == text_fingerprint(cut, "train")
     assert text_fingerprint(cut, "train") != text_fingerprint(cut, "valid")
 
 
-def test_training_text_hangs_on_the_validation_corpus(tmp_path: Path) -> None:
+def test_the_training_text_fingerprint_depends_on_the_validation_corpus(tmp_path: Path) -> None:
     """Documents of the validation corpus are taken out of training."""
     here, other = corpus(tmp_path / "here", "abc"), corpus(tmp_path / "other", "def", "ghi")
     one, two = (config(here, valid={"source": "text", "files": [str(other / name)]}) for name in ("0.txt", "1.txt"))

@@ -69,7 +69,7 @@ def test_an_unreachable_hub_that_datasets_notices_is_refused(monkeypatch: pytest
         (ConnectionError("reset by peer"), ConnectionError, "reset by peer"),  # may pass: the controller tries again
     ],
 )
-def test_a_stream_that_breaks(
+def test_a_stream_that_breaks_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception], says: str
 ) -> None:
     def stream(*_: Any, **__: Any) -> Iterator[dict[str, Any]]:

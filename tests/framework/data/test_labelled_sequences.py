@@ -53,9 +53,7 @@ def sequences(read_at: str = "first", *, max_tokens: int = 15, **settings: Any) 
 
 @pytest.mark.parametrize(("read_at", "place"), [("first", 0), ("last", -1)])
 @pytest.mark.parametrize("targets", [CLASSES, NUMBERS], ids=["classes", "numbers"])
-def test_the_target_stands_at_the_token_that_is_read_and_nowhere_else(
-    read_at: str, place: int, targets: np.ndarray
-) -> None:
+def test_the_label_is_only_at_the_token_that_the_head_reads(read_at: str, place: int, targets: np.ndarray) -> None:
     found = sequences(read_at, targets=targets, max_tokens=11)
     for index, target in enumerate(targets):
         row = found.row(index)
@@ -86,7 +84,7 @@ def test_encoders_are_told_the_texts_of_a_pair_apart_and_decoders_are_not() -> N
     assert make_batch(sequences("last"), np.arange(3)).segments is None
 
 
-def test_a_batch_pads_with_nothing_that_counts() -> None:
+def test_padding_has_no_labels() -> None:
     for targets in (CLASSES, NUMBERS):
         found = sequences(targets=targets)
         batch = make_batch(found, np.array([2, 1]))
@@ -160,7 +158,7 @@ def test_padding_does_not_change_the_loss_of_a_sample(name: str, function: str) 
 
 
 @pytest.mark.parametrize("name", ["bert_classifier", "llama_classifier"])
-def test_a_blank_batch_is_run_and_answers_nothing(name: str) -> None:
+def test_a_blank_batch_is_run_and_adds_nothing(name: str) -> None:
     found = sequences("last" if is_causal(CONFIGS[name]) else "first")
     batches = list(in_order(found, None, rank=1, num_ranks=2, microbatch_sequences=5))
     assert [batch.sample_ids.tolist() for batch in batches] == [[-1]]

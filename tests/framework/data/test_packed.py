@@ -75,7 +75,7 @@ def test_a_bomb_is_refused(tmp_path: Path, packing: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_a_file_that_was_cut_off_or_bent_is_refused(tmp_path: Path, packing: str) -> None:
+def test_a_truncated_or_damaged_file_is_refused(tmp_path: Path, packing: str) -> None:
     packed = PACKINGS[packing](bytes(range(1, 128)) * 50)
     assert "undamaged" in refusal(tmp_path / "cut", packed[:-12])
     middle = len(packed) // 2
@@ -113,13 +113,13 @@ def zipped(content: bytes) -> bytes:
         (gzip.compress("wide text".encode("utf-16-le")), "as in UTF-16"),
     ],
 )
-def test_what_is_not_read_is_called_by_its_name(tmp_path: Path, content: bytes, said: str) -> None:
+def test_unsupported_packing_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     message = refusal(tmp_path / "file", content)
     assert said in message and "plain or packed with gzip, bzip2, xz or zstd" in message
 
 
 @pytest.mark.parametrize("text", ["one \0 in a text", "BZh9 said Zhang", "BZhang", "Rar! rar!", "LZIPped", "PK"])
-def test_text_that_only_looks_like_something_else_is_text(tmp_path: Path, text: str) -> None:
+def test_text_that_resembles_other_formats_is_read(tmp_path: Path, text: str) -> None:
     assert list(documents(corpus(tmp_path / "file", text.encode()))) == [text]
 
 

@@ -30,7 +30,7 @@ def test_every_document_is_on_one_side_and_equal_ones_on_the_same(tmp_path: Path
     assert 0.07 < len(valid) / len(MANY) < 0.13
 
 
-def test_the_side_does_not_hang_on_order_or_company(tmp_path: Path) -> None:
+def test_the_split_of_a_document_depends_on_its_text_alone(tmp_path: Path) -> None:
     _, valid = sides(config(tmp_path, MANY, 0.1))
     _, again = sides(config(tmp_path, MANY[:503:-1], 0.1))
     assert set(again) <= set(valid)
@@ -51,6 +51,6 @@ def test_a_single_document_cannot_be_split(tmp_path: Path, texts: list[str]) -> 
         sides(config(tmp_path, texts, 0.5))
 
 
-def test_documents_of_the_validation_corpus_do_not_train(tmp_path: Path) -> None:
+def test_documents_of_the_validation_corpus_are_left_out_of_training(tmp_path: Path) -> None:
     train, valid = sides(config(tmp_path, ["a", "b", "c", "b"], ["b", "d"]))
     assert train == ["a", "c"] and valid == ["b", "d"]

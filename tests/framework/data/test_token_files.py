@@ -121,14 +121,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_was_not_written_so_is_not_used(kept: Path, name: str) -> None:
+def test_altered_token_files_are_not_used(kept: Path, name: str) -> None:
     damage, says = DAMAGES[name]
     damage(kept)
     with pytest.raises(UntrustedTokens, match=says):
         open_tokens(kept, vocabulary=29)
 
 
-def test_what_was_written_is_read_and_later_keys_are_ignored(kept: Path) -> None:
+def test_token_files_are_read_back_and_unknown_keys_ignored(kept: Path) -> None:
     recorded(made_by="a later version")(kept)
     tokens = open_tokens(kept, vocabulary=29)
     assert tokens is not None and tokens.ids.tolist() == IDS and tokens.offsets.tolist() == [0, 4, 6, 12]
@@ -168,7 +168,7 @@ def job_data(folder: Path) -> DataConfig:
     return DataConfig.model_validate({"train": train, "valid": valid, "sequence_tokens": 11})
 
 
-def test_damaged_tokens_are_said_left_and_made_anew(tmp_path: Path) -> None:
+def test_damaged_tokens_are_reported_kept_and_made_again(tmp_path: Path) -> None:
     data, cache, said = job_data(tmp_path), tmp_path / "cache", []
     first = keep_tokens(data, "train", tokenizer=LetterTokenizer(), cache=cache)
     flip_one_bit("tokens.bin")(cache / first)
@@ -181,7 +181,7 @@ def test_damaged_tokens_are_said_left_and_made_anew(tmp_path: Path) -> None:
     assert sequences.row(0).input_ids.tolist() == list(range(1, 12))
 
 
-def test_tokens_that_go_bad_after_they_were_checked_are_refused(tmp_path: Path) -> None:
+def test_tokens_damaged_after_verification_are_refused(tmp_path: Path) -> None:
     data, cache = job_data(tmp_path), tmp_path / "cache"
     name = keep_tokens(data, "train", tokenizer=LetterTokenizer(), cache=cache)
     cut("tokens.bin")(cache / name)
@@ -189,7 +189,7 @@ def test_tokens_that_go_bad_after_they_were_checked_are_refused(tmp_path: Path) 
         open_sequences(data, "train", tokenizer=Untouchable(), cache=cache, kept=name)
 
 
-def test_a_storage_that_spoils_everything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_damages_everything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoiled(*args: object, folder: Path, **others: object) -> None:
         write_tokens(*args, folder=folder, **others)
         flip_one_bit("tokens.bin")(folder)

@@ -40,7 +40,7 @@ def test_weights_are_put_in_the_order_of_the_samples_with_mean_one(tmp_path: Pat
     assert read(write(tmp_path / "i.parquet", sample=[0, 1, 2], weight=[1, 2, 3])).tolist() == [0.5, 1.0, 1.5]
 
 
-def test_the_largest_floats_are_weights_like_others(tmp_path: Path) -> None:
+def test_huge_weights_in_a_file_do_not_overflow(tmp_path: Path) -> None:
     assert read(write(tmp_path / "w.parquet", sample=[0, 1, 2], weight=[1.7e308] * 3)).tolist() == [1.0] * 3
 
 
@@ -52,7 +52,7 @@ def test_a_run_s_own_record_is_read_back(tmp_path: Path) -> None:
     assert "which has 3 rows of another data set; allowed: one row for each of the 3 training samples" in said
 
 
-def test_of_a_run_s_own_record_the_boost_counts_which_trust_is_no_part_of(tmp_path: Path) -> None:
+def test_the_boost_of_a_run_s_own_table_is_read(tmp_path: Path) -> None:
     """The stage that begins with it multiplies by trust itself, and an excluded label may count again."""
     boost = np.array([0.5, 1.0, 1.5], dtype=np.float32)
     table = SampleTable(weight=np.array([0.5, 0.0, 0.3], dtype=np.float32), loss=boost, boost=boost)
@@ -77,7 +77,7 @@ def test_rows_that_are_not_each_sample_once_are_refused(tmp_path: Path, numbers:
         ([0.0, 0.0, 0.0], "which has no weight above 0; allowed: finite weights of at least 0, some above it"),
     ],
 )
-def test_weights_that_are_none_are_refused(tmp_path: Path, weights: list[Any], said: str) -> None:
+def test_invalid_weights_are_refused(tmp_path: Path, weights: list[Any], said: str) -> None:
     assert said in refusal(write(tmp_path / "w.parquet", sample=[0, 1, 2], weight=weights))
 
 

@@ -48,7 +48,7 @@ def asked(read_at: str, *, rank: int = 0, size: int = 1, microbatch: int = 2, **
 
 
 @pytest.mark.parametrize("read_at", ["first", "last"])
-def test_every_sample_is_answered_at_the_token_that_is_read(read_at: str) -> None:
+def test_every_sample_is_predicted_at_the_token_that_the_head_reads(read_at: str) -> None:
     tokens = torch.tensor([10.0 * i + (0 if read_at == "first" else length - 1) for i, length in enumerate(LENGTHS)])
     expected = torch.stack([tokens, tokens**2], dim=-1) @ WEIGHT.t() + BIAS
     torch.testing.assert_close(asked(read_at), expected)
@@ -78,7 +78,7 @@ def test_probabilities_are_those_of_a_softmax_in_float64() -> None:
     np.testing.assert_array_equal(probabilities(torch.tensor([[1.5], [-2.0]])), [[1.5], [-2.0]])
 
 
-def test_answers_are_logits_again() -> None:
+def test_logits_of_probabilities_give_them_back() -> None:
     answers = np.random.default_rng(5).dirichlet(np.ones(4), 6)
     np.testing.assert_allclose(probabilities(as_logits(answers)), answers, rtol=1e-6)
     certain = as_logits(np.array([[1.0, 0.0], [0.0, 1.0]]))

@@ -8,7 +8,7 @@ from support.tiny import write_job
 from support.whole_run import run_here
 
 
-def test_a_table_of_positions_ends_what_is_written(tmp_path: Path) -> None:
+def test_generation_stops_at_the_last_learned_position(tmp_path: Path) -> None:
     scratch = {"family": "gpt2", "layers": 1, "hidden": 8, "heads": 2, "positions": 40}
     scratch |= {"train_tokenizer": {"vocabulary": 300}}
     prompts = ["x", "x y z, " * 5, "x y z, " * 99]

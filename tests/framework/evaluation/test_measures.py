@@ -101,7 +101,7 @@ def test_a_sure_mistake_has_a_loss_without_being_infinite() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("width", [1, 3])
-def test_a_model_that_diverged_is_no_good_model(bad: float, width: int) -> None:
+def test_predictions_that_are_not_finite_are_refused(bad: float, width: int) -> None:
     """A loss of NaN that became 0 would be the best there is."""
     answers = np.full((4, width), 0.5)
     answers[2, 0] = bad
@@ -116,7 +116,7 @@ def test_better_is_larger_but_for_losses_and_errors(metric: str) -> None:
     assert not is_better(metric, 0.5, 0.5)
 
 
-def test_distances_that_no_float_holds_are_not_the_best_there_are() -> None:
+def test_errors_that_overflow_are_refused() -> None:
     """An mse of infinity that became 0 would be."""
     with pytest.raises(NotFinite, match="the mse of the answers is inf; scale the label column down"):
         measure(np.full((4, 1), 0.5), np.array([1e300, 2e300, 3e300, -1e300]))

@@ -21,7 +21,7 @@ def test_the_test_is_student_s_paired_one() -> None:
     assert found.spread == pytest.approx(stats.tstd(ours))
 
 
-def test_one_seed_says_nothing_of_chance() -> None:
+def test_one_seed_has_no_interval() -> None:
     found = compare([0.8], [0.7])
     assert found.difference == pytest.approx(0.1) and found.spread == 0.0
     assert all(math.isnan(value) for value in (found.low, found.high, found.p))
@@ -32,7 +32,7 @@ def test_equal_models_differ_by_nothing() -> None:
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_a_difference_that_is_the_same_for_every_seed_is_sure() -> None:
+def test_a_constant_difference_has_an_interval_of_width_zero() -> None:
     found = compare([0.75, 0.5], [0.5, 0.25])
     assert (found.difference, found.low, found.high, found.p) == (0.25, 0.25, 0.25, 0.0)
 

@@ -145,7 +145,7 @@ def test_a_data_set_that_no_stage_names_is_refused(root: Path) -> None:
     assert found.startswith("`data_sets.reviews` is used by no stage")
 
 
-def test_a_name_of_a_data_set_is_held_to_what_names_are(root: Path) -> None:
+def test_invalid_names_of_data_sets_are_refused(root: Path) -> None:
     job = job_of(root, PRETRAIN)
     job["data_sets"] = {"My Reviews": job["data_sets"]["reviews"]}
     (found,) = refused(root, job)

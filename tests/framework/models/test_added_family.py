@@ -86,7 +86,8 @@ def grown(growth: Growth, model: nn.Module) -> nn.Module:
     values = {name: value.detach() for name, value in model.named_parameters()}
     read = values.__getitem__
     return filled(
-        growth.config, {name: grower.tensor(name, order=0, read=read, fresh=read, draw=draw) for name in grower.names()}
+        growth.config,
+        {name: grower.tensor(name, moment_order=0, read=read, fresh=read, draw=draw) for name in grower.names()},
     )
 
 

@@ -57,7 +57,7 @@ def test_a_teacher_that_reads_other_tokens_than_a_corrected_student_is_refused(
 
 
 @pytest.mark.parametrize(("make", "wanted"), [(other_words, WORDS), (decoder, READS)])
-def test_every_model_that_is_measured_beside_another_reads_its_tokens(
+def test_models_compared_with_another_tokenizer_are_refused(
     tmp_path: Path, make: Callable[[Path], None], wanted: str
 ) -> None:
     own = wanted.replace("parent", "corrected").replace(
@@ -68,7 +68,7 @@ def test_every_model_that_is_measured_beside_another_reads_its_tokens(
     ]
 
 
-def test_twins_of_a_stranger_have_answered_with_their_own_tokens(tmp_path: Path) -> None:
+def test_fold_models_of_another_line_keep_their_own_tokenizer(tmp_path: Path) -> None:
     assert said(tmp_path, other_words, lambda stages: stages[2].update(student="stranger")) == []
 
 

@@ -30,7 +30,7 @@ def changed(stage: str, **dials: Any) -> dict[str, tuple[Any, Any, bool]]:
     return {change.path: (change.old, change.new, change.alters_result) for change in found}
 
 
-def test_dials_of_a_recipe_are_named_as_they_were_given() -> None:
+def test_changes_of_a_recipe_s_settings_have_the_recipe_s_path() -> None:
     assert changed("healed", budget={"steps": 11}, target={"layers": 3}) == {
         "recipe.target.ffn": (7, None, True),
         "recipe.target.layers": (None, 3, True),
@@ -38,12 +38,12 @@ def test_dials_of_a_recipe_are_named_as_they_were_given() -> None:
     }
 
 
-def test_what_comes_after_a_stage_does_not_concern_it() -> None:
+def test_changes_of_later_stages_do_not_concern_a_stage() -> None:
     assert changed("healed", export_dtype="float32", evaluation_sequences=3) == {}
     assert list(changed("pruned", budget={"steps": 11}, target={"ffn": 11})) == ["recipe.target.ffn"]
 
 
-def test_the_way_counts_for_the_stage_itself_alone() -> None:
+def test_execution_settings_count_for_the_stage_itself_alone() -> None:
     way = {"calibration": {"microbatch_sequences": 3}, "batch": {"sequences": 6, "microbatch_sequences": 2}}
     assert changed("healed", **way) == {"recipe.batch.microbatch_sequences": (1, 2, False)}
 

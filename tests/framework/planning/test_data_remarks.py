@@ -58,7 +58,7 @@ def test_numbers_of_one_file_that_are_spelt_twice_are_warned_of(tmp_path: Path) 
     assert any("'1', '1.0'" in text for text in remarks(tmp_path, [1, 1.0, 0, True]))
 
 
-def test_who_lists_classes_is_not_warned(tmp_path: Path) -> None:
+def test_listed_classes_are_not_warned_of(tmp_path: Path) -> None:
     assert not any("warning" in text for text in remarks(tmp_path, ["neg", "neg "], labels=["neg", "neg "]))
 
 
@@ -72,7 +72,7 @@ def test_numbers_have_a_range(tmp_path: Path) -> None:
     )
 
 
-def test_training_samples_that_validate_too_are_counted(tmp_path: Path) -> None:
+def test_training_samples_that_are_also_validation_samples_are_counted(tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(7)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "valid.jsonl").write_text("\n".join(map(json.dumps, rows[:3])))
@@ -82,7 +82,7 @@ def test_training_samples_that_validate_too_are_counted(tmp_path: Path) -> None:
     assert found[0].startswith("data: 4 training and 3") and found[1].startswith("3 training samples are left out")
 
 
-def test_plan_shows_them_and_a_terminal_does_not_obey_them(tmp_path: Path) -> None:
+def test_plan_shows_remarks_without_control_characters(tmp_path: Path) -> None:
     prepared = prepare(read_job(write_labelled_job(tmp_path)))
     console = Console(file=StringIO(), width=200)
     show_plan(console, prepared)

@@ -30,11 +30,11 @@ def prepared(root: Path, change: Callable[[Stages], None] = lambda stages: None)
 def test_shapes_and_costs_are_known_beforehand(tmp_path: Path) -> None:
     previews = {one.stage.name: one for one in prepared(tmp_path).previews}
     shapes = {name: one.to_json()["shape"].get("layers") for name, one in previews.items()}
-    assert shapes["lessons"] == 3 and shapes["deep"] == shapes["last"] == 6 and shapes["slim"] == 4
-    assert previews["lessons"].flops < previews["later"].flops < previews["last"].flops
+    assert shapes["shallow"] == 3 and shapes["deep"] == shapes["last"] == 6 and shapes["slim"] == 4
+    assert previews["shallow"].flops < previews["later"].flops < previews["last"].flops
     assert previews["deep"].bytes_on_disk == 12 * previews["deep"].parameters, "moments grow, too"
-    memory = [previews[name].memory.activations for name in ("lessons", "later")]
-    assert memory[0] == memory[1], "a lesson may draw the whole depth"
+    memory = [previews[name].memory.activations for name in ("shallow", "later")]
+    assert memory[0] == memory[1], "a microbatch may run the whole depth"
 
 
 def _set(stage: str, **settings: Any) -> Callable[[Stages], None]:
@@ -48,12 +48,12 @@ def _add(*added: dict[str, Any]) -> Callable[[Stages], None]:
     return lambda stages: stages.extend(added)
 
 
-def test_what_is_unrolled_or_masked_is_counted_as_the_ledger_does(tmp_path: Path) -> None:
-    unrolled = {"name": "u", "kind": "evaluate", "model": "lessons", "unrolled": {"depth": 5}, "against": ["deep"]}
+def test_flops_of_unrolled_and_masked_models_are_those_of_the_result(tmp_path: Path) -> None:
+    unrolled = {"name": "u", "kind": "evaluate", "model": "shallow", "unrolled": {"depth": 5}, "against": ["deep"]}
     previews = {one.stage.name: one for one in prepared(tmp_path, _add(unrolled | {"sequences": 6})).previews}
     small, deep = (
         model_flops(previews[name].config, tokens=6 * 32, sequence_tokens=32, layers=layers)
-        for name, layers in (("lessons", 5), ("deep", 6))
+        for name, layers in (("shallow", 5), ("deep", 6))
     )
     assert previews["u"].flops == small + deep
 
@@ -114,27 +114,33 @@ _UNROLLED = {"name": "u", "kind": "evaluate", "model": "deep", "unrolled": {"dep
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("lessons", optimizer_state="keep"), "`stages.lessons.optimizer_state` is 'keep'; allowed: fresh, as"),
+        (_set("shallow", optimizer_state="keep"), "`stages.shallow.optimizer_state` is 'keep'; allowed: fresh, as"),
         (_add(trained("x", "slim", optimizer_state="keep")), "has no optimizer's moments"),
-        (_set("lessons", lessons={"depth": 2}), "`stages.lessons.lessons.depth` is 2; allowed: at least the 3 layers"),
-        (_set("lessons", zero_level="parameters"), "lessons change that order"),
+        (
+            _set("shallow", depth_sampling={"depth": 2}),
+            "`stages.shallow.depth_sampling.depth` is 2; allowed: at least the 3 layers",
+        ),
+        (_set("shallow", zero_level="parameters"), "depth sampling changes that order"),
         (_set("deep", target={"layers": 3}), "`stages.deep.target.layers` is 3; allowed: sizes above those there"),
         (_set("deep", target={"layers": 2}), "`stages.deep.target.layers` is 2; allowed: more than the 3 layers"),
         (_set("deep", target={"hidden": 54}), "`stages.deep.target.hidden` is 54; allowed: a multiple of 36"),
         (_set("deep", target={}), "at least one of layers, hidden, ffn, heads"),
         (_set("deep", operator="stack"), "`stages.deep.operator` is 'stack'; allowed: interpolate, the order in which"),
-        (_set("deep", operator="stack"), "or stack as stages.lessons.lessons.order"),
+        (_set("deep", operator="stack"), "or stack as stages.shallow.depth_sampling.order"),
         (_set("deep", operator="random"), "`stages.deep.operator` is 'random'; allowed: interpolate, the order in"),
-        (_set("lessons", lessons={"depth": 6, "order": "stack"}), "`stages.deep.operator` is 'interpolate'; allowed:"),
+        (
+            _set("shallow", depth_sampling={"depth": 6, "order": "stack"}),
+            "`stages.deep.operator` is 'interpolate'; allowed:",
+        ),
         (_set("deep", noise=0.1), "`stages.deep.noise` is 0.1; allowed: leave it out, or a target with more hidden"),
         (_set("deep", operator="splice"), "one of interpolate, stack, copy_last, identity, random"),
         (_add(_UNROLLED), "`stages.u.unrolled.depth` is 4; allowed: at least the 6 layers"),
         (_add(_UNROLLED | {"unrolled": {"depth": 9}, "prompts": ["a"]}), "`stages.u.prompts` is 'a'"),
         (_set("parent", from_scratch={"family": "gpt2"}), "is missing"),
-        (_set("lessons", optimizer={"lr": 0.1, "part": {"start": 0.5, "end": 0.2}}), "above start 0.5"),
+        (_set("shallow", optimizer={"lr": 0.1, "part": {"start": 0.5, "end": 0.2}}), "above start 0.5"),
     ],
 )
-def test_what_cannot_work_is_refused(tmp_path: Path, change: Callable[[Stages], None], message: str) -> None:
+def test_faults_are_refused_in_one_sentence(tmp_path: Path, change: Callable[[Stages], None], message: str) -> None:
     with pytest.raises(RefusedInput) as refused:
         prepared(tmp_path, change)
     assert any(message in str(fault) for fault in refused.value.faults), refused.value.faults
@@ -151,7 +157,7 @@ def test_a_bert_from_scratch_needs_a_tokenizer_with_a_mask_wherever_that_is_said
     assert "bert" in prepared(tmp_path, _add(bert)).sources
 
 
-def test_growth_that_goes_with_its_lessons_is_not_refused(tmp_path: Path) -> None:
+def test_growth_in_the_order_of_depth_sampling_is_not_refused(tmp_path: Path) -> None:
     prepared(tmp_path, _set("deep", operator="identity"))
     wide = growing_stages(tmp_path)[:3]
     wide[2] |= {"target": {"ffn": 106}, "operator": "stack"}
@@ -186,4 +192,4 @@ def test_the_microbatch_is_part_of_a_result_only_where_depths_are_drawn_for_it(t
         ]
 
     assert keys(microbatch=1) == keys(microbatch=4)
-    assert keys(microbatch=1, lessons={"depth": 6}) != keys(microbatch=4, lessons={"depth": 6})
+    assert keys(microbatch=1, depth_sampling={"depth": 6}) != keys(microbatch=4, depth_sampling={"depth": 6})

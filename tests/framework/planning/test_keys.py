@@ -14,7 +14,7 @@ from espalier.tracking.samples import SampleTable, write_samples
 from support.labelled import labelled_job, write_labelled_job
 
 
-def test_other_contents_of_the_files_that_a_stage_names_are_another_stage(tmp_path: Path) -> None:
+def test_keys_depend_on_the_contents_of_named_files(tmp_path: Path) -> None:
     stages = labelled_job(tmp_path)["stages"]
     excluded, weighed = tmp_path / "out.txt", tmp_path / "weights.parquet"
     stages[3] |= {"distrust": {"exclude": str(excluded)}, "weights": {"initial": str(weighed)}}

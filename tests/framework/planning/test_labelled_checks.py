@@ -192,7 +192,7 @@ def test_folds_are_at_most_the_samples(data: dict[str, Any]) -> None:
     assert found == "`stages.twins.folds` is 8; allowed: at most the 7 different texts of the training samples."
 
 
-def test_what_twins_do_not_read_is_refused_all_at_once(data: dict[str, Any]) -> None:
+def test_settings_that_fold_models_do_not_read_are_refused_all_at_once(data: dict[str, Any]) -> None:
     settings = {"validation": {}, "guard": {"nan": "skip"}, "checkpoint": {"every": 7}, "optimizer_state": "keep"}
     assert said(data, TWINS | settings) == [
         f"`stages.twins.{name}` is '{given}'; allowed: leave it out; only a stage that leaves a trained model reads it."

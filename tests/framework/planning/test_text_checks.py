@@ -111,7 +111,7 @@ def test_tokens_around_documents_are_told(tmp_path: Path) -> None:
     assert told(path, "data.special_tokens=end") == []
 
 
-def test_a_model_that_would_have_other_tokens_around_a_text_is_warned_of(tmp_path: Path) -> None:
+def test_a_model_with_other_special_tokens_than_its_text_is_warned_of(tmp_path: Path) -> None:
     whole = tiny_job(tmp_path)
     stages = [*whole["stages"][:3], {"name": "other", "kind": "load", "model": str(tmp_path / "other")}]
     stages[2] |= {"teacher": "other"}

@@ -39,7 +39,7 @@ def job(**dials: Any) -> Job:
     return Job.model_validate(settings(**dials))
 
 
-def lessons(**dials: Any) -> list[TrainStage]:
+def phases(**dials: Any) -> list[TrainStage]:
     return [stage for stage in stages_of(job(**dials)) if isinstance(stage, TrainStage) and stage.name != "baseline"]
 
 
@@ -55,10 +55,10 @@ def lessons(**dials: Any) -> list[TrainStage]:
     ],
 )
 def test_presets_are_the_published_ones(preset: str, names: list[str], steps: list[int]) -> None:
-    trained = lessons(preset=preset)
+    trained = phases(preset=preset)
     assert [stage.name for stage in trained] == names
     assert [stage.budget.steps for stage in trained] == steps
-    assert [stage.lessons is not None for stage in trained] == [preset == "apollo"] * (len(names) - 1) + [False]
+    assert [stage.depth_sampling is not None for stage in trained] == [preset == "apollo"] * (len(names) - 1) + [False]
     assert [stage.optimizer_state for stage in trained] == ["fresh", *["keep"] * (len(names) - 1)]
     plan = build_plan(stages_of(job(preset=preset)), context={})
     assert plan["exported"].inputs == ("layers_12",) and plan.parent("exported").config.from_scratch.layers == int(
@@ -69,11 +69,11 @@ def test_presets_are_the_published_ones(preset: str, names: list[str], steps: li
 
 
 @pytest.mark.parametrize("schedule", ["wsd", "cosine", "linear"])
-def test_one_schedule_goes_over_all_lessons(schedule: str) -> None:
+def test_one_schedule_goes_over_all_phases(schedule: str) -> None:
     optimizer = {"lr": 0.01, "schedule": schedule}
-    whole = lessons(preset="scratch", optimizer=optimizer)[0].optimizer
+    whole = phases(preset="scratch", optimizer=optimizer)[0].optimizer
     assert whole.part is None
-    parts = lessons(preset="apollo", optimizer=optimizer)
+    parts = phases(preset="apollo", optimizer=optimizer)
     rates = chain.from_iterable(
         (learning_rate(p.optimizer, step=step, num_steps=p.budget.steps) for step in range(p.budget.steps))
         for p in parts
@@ -81,15 +81,15 @@ def test_one_schedule_goes_over_all_lessons(schedule: str) -> None:
     assert list(rates) == [learning_rate(whole, step=step, num_steps=1000) for step in range(1000)]
 
 
-def test_a_lesson_can_warm_up_again() -> None:
-    first, second = lessons(preset="g_stack", rewarm=0.1, optimizer={"lr": 0.01, "schedule": "constant", "warmup": 0.0})
+def test_a_phase_can_warm_up_again() -> None:
+    first, second = phases(preset="g_stack", rewarm=0.1, optimizer={"lr": 0.01, "schedule": "constant", "warmup": 0.0})
     assert learning_rate(first.optimizer, step=0, num_steps=200) == 0.01
     rates = [learning_rate(second.optimizer, step=step, num_steps=800) for step in (0, 39, 79, 80)]
     assert rates == pytest.approx([0.01 / 80, 0.005, 0.01, 0.01])
 
 
 def test_every_part_can_be_set_by_itself() -> None:
-    trained = lessons(
+    trained = phases(
         depths=[2, 5, 12],
         boundaries=[0.5, "288k"],
         sampling="edge",
@@ -98,18 +98,18 @@ def test_every_part_can_be_set_by_itself() -> None:
         optimizer_state="fresh",
     )
     assert [stage.budget.steps for stage in trained] == [500, 250, 250]
-    assert [stage.lessons and stage.lessons.sampler for stage in trained] == ["edge", "edge", None]
+    assert [stage.depth_sampling and stage.depth_sampling.sampler for stage in trained] == ["edge", "edge", None]
     assert {stage.optimizer_state for stage in trained} == {"fresh"}
 
 
-def test_a_baseline_stands_beside() -> None:
+def test_a_baseline_is_trained_and_compared() -> None:
     plan = build_plan(stages_of(job(baseline=True)), context={})
     assert plan["scores"].inputs == ("layers_12", "baseline")
     assert plan["baseline"].config.budget.steps == 1000
 
 
-def test_shallow_models_have_fewer_lessons() -> None:
-    assert [stage.name for stage in lessons(preset="apollo", from_scratch=_SHAPE | {"layers": 4})] == [
+def test_shallow_models_have_fewer_phases() -> None:
+    assert [stage.name for stage in phases(preset="apollo", from_scratch=_SHAPE | {"layers": 4})] == [
         "layers_1", "layers_2", "layers_4",
     ]  # fmt: skip
 
@@ -150,7 +150,9 @@ def test_one_layer_grows_while_the_rate_is_constant(given: dict[str, Any], decay
         ({"from_scratch": _SHAPE | {"layers": 0}}, "from_scratch.layers", "a whole number above 0"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, dials: dict[str, Any], path: str, message: str) -> None:
+def test_invalid_settings_of_the_recipe_are_refused(
+    tmp_path: Path, dials: dict[str, Any], path: str, message: str
+) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(settings(**dials)))
     with pytest.raises(RefusedInput, match=message) as refused:
@@ -158,12 +160,12 @@ def test_what_cannot_be_is_refused(tmp_path: Path, dials: dict[str, Any], path: 
     assert [fault.path for fault in refused.value.faults] == [f"recipe.{path}"]
 
 
-def test_what_draws_no_depths_may_shard_parameters() -> None:
-    assert lessons(preset="apollo", sampling="none", zero_level="parameters")[0].zero_level == "parameters"
+def test_without_depth_sampling_parameters_may_be_sharded() -> None:
+    assert phases(preset="apollo", sampling="none", zero_level="parameters")[0].zero_level == "parameters"
 
 
-def test_a_stage_that_no_dial_refused_is_refused_as_a_setting() -> None:
+def test_an_invalid_stage_of_a_recipe_is_refused_with_the_recipe_s_path() -> None:
     recipe = job(preset="apollo").recipe.model_copy(update={"zero_level": "parameters"})
-    with pytest.raises(RefusedInput, match="lessons change that order") as refused:
+    with pytest.raises(RefusedInput, match="depth sampling changes that order") as refused:
         stages_of(job().model_copy(update={"recipe": recipe}))
     assert [fault.path for fault in refused.value.faults] == ["recipe.zero_level"]

@@ -24,14 +24,14 @@ def job(**settings: Any) -> Job:
     return Job.model_validate({"name": "slim", "storage": "/runs", "data": data, **settings})
 
 
-def test_the_dials_become_a_plan_from_the_parent_to_the_export() -> None:
+def test_the_recipe_makes_a_plan_from_the_parent_to_the_export() -> None:
     plan = build_plan(stages_of(job(recipe=DIALS)), context={})
     assert [stage.config.kind for stage in plan.stages] == ["load", "prune", "distill", "evaluate", "export"]
     assert [stage.name for stage in plan.lineage("exported")] == ["parent", "pruned", "healed", "exported"]
     assert plan["scores"].inputs == ("healed", "parent", "pruned")
 
 
-def test_every_dial_reaches_its_stage() -> None:
+def test_every_setting_of_a_recipe_reaches_its_stage() -> None:
     turned = {
         **DIALS,
         "calibration": {"samples": 7},

@@ -1,4 +1,4 @@
-"""The stages of `self_correction`, and what its twins have to learn with."""
+"""The stages of `self_correction`, and the budget of its fold models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(**dials: Any) -> dict[str, Any]:
     return {stage.name: stage for stage in stages(SelfCorrection.model_validate(needed | dials), 128)}
 
 
-def test_the_student_is_corrected_by_twins_and_measured_beside_plain_fine_tuning() -> None:
+def test_the_student_is_corrected_by_fold_models_and_measured_beside_plain_fine_tuning() -> None:
     found = made()
     assert list(found) == ["parent", "plain", "twins", "corrected", "scores", "exported"]
     assert isinstance(found["twins"], CrossFitStage) and isinstance(found["corrected"], CorrectStage)
@@ -30,7 +30,7 @@ def test_the_student_is_corrected_by_twins_and_measured_beside_plain_fine_tuning
     assert list(made(baseline=False)) == ["parent", "twins", "corrected", "scores", "exported"]
 
 
-def test_what_twins_do_not_read_is_not_given_to_them() -> None:
+def test_fold_models_are_not_given_settings_that_they_do_not_read() -> None:
     found = made(validation={}, guard={"nan": "skip"}, checkpoint={"every": 7})
     for name in ("plain", "corrected"):
         assert (found[name].checkpoint.every, found[name].guard.nan) == (7, "skip")
@@ -48,10 +48,10 @@ def test_what_twins_do_not_read_is_not_given_to_them() -> None:
         ({"tokens": 1000}, 0.25, {"tokens": 250}),
     ],
 )
-def test_twins_learn_for_their_share_of_the_budget(
+def test_fold_models_train_for_their_share_of_the_budget(
     budget: dict[str, Any], share: float, expected: dict[str, Any]
 ) -> None:
-    found = made(budget=budget, twin_budget=share)
+    found = made(budget=budget, fold_budget=share)
     assert found["twins"].budget.model_dump(exclude_none=True) == expected
     assert found["corrected"].budget == found["plain"].budget
     assert found["plain"].budget.model_dump(exclude_none=True) == budget

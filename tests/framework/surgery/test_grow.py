@@ -34,7 +34,7 @@ def grown(growth: Growth, tensors: dict[str, Tensor], *, order: int = 0) -> dict
     draw = torch.Generator().manual_seed(1)
     grower, fresh = Grower(growth), dict(build(growth.config, seed=5).named_parameters())
     return {
-        name: grower.tensor(name, order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
+        name: grower.tensor(name, moment_order=order, read=tensors.__getitem__, fresh=fresh.__getitem__, draw=draw)
         for name in grower.names()
     }
 
@@ -98,7 +98,7 @@ def test_depth_and_width_at_once_equal_the_layers_run_in_their_order(name: str, 
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
 
 
-def test_fresh_layers_equal_nothing() -> None:
+def test_no_equal_order_with_freshly_initialised_layers() -> None:
     assert Growth(CONFIGS["llama"], deep("llama"), "random").equal_order is None
 
 
@@ -147,7 +147,7 @@ def test_fresh_layers_come_from_a_fresh_model() -> None:
     assert grown(growth, parent, order=2)[name.format(4)].all()
 
 
-def test_noise_sets_copies_apart() -> None:
+def test_noise_makes_copies_differ_and_keeps_the_function() -> None:
     parent = build(CONFIGS["llama"])
     down = "model.layers.0.mlp.down_proj.weight"
     growth = Growth(CONFIGS["llama"], wide("llama").cut(hidden=60, heads=6), noise=0.1)
@@ -163,12 +163,12 @@ def test_noise_sets_copies_apart() -> None:
     [({"ffn": 74}, None, 0.01), ({"ffn": 74, "layers": 7}, None, 0.01), ({"layers": 7}, None, 0.0),
      ({"ffn": 74}, 0.0, 0.0), ({"hidden": 120}, 0.5, 0.5)],
 )  # fmt: skip
-def test_copies_part_unless_asked_not_to(target: dict[str, int], given: float | None, noise: float) -> None:
+def test_copies_differ_unless_noise_is_zero(target: dict[str, int], given: float | None, noise: float) -> None:
     stage = GrowStage(name="g", kind="grow", student="s", target=GrowTarget(**target), noise=given)
     assert planned_growth(stage, CONFIGS["llama"]).noise == noise
 
 
-def test_split_units_learn_to_be_two() -> None:
+def test_the_copies_of_a_unit_learn_differently() -> None:
     stage = GrowStage(name="g", kind="grow", student="s", target=GrowTarget(ffn=74))
     model = model_of(planned_growth(stage, CONFIGS["llama"]), build(CONFIGS["llama"]))
     up = gradients(model)["model.layers.1.mlp.up_proj.weight"]

@@ -62,7 +62,7 @@ def by_definition(name: str, model: nn.Module, rows: Tensor, mask: Tensor) -> Sc
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_it_measures_the_definition(name):
+def test_scores_equal_their_definition(name):
     rows = tokens(4)
     measured = measure(name, build(CONFIGS[name]), [(rows, MASK)]).finish(shape_of(CONFIGS[name]))
     wanted = by_definition(name, build(CONFIGS[name]), rows, MASK)
@@ -91,7 +91,7 @@ def test_no_mask_is_a_mask_of_all():
         torch.testing.assert_close(value, masked.tensors()[key])
 
 
-def test_what_stands_at_padding_does_not_matter():
+def test_padding_does_not_change_scores():
     rows, mask = tokens(), torch.ones(2, 11, dtype=torch.bool)
     mask[:, 8:] = False
     other = rows.clone()

@@ -70,7 +70,7 @@ def test_keeping_everything_is_the_identity_bit_for_bit(name):
 
 
 @every_family
-def test_neurons_that_nothing_hears_can_go_from_each_layer_its_own(name):
+def test_neurons_without_readers_are_pruned_layer_by_layer_without_change(name):
     shape, model = shape_of(CONFIGS[name]), build(CONFIGS[name])
     dropped = [[1, 4, 5, 18], [0, 4, 6, 36], [7, 8, 9, 10]]
     for probe, neurons in zip(probes(CONFIGS[name]), dropped, strict=True):
@@ -82,7 +82,7 @@ def test_neurons_that_nothing_hears_can_go_from_each_layer_its_own(name):
 
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if not n.startswith(("gpt2", "bert"))])
-def test_heads_that_nothing_hears_can_go(name):
+def test_heads_without_readers_are_pruned_without_change(name):
     shape, model = shape_of(CONFIGS[name]), build(CONFIGS[name])
     kept = some_heads(name)
     width = shape.head_dim
@@ -94,7 +94,7 @@ def test_heads_that_nothing_hears_can_go(name):
 
 
 @every_family
-def test_a_layer_that_does_nothing_can_go(name):
+def test_an_identity_layer_is_pruned_without_change(name):
     model = build(CONFIGS[name])
     with torch.no_grad():
         for path in (probes(CONFIGS[name])[1].down, probes(CONFIGS[name])[1].output):
@@ -110,7 +110,7 @@ def test_a_layer_that_does_nothing_can_go(name):
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2_tied", "qwen3", "qwen3_tied_biased"])
-def test_channels_that_are_never_written_can_go(name):
+def test_channels_that_are_never_written_are_pruned_without_change(name):
     """RMSNorm divides by the width: the child's norms are scaled by its square root to make up for that."""
     shape, model = shape_of(CONFIGS[name]), build(CONFIGS[name])
     kept = tuple(n for n in range(shape.hidden) if n not in (0, 3, 13))

@@ -53,7 +53,7 @@ def test_the_nearest_is_taken_where_the_grain_is_coarser():
     assert find(134_000_000) == PARENT.cut(ffn=1472)
 
 
-def test_width_goes_before_depth():
+def test_width_is_cut_before_depth():
     found = find(106_000_000)
     assert found.layers / PARENT.layers > found.ffn / PARENT.ffn
 
@@ -81,12 +81,12 @@ def test_what_is_found_keeps_grain_limits_and_stock_rules(axes, share, name):
         assert size == whole or (axis in axes and 0.6 * whole - 1e-6 <= size < whole and size % grain == 0)
 
 
-def test_a_cut_twice_as_deep_has_more_than_twice_the_penalty():
+def test_the_penalty_grows_more_than_linearly():
     shallow, deep = (cut_penalty(PARENT.cut(ffn=ffn), PARENT, DEFAULT) for ffn in (1344, 1152))
     assert deep > 2 * shallow
 
 
-def test_the_parents_size_is_the_parent():
+def test_the_parent_s_size_keeps_the_parent():
     assert find(num_parameters(SMOLLM2_135M)) == PARENT
     assert cut_penalty(PARENT, PARENT, DEFAULT) == 0
 
@@ -106,7 +106,7 @@ def test_given_axes_are_taken_as_they_are():
         ({"hidden": 512}, ["target.hidden", "multiple of the 9 heads"]),
     ],
 )
-def test_a_target_that_cannot_be_is_refused(target, words):
+def test_an_unreachable_target_is_refused(target, words):
     with pytest.raises(RefusedInput) as refused:
         find_shape(SMOLLM2_135M, TargetConfig(**target), DEFAULT)
     for word in words:

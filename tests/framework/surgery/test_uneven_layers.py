@@ -120,7 +120,7 @@ def test_layers_are_dropped_and_copied_with_their_widths() -> None:
     growth = Growth(CONFIG, shape_of(CONFIG).cut(layers=5), "stack")
     values = {name: value.detach() for name, value in model.named_parameters()}
     grower, draw, read = Grower(growth), torch.Generator(), values.__getitem__
-    tall = {name: grower.tensor(name, order=0, read=read, fresh=read, draw=draw) for name in grower.names()}
+    tall = {name: grower.tensor(name, moment_order=0, read=read, fresh=read, draw=draw) for name in grower.names()}
     grown = uneven(growth.config, tall)
     assert [layer.mlp.gate_proj.out_features for layer in grown.model.layers] == [37, 11, 23, 37, 11]
     assert output(grown, tokens()).isfinite().all()

@@ -42,7 +42,7 @@ def _stages(family: str, **settings: Any) -> list[dict[str, Any]]:
     calibration = {"samples": 8, "microbatch_sequences": 2}
     return [
         {"name": "begin", "kind": "load", "from_scratch": scratch},
-        trained("learn", "begin", lessons={"depth": 5}, budget={"steps": 8}, optimizer={"lr": 0.01}),
+        trained("learn", "begin", depth_sampling={"depth": 5}, budget={"steps": 8}, optimizer={"lr": 0.01}),
         {"name": "larger", "kind": "grow", "student": "learn", "target": {"layers": 5, "heads": 6},
          "operator": "interpolate"},
         trained("more", "larger", optimizer_state="keep"),

@@ -90,7 +90,7 @@ def calm(played: dict[str, Any]) -> dict[str, Any]:
     return played["calm"][1][-1]
 
 
-def test_a_calm_day(played) -> None:
+def test_a_stage_without_incidents(played) -> None:
     ends, (state,) = played["calm"]
     assert ends == ["done"]
     assert list(state["steps"]) == list(range(1, 13))
@@ -103,7 +103,7 @@ def test_saving_in_the_foreground_changes_nothing(played) -> None:
 
 
 @pytest.mark.parametrize(("scene", "cause"), [("stop", "stopped"), ("preempted", "preempted")])
-def test_a_wish_heard_by_one_worker_stops_all_at_the_end_of_the_step(played, scene: str, cause: str) -> None:
+def test_a_stop_request_to_one_worker_stops_all_at_the_end_of_the_step(played, scene: str, cause: str) -> None:
     ends, (stopped, resumed) = played[scene]
     assert ends == [f"{cause}: after step 6, which is saved", "done"]
     assert stopped["checkpoints"] == [4, 6]
@@ -111,7 +111,7 @@ def test_a_wish_heard_by_one_worker_stops_all_at_the_end_of_the_step(played, sce
 
 
 @pytest.mark.parametrize(("scene", "what"), [("nan", "loss is nan"), ("infinite gradient", "gradient norm is inf")])
-def test_a_figure_that_is_no_number_stops_the_run_before_it_is_saved(played, scene: str, what: str) -> None:
+def test_nan_stops_the_run_before_it_is_saved(played, scene: str, what: str) -> None:
     ends, (stopped, resumed) = played[scene]
     assert ends[0].startswith("unstable: ") and what in ends[0]
     assert "step 7" in ends[0] and "8 samples" in ends[0]
@@ -145,7 +145,7 @@ def test_a_spike_is_left_out_when_its_policy_says_so(played) -> None:
     assert list(state["steps"]) == [*range(1, 10), 11, 12]
 
 
-def test_the_first_steps_are_no_measure_of_a_spike(played) -> None:
+def test_no_spike_is_detected_in_the_first_steps(played) -> None:
     assert list(played["spike early"][1][-1]["steps"]) == list(range(1, 13))
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(played) -
     assert (ends[1], resumed["steps"], resumed["hashes"]) == ("done", calm(played)["steps"], calm(played)["hashes"])
 
 
-def test_a_full_disk_may_cost_a_checkpoint_and_nothing_else(played) -> None:
+def test_a_full_disk_costs_only_a_checkpoint_if_the_job_says_so(played) -> None:
     ends, (state,) = played["full disk borne"]
     assert ends == ["done"]
     assert state["checkpoints"] == [4, 12]

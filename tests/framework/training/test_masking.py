@@ -21,7 +21,7 @@ def batch_of(rows: int = 400, length: int = 60) -> Batch:
     return Batch(ids, ids.roll(-1, 1), ids * 0, documents, torch.arange(rows), torch.ones(rows))
 
 
-def test_labels_stand_where_tokens_are_hidden_and_nowhere_else() -> None:
+def test_labels_are_at_masked_tokens_only() -> None:
     batch = batch_of()
     hidden = MASKING.apply(batch, step=3)
     asked = hidden.labels != NO_LABEL
@@ -34,7 +34,7 @@ def test_labels_stand_where_tokens_are_hidden_and_nowhere_else() -> None:
     assert masked == pytest.approx(0.8, abs=0.03) and kept == pytest.approx(0.1, abs=0.03)
 
 
-def test_depends_on_sample_and_step_alone() -> None:
+def test_masking_depends_on_sample_and_step_alone() -> None:
     batch = batch_of(rows=6)
     whole = MASKING.apply(batch, step=3)
     rows = torch.tensor([4, 1])
@@ -44,7 +44,7 @@ def test_depends_on_sample_and_step_alone() -> None:
     assert not MASKING.apply(batch, step=4).labels.equal(whole.labels)
 
 
-def test_every_row_is_asked_for_something_and_an_empty_one_for_nothing() -> None:
+def test_every_row_has_a_masked_token_unless_it_is_empty() -> None:
     batch = batch_of(rows=3, length=60)
     short = replace(batch, documents=torch.full_like(batch.documents, -1))
     short.documents[0, :2] = 0

@@ -101,7 +101,7 @@ def test_it_is_shown_as_infinite_everywhere(run: tuple[Path, dict[str, Any]]) ->
         ("grown", "broken.* nan"),
     ],
 )
-def test_no_number_is_said_once_with_the_model(run: tuple[Path, dict[str, Any]], stage: str, says: str) -> None:
+def test_nan_is_reported_once_with_the_model(run: tuple[Path, dict[str, Any]], stage: str, says: str) -> None:
     cause, message = run[1][stage]
     assert cause == "unstable" and not StageFailed(cause, message).may_pass(None)
     assert message.startswith(f"stage {stage}") and re.search(says, message), message

@@ -86,7 +86,7 @@ def test_what_is_saved_is_what_was_trained(both: tuple[Run, Run]) -> None:
     )
 
 
-def test_moments_that_are_kept_go_on(both: tuple[Run, Run]) -> None:
+def test_kept_moments_are_used(both: tuple[Run, Run]) -> None:
     assert state(both[0], "again").manifest.state["updates"] == 8
     assert both[0][1]["deep"]["metrics"]["moments"] is False, "those of a part do not grow"
     assert state(both[0], "deep").slots == ("parameter",)

@@ -86,7 +86,7 @@ def test_two_sharded_ranks_do_the_same(one: tuple[Path, dict[str, Any]], two: tu
     assert one[1]["slim"]["metrics"]["layers_removed"] == two[1]["slim"]["metrics"]["layers_removed"]
 
 
-def test_healing_brings_the_student_nearer_to_its_teacher(one: tuple[Path, dict[str, Any]]) -> None:
+def test_distillation_reduces_the_divergence_from_the_teacher(one: tuple[Path, dict[str, Any]]) -> None:
     losses = [step["loss"] for step in recorded_steps(one[0] / RUN)]
     assert all(loss > 0 for loss in losses)
     assert one[1]["heal"]["cost"]["tokens"] == len(losses) * 8 * 32

@@ -47,7 +47,7 @@ def test_clean_labels_show_no_noise_however_little_the_models_know(num_classes: 
 
 @pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("num_classes", CLASSES)
-def test_noise_is_seen_for_what_it_is(num_classes: int, uneven: bool) -> None:
+def test_the_interval_holds_the_true_noise(num_classes: int, uneven: bool) -> None:
     clean = label_noise(*made(num_classes, uneven=uneven)[:2]).share
     for noise in (0.1, 0.2):
         found = label_noise(*made(num_classes, noise=noise, uneven=uneven)[:2])
@@ -57,7 +57,7 @@ def test_noise_is_seen_for_what_it_is(num_classes: int, uneven: bool) -> None:
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, 150])
-def test_models_that_know_nothing_show_nothing(num_classes: int) -> None:
+def test_models_without_skill_show_no_certain_noise(num_classes: int) -> None:
     random = np.random.default_rng(1)
     labels = random.integers(0, num_classes, 2000)
     blind = np.full((2000, num_classes), 1.0 / num_classes)
@@ -65,7 +65,7 @@ def test_models_that_know_nothing_show_nothing(num_classes: int) -> None:
     assert label_noise(softmax(random.normal(size=(2000, num_classes))), labels).low <= 0.03
 
 
-def test_how_sure_models_are_does_not_matter() -> None:
+def test_the_estimate_does_not_depend_on_the_models_calibration() -> None:
     for num_classes in (2, 20):
         answers, labels, _ = made(num_classes, noise=0.2)
         timid, bold = (softmax(factor * np.log(answers)) for factor in (0.1, 2.0))
@@ -85,7 +85,7 @@ def test_the_interval_narrows_with_the_number_of_samples() -> None:
     assert widths[0] > 2 * widths[1] > 4 * widths[2]
 
 
-def test_answers_that_are_quite_sure_have_ties_and_show_noise_all_the_same() -> None:
+def test_noise_is_estimated_from_saturated_predictions_with_ties() -> None:
     random = np.random.default_rng(2)
     truth = random.integers(0, 5, 3000)
     labels = np.where(random.random(3000) < 0.2, (truth + random.integers(1, 5, 3000)) % 5, truth)
@@ -103,7 +103,7 @@ def test_ranks_by_hand() -> None:
     np.testing.assert_allclose(found[4], [0, 0, 1])  # above one of two: a rank of 0.5, which is not below 0.5
 
 
-def test_a_class_with_more_wrong_labels_is_told_apart() -> None:
+def test_a_class_with_more_wrong_labels_has_a_larger_share() -> None:
     random = np.random.default_rng(3)
     answers, truth, _ = made(10, count=4000)
     labels = np.where((truth == 1) & (random.random(4000) < 0.4), 0, truth)
@@ -113,7 +113,7 @@ def test_a_class_with_more_wrong_labels_is_told_apart() -> None:
     assert found.of_class[0] <= share + 0.05
 
 
-def test_small_classes_that_nobody_learnt_are_not_called_wrong() -> None:
+def test_small_classes_that_were_not_learnt_show_no_certain_noise() -> None:
     """Four samples each of ten classes that the models never answer, beside ten of 200."""
     random = np.random.default_rng(4)
     truth = np.concatenate([np.repeat(np.arange(10), 200), np.repeat(np.arange(10, 20), 4)])
@@ -125,12 +125,12 @@ def test_small_classes_that_nobody_learnt_are_not_called_wrong() -> None:
     assert found.of_class[10:].max() <= 0.5
 
 
-def test_one_class_alone_shows_nothing() -> None:
+def test_a_single_class_shows_no_certain_noise() -> None:
     found = label_noise(np.tile([0.6, 0.4], (50, 1)), np.zeros(50, dtype=np.int64))
     assert (found.share, found.low) == (0.0, 0.0) and found.of_class.tolist() == [0.0, 0.0]
 
 
-def test_a_class_of_one_sample_is_no_obstacle() -> None:
+def test_a_class_of_one_sample_is_accepted() -> None:
     answers, labels, _ = made(4, noise=0.2, count=1000)
     labels = np.where(labels == 3, 0, labels)
     labels[0] = 3
@@ -146,6 +146,6 @@ def test_estimates_do_not_depend_on_the_order_of_samples() -> None:
     np.testing.assert_allclose(here.of_class, there.of_class)
 
 
-def test_a_noise_that_is_given_is_that_of_each_class() -> None:
+def test_a_given_noise_is_that_of_each_class() -> None:
     found = LabelNoise.given(0.2, 3)
     assert found.share == found.low == found.high == 0.2 and found.of_class.tolist() == [0.2] * 3

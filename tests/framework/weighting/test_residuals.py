@@ -29,7 +29,7 @@ def test_noise_rises_with_the_share_of_wrong_labels() -> None:
         )
 
 
-def test_right_labels_show_none_however_far_the_answers_are() -> None:
+def test_right_labels_show_no_noise_however_large_the_residuals() -> None:
     for error in (0.01, 0.3, 1.0):
         answers, labels, _ = rated(0.0, error=error)
         assert residual_noise(answers, labels).share <= 0.03
@@ -44,7 +44,7 @@ def test_the_scale_is_that_of_right_labels() -> None:
     assert scales[1] == pytest.approx(scales[0], rel=0.3) and 0.5 < scales[0] < 0.9
 
 
-def test_perfect_answers_and_labels_that_are_all_alike_show_none() -> None:
+def test_exact_predictions_and_equal_labels_show_no_noise() -> None:
     same = np.linspace(0.0, 1.0, 50)
     assert residual_noise(same, same).share == 0.0
     assert residual_noise(same, np.full(50, 0.5)).low == 0.0
@@ -59,13 +59,13 @@ def test_wrong_numbers_are_trusted_less() -> None:
     assert (residual_trust(answers, labels, noise=0.0, scale=found.scale, freedom=5.0) == 1.0).all()
 
 
-def test_a_frequent_number_is_suspected_sooner_than_a_rare_one() -> None:
+def test_a_frequent_value_is_trusted_less_than_a_rare_one() -> None:
     """A wrong label is as often a certain number as labels are."""
     labels = np.concatenate([np.zeros(900), np.full(100, 4.0)])
     trusted = residual_trust(np.full(1000, 2.0), labels, noise=0.2, scale=1.0, freedom=5.0)
     assert trusted[999] > trusted[0]
 
 
-def test_density_is_one() -> None:
+def test_the_density_of_normal_labels_at_zero() -> None:
     values = np.random.default_rng(3).normal(size=5000)
     assert density(values)[np.abs(values).argmin()] == pytest.approx(0.3989, rel=0.1)

@@ -1,4 +1,4 @@
-"""What answers are worth beside always the same one."""
+"""The skill of predictions beyond chance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, r2_score
 
 from espalier.weighting.noise import LabelNoise, label_noise
-from espalier.weighting.skill import class_skill, heard, skill, skill_of_right
+from espalier.weighting.skill import class_skill, skill, skill_of_right
 
 
 def test_classes_are_cohen_s_kappa() -> None:
@@ -34,22 +34,11 @@ def test_numbers_are_the_explained_variance() -> None:
         (np.full((4, 1), 2.5), np.full(4, 2.0)),
     ],
 )
-def test_always_the_same_answer_has_none(answers: np.ndarray, targets: np.ndarray) -> None:
+def test_a_constant_prediction_has_no_skill(answers: np.ndarray, targets: np.ndarray) -> None:
     assert skill(answers, targets) == 0.0
 
 
-def test_little_skill_is_not_heard_and_much_is_as_far_as_labels_are_wrong() -> None:
-    assert heard(0.02, noise=0.2, min_skill=0.5, full_at_noise=0.2) == 0.0
-    assert heard(0.02, noise=0.2, min_skill=0.0, full_at_noise=0.0) == 1.0
-    for noise, expected in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.3, 1.0)):
-        assert heard(0.9, noise=noise, min_skill=0.5, full_at_noise=0.2) == pytest.approx(expected), noise
-
-
-def test_between_half_of_the_skill_and_all_of_it_as_far_as_it_goes() -> None:
-    assert heard(0.35, noise=0.0, min_skill=0.5, full_at_noise=0.0) == pytest.approx(0.4)
-
-
-def test_wrong_labels_do_not_hide_what_answers_know_of_right_ones() -> None:
+def test_skill_is_corrected_for_wrong_labels() -> None:
     random = np.random.default_rng(4)
     for width in (2, 20):
         truth = random.integers(0, width, 4000)
@@ -64,7 +53,7 @@ def test_wrong_labels_do_not_hide_what_answers_know_of_right_ones() -> None:
         assert found == pytest.approx(skill(answers, truth), abs=allowed) and found > skill(answers, given) + 0.1
 
 
-def test_three_in_ten_wrong_numbers_do_not_shut_a_model_out() -> None:
+def test_the_skill_of_values_is_corrected_for_three_in_ten_wrong_labels() -> None:
     random = np.random.default_rng(5)
     truth = random.normal(size=3000)
     answers = (truth + 0.6 * random.normal(size=3000))[:, None]

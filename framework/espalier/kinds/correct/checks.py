@@ -1,4 +1,4 @@
-"""What a stage `correct` cannot do with the data that it has."""
+"""Checks of a stage `correct` before anything starts."""
 
 from __future__ import annotations
 

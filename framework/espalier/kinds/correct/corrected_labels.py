@@ -1,4 +1,4 @@
-"""Labelled samples that a `correct` stage revises: who is asked, what is remembered, what is written down."""
+"""The revision of labelled samples in a `correct` stage: predictions, state, files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from espalier.teachers.answers import Answers
 from espalier.teachers.source import SignalSource
 from espalier.training.epoch_counter import EpochCounter
 from espalier.training.prepared import Prepared
-from espalier.weighting.update import bounded_weights
+from espalier.weighting.boosting import bounded_weights
 from espalier.worker.context import StageContext
 
 
 class CorrectedLabels:
-    """See `espalier.training.revision.SampleRevision`."""
+    """See `espalier.training.revision.SampleRevision`. Weights, label confidence and signal are in `Correction`."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class CorrectedLabels:
 
     @staticmethod
     def open(context: StageContext[CorrectStage], prepared: Prepared) -> CorrectedLabels:
-        """From the stage's checkpoint, or as it begins. Collective."""
+        """Open at the stage's checkpoint, or at its beginning. Collective."""
         stage, samples = context.config, prepared.sequences
         assert isinstance(samples, LabelledSequences)
         tables = prepared.resumed.tables() if prepared.resumed else {}
         width = num_outputs(prepared.lineage.model)
-        free = stage.weights.predictions == "training"
-        running = RunningPredictions(len(samples), width, context.world, tables) if free else None
+        from_training = stage.weights.predictions == "training"
+        running = RunningPredictions(len(samples), width, context.world, tables) if from_training else None
         teacher = probabilities(_teacher_answers(context, samples)) if stage.teacher and not tables else None
         correction = Correction(
             stage,
@@ -61,7 +61,7 @@ class CorrectedLabels:
             num_revisions=EpochCounter(len(samples), stage.batch.sequences).ends_until(prepared.num_steps),
             weights=_first_weights(stage, samples),
             teacher=teacher,
-            is_held_out=stage.teacher is not None and _has_judged(context.model_of(stage.teacher)),
+            is_held_out=stage.teacher is not None and _is_cross_fitted(context.model_of(stage.teacher)),
             excluded=_excluded(stage, samples),
         )
         if tables:
@@ -82,12 +82,14 @@ class CorrectedLabels:
         return self._correction.tables() | (self._running.tables() if self._running else {})
 
     def revise(self, epoch: int, engine: Engine, source: SignalSource | None) -> tuple[dict[str, float], str | None]:
-        revision = self._correction.revise(self._running.answers() if self._running else self._ask(epoch, engine))
+        predictions = self._running.predictions() if self._running else self._predict(epoch, engine)
+        revision = self._correction.revise(predictions)
         path = self._files.write(epoch, revision.table, self._correction) if self._files else None
         return revision.figures, path
 
-    def _ask(self, epoch: int, engine: Engine) -> Tensor:
-        self._context.activity(f"epoch {epoch}: asking the student")
+    def _predict(self, epoch: int, engine: Engine) -> Tensor:
+        """[N, C] logits of a pass of the student over all samples. Collective."""
+        self._context.activity(f"epoch {epoch}: predictions of the student")
         return all_answers(
             engine.evaluate,
             self._prepared.sequences,
@@ -99,13 +101,13 @@ class CorrectedLabels:
 
 
 def _teacher_answers(context: StageContext[CorrectStage], samples: LabelledSequences) -> Tensor:
-    """[N, C] of a stage that judged the samples already, or of a model that is asked now."""
+    """[N, C] logits: those that a `cross_fit` stage kept, or those of a model that is run now. Collective."""
     stage, world = context.config, context.world
     reader = context.model_of(stage.teacher)
-    if _has_judged(reader):
+    if _is_cross_fitted(reader):
         return reader.tensor("table", "answers")
     dtype = compute_dtype(context.job.dtype, world.device)
-    context.activity(f"asking the teacher, {stage.teacher}")
+    context.activity(f"predictions of the teacher, {stage.teacher}")
     with closing(FrozenModel(reader, zero_level=stage.teacher_zero_level, dtype=dtype, world=world)) as model:
         return all_answers(
             model.run,
@@ -114,17 +116,18 @@ def _teacher_answers(context: StageContext[CorrectStage], samples: LabelledSeque
             microbatch_sequences=stage.batch.microbatch_sequences,
             world=world,
             on_progress=lambda done: context.activity(
-                f"asking the teacher, {stage.teacher}: {done} of {len(samples)} samples"
+                f"predictions of the teacher, {stage.teacher}: {done} of {len(samples)} samples"
             ),
         )
 
 
-def _has_judged(teacher: StateReader) -> bool:
-    """Whether it is a stage of cross-fitted twins, which has kept their answers."""
+def _is_cross_fitted(teacher: StateReader) -> bool:
+    """Whether the teacher is a `cross_fit` stage, which has kept its fold models' predictions."""
     return "answers" in teacher.manifest.tables
 
 
 def _first_weights(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.float64]:
+    """[N] boosting weights of the first epoch: 1, or those of `weights.initial` within floor and ceiling."""
     if stage.weights.initial is None:
         return np.ones(len(samples))
     setting, key = f"stages.{stage.name}.weights.initial", samples.examples.key
@@ -133,6 +136,7 @@ def _first_weights(stage: CorrectStage, samples: LabelledSequences) -> NDArray[n
 
 
 def _excluded(stage: CorrectStage, samples: LabelledSequences) -> NDArray[np.bool_]:
+    """[N] whether `distrust.exclude` names the sample."""
     if stage.distrust.exclude is None:
         return np.zeros(len(samples), dtype=bool)
     setting = f"stages.{stage.name}.distrust.exclude"

@@ -1,4 +1,4 @@
-"""Sequences of text that a `correct` stage revises: raised where the student's words are far from the teacher's."""
+"""The revision of sequences of text in a `correct` stage: boosting by the KL divergence from the teacher."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from espalier.teachers.source import SignalSource
 from espalier.tracking.epochs import table_path
 from espalier.tracking.samples import SampleTable, write_samples
 from espalier.training.prepared import Prepared
-from espalier.weighting.update import revise
+from espalier.weighting.boosting import boost
 from espalier.worker.context import StageContext
 
 
 class CorrectedText:
     """See `espalier.training.revision.SampleRevision`.
 
-    Distances count linearly, as a share of the largest (AdaBoost.R2).
+    The disagreement of a sequence is its divergence as a share of the largest one (AdaBoost.R2).
     """
 
     source = None
@@ -36,7 +36,7 @@ class CorrectedText:
 
     @staticmethod
     def open(context: StageContext[CorrectStage], prepared: Prepared) -> CorrectedText:
-        """From the stage's checkpoint, or as it begins."""
+        """Open at the stage's checkpoint, or at its beginning."""
         tables = prepared.resumed.tables() if prepared.resumed else {}
         weights = tables["weights"].numpy() if tables else np.ones(len(prepared.sequences))
         return CorrectedText(context, prepared, weights)
@@ -47,7 +47,7 @@ class CorrectedText:
     def revise(self, epoch: int, engine: Engine, source: SignalSource | None) -> tuple[dict[str, float], str | None]:
         stage = self._context.config
         assert source is not None
-        self._context.activity(f"epoch {epoch}: asking student and teacher")
+        self._context.activity(f"epoch {epoch}: divergence of student and teacher")
         distances = sequence_distances(
             engine.evaluate,
             source,
@@ -57,13 +57,13 @@ class CorrectedText:
             world=self._context.world,
         ).numpy()
         apart = distances / distances.max() if distances.max() > 0 else distances
-        nobody = np.zeros(len(apart), dtype=bool)
+        none = np.zeros(len(apart), dtype=bool)
         rate = stage.weights.step_size(is_held_out=False)
-        update = revise(self._weights, apart, num_classes=2, held=nobody, config=stage.weights, rate=rate)
-        self._weights = update.weights
+        step = boost(self._weights, apart, num_classes=2, not_raised=none, config=stage.weights, rate=rate)
+        self._weights = step.weights
         self._apply()
-        figures = {"alpha": update.alpha, "error": update.error, "effective_share": update.effective_share}
-        figures |= {"distance": float(distances.mean()), "largest_weight": float(update.weights.max())}
+        figures = {"alpha": step.alpha, "error": step.error, "effective_share": step.effective_share}
+        figures |= {"distance": float(distances.mean()), "largest_weight": float(step.weights.max())}
         return figures, self._write(epoch, distances) if self._context.world.is_rank_zero else None
 
     def _apply(self) -> None:
@@ -72,6 +72,7 @@ class CorrectedText:
         self.sequences.signal_weights = ones if counts_in == "label" else self._weights
 
     def _write(self, epoch: int, distances: np.ndarray) -> str:
+        """Write a row for each sequence; samples of text have no weights of their own, so boosting's are the loss's."""
         path = table_path(self._context.config.name, epoch)
         table = SampleTable(weight=self._weights.astype(np.float32), loss=distances.astype(np.float32))
         write_samples(self._context.folder.path / path, table, data="")

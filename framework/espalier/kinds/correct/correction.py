@@ -1,4 +1,4 @@
-"""What a `correct` stage knows of its samples, and how it is revised at the end of each epoch."""
+"""The state of a `correct` stage over labelled data: sample weights, label confidence and the signal."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from torch import Tensor
 
 from espalier.data.labelled_sequences import LabelledSequences, Reweighted
 from espalier.evaluation.answers import as_logits, probabilities
+from espalier.kinds.correct.evidence import LabelJudge
 from espalier.kinds.correct.kind import CorrectStage
 from espalier.teachers.answers import Answers
 from espalier.tracking.samples import SampleTable, coarse
-from espalier.weighting.belief import Beliefs, belief, trust
-from espalier.weighting.decision import Decision, decide
+from espalier.weighting.boosting import boost, effective_share
+from espalier.weighting.decision import Decision
 from espalier.weighting.disagreement import agreement, as_answers, disagreement
-from espalier.weighting.noise import LabelNoise, label_noise
-from espalier.weighting.skill import class_skill, heard, heard_of, skill_of_right
-from espalier.weighting.trusted import label_trust
-from espalier.weighting.update import effective_share, revise
+from espalier.weighting.label_confidence import ConfidenceHistory, label_confidence
+from espalier.weighting.label_trust import trust_of_confidence
+from espalier.weighting.noise import LabelNoise
 
 Array = NDArray[np.float64]
 
 _NOISE = ("share", "low", "high", "separation", "freedom")
+_CONFIDENCE_TABLE = "student_belief"  # the table's name in the checkpoints of all versions
 
 
 @dataclass(frozen=True)
 class Revision:
-    """The end of an epoch.
+    """What came of the revision at the end of an epoch.
 
     Attributes:
-        figures: alpha, error, effective_share and the like.
-        table: the samples as they stand now.
+        figures: alpha, error, effective_share and the like, under the names that records have.
+        table: a row for each sample.
     """
 
     figures: dict[str, float]
@@ -42,12 +43,11 @@ class Revision:
 
 
 class Correction:
-    """Weights, beliefs and the signal of N labelled samples. The same on every worker.
+    """Sample weights, label confidence and the signal of N labelled samples. The same on every worker.
 
     Attributes:
-        sequences: the training samples under the weights that hold now.
-        source: what the student hears beside the labels.
-        decision: whether labels are corrected, and on which evidence.
+        sequences: the training samples with their current weights.
+        source: the current signal: the soft targets that the student learns from beside the labels.
     """
 
     def __init__(
@@ -61,59 +61,61 @@ class Correction:
         is_held_out: bool = False,
         excluded: NDArray[np.bool_],
     ) -> None:
-        """Begin.
+        """Set up the first epoch.
 
         Args:
-            num_revisions: how often there will be one.
-            weights: [N].
-            teacher: [N, C] its answers.
-            is_held_out: no sample was judged by a teacher that had seen its label.
-            excluded: [N] whose labels do not count.
+            num_revisions: number of revisions until the end of the stage.
+            weights: [N] boosting weights to begin with.
+            teacher: [N, C] the teacher's predictions; None without a teacher.
+            is_held_out: whether each of these comes from a model that was not trained on the sample's label.
+            excluded: [N] samples whose labels do not count.
         """
         self._config, self._num_revisions, self._counts = config, num_revisions, ~excluded
-        self._is_held_out = is_held_out
-        self._targets: NDArray[Any] = samples.examples.targets
-        self._weights, self._teacher, self._past = weights, teacher, None
-        believed = None if teacher is None else belief(teacher, self._targets)
-        self._beliefs = Beliefs.at_start(believed, len(samples))
-        self._epoch, self._hears = 0, 0.0
-        self._see(self._noise_in(teacher))
+        self._targets = samples.examples.targets
+        self._judge = LabelJudge(config, self._targets, self._counts, is_held_out)
+        self._own_weights = samples.examples.weights
+        self._weights, self._teacher = weights, teacher
+        self._past: Array | None = None
+        self._history = ConfidenceHistory.at_start(self._teacher_confidence(), len(samples))
+        self._epoch, self._signal_trust = 0, 0.0
+        self._evidence = self._judge.evidence(self._judge.noise(teacher), teacher)
         self.sequences = Reweighted(samples, weights, weights)
         self.source = Answers(torch.zeros(len(samples), 1))
         self._apply()
 
     def tables(self) -> dict[str, Tensor]:
-        """All that resuming needs, whole."""
+        """What resuming needs, whole."""
+        noise = self._evidence.noise
         tables = {
             "weights": self._weights,
-            "student_belief": self._beliefs.student_sum,
-            "streak": self._beliefs.streak.astype(np.float64),
+            _CONFIDENCE_TABLE: self._history.student_sum,
+            "streak": self._history.streak.astype(np.float64),
             "epoch": np.array([self._epoch], dtype=np.float64),
-            "noise": np.array([getattr(self._seen, name) for name in _NOISE]),
-            "noise_of_class": self._seen.of_class,
+            "noise": np.array([getattr(noise, name) for name in _NOISE]),
+            "noise_of_class": noise.of_class,
             "teacher": self._teacher,
             "past": self._past,
         }
         return {name: torch.from_numpy(table) for name, table in tables.items() if table is not None}
 
     def restore(self, tables: dict[str, Tensor]) -> None:
-        """Go back to what `tables` once were."""
+        """Take over the state that `tables` returned."""
         arrays = {name: table.numpy() for name, table in tables.items()}
         self._weights, self._epoch = arrays["weights"], int(arrays["epoch"][0])
         self._teacher, self._past = arrays.get("teacher"), arrays.get("past")
-        self._see(
-            LabelNoise(**dict(zip(_NOISE, arrays["noise"].tolist(), strict=True)), of_class=arrays["noise_of_class"])
-        )
-        believed = None if self._teacher is None else belief(self._teacher, self._targets)
+        numbers = dict(zip(_NOISE, arrays["noise"].tolist(), strict=True))
+        noise = LabelNoise(**numbers, of_class=arrays["noise_of_class"])
+        self._evidence = self._judge.evidence(noise, self._teacher)
         streak = arrays["streak"].astype(np.int64)
-        self._beliefs = Beliefs(believed, arrays["student_belief"], self._epoch, streak)
+        confidence = self._teacher_confidence()
+        self._history = ConfidenceHistory(confidence, arrays[_CONFIDENCE_TABLE], self._epoch, streak)
         self._apply()
 
     def revise(self, student_logits: Tensor) -> Revision:
-        """Take in what the student answers at the end of an epoch.
+        """Revise weights, confidence and signal at the end of an epoch.
 
         Args:
-            student_logits: [N, C].
+            student_logits: [N, C] the student's predictions on all samples.
         """
         student, signal = probabilities(student_logits), self._signal()
         tolerance = self._config.weights.tolerance
@@ -121,168 +123,77 @@ class Correction:
         agrees = agreement(student, labels if signal is None else signal, tolerance=tolerance)
         contradicted = ~agreement(student, labels, tolerance=tolerance)
         if self._teacher is None:
-            self._see(self._noise_in(student))
+            self._evidence = self._judge.evidence(self._judge.noise(student), None)
         else:
             contradicted &= ~agreement(self._teacher, labels, tolerance=tolerance)
-        self._beliefs = self._beliefs.after(belief(student, self._targets), contradicted)
+        self._history = self._history.after(label_confidence(student, self._targets), contradicted)
         figures = {"agreement": float(agrees.mean()), "alpha": 0.0, "error": 0.0}
         if self._counts.any() and (signal is not None or self._config.weights.disagreement == "label"):
             figures |= self._boost(student, signal)
-        momentum = self._config.signal.momentum if self._past is not None else 0.0
-        self._past = student if momentum == 0.0 else momentum * self._past + (1.0 - momentum) * student
+        momentum, past = self._config.signal.momentum, self._past
+        self._past = student if past is None or momentum == 0.0 else momentum * past + (1.0 - momentum) * student
         self._epoch += 1
         self._apply()
         return Revision(figures | self._figures(), self._table(student, agrees))
 
-    def _boost(self, student: Array, signal: Array | None) -> dict[str, float]:
-        """Raise what is disagreed about, labels that do not count left out; alpha and error of it."""
-        counts, config = self._counts, self._config.weights
-        apart = np.zeros(len(counts))
-        heard = None if signal is None else signal[counts]
-        apart[counts] = disagreement(student[counts], heard, self._targets[counts], config)
-        held = self._beliefs.held(self._config.distrust) & counts
-        update = revise(
-            self._weights,
-            apart,
-            num_classes=max(2, student.shape[1]),
-            held=held | ~counts,
-            config=config,
-            rate=config.step_size(is_held_out=self._is_held_out),
-            counts=counts,
-        )
-        self._weights = update.weights
-        return {"alpha": update.alpha, "error": update.error, "held": float(held.sum())}
+    @property
+    def decision(self) -> Decision:
+        """Whether labels are corrected, and for which reason."""
+        return self._evidence.decision
 
     @property
     def doubt(self) -> Array:
-        """[N] 0 to 1, how little the models have believed each label."""
-        return 1.0 - self._beliefs.overall
+        """[N] 0 to 1: one minus the mean label confidence of teacher and student."""
+        return 1.0 - self._history.mean
 
     @property
     def suspects(self) -> NDArray[np.int64]:
-        """[N] all samples, most doubted first; those whose labels do not count anyway come last."""
+        """[N] sample ids by descending doubt; samples whose labels are excluded come last."""
         return np.lexsort((-self.doubt, ~self._counts))
 
     @property
-    def teacher(self) -> Array | None:
-        """[N, C] the teacher's own answers."""
-        return self._teacher
+    def loss_weights(self) -> Array:
+        """[N] the factor of each sample's loss on its label: its own weight (class balance included), boosting, trust.
 
-    @property
-    def _counted(self) -> Array:
-        """[N] the weights that are learnt: of the labels, trust and all, or of the signal where it alone is weighed."""
-        return self._weights if self._config.weights.counts_in == "signal" else self._trusted * self._weights
-
-    @property
-    def _trusted(self) -> Array:
-        return self._trust() * self._counts
-
-    def _decide(self) -> Decision:
-        """Whether a cross-fitted teacher's answers show that there is something to correct.
-
-        Any other teacher, and a noise that was given, are what somebody asked for: they are acted on.
+        Where no loss on labels is weighed (`counts_in: signal`, or a signal of weight 1), of its loss on the signal.
+        These are the numbers that batches carry.
         """
-        if self._config.distrust.noise is not None or not self._is_held_out:
-            return Decision(self._seen.low, "labels are corrected: the job says how")
-        return decide(
-            self._seen,
-            skill=self._skill(self._teacher),
-            min_noise=self._config.distrust.min_noise,
-            min_skill=self._config.signal.min_skill,
+        of_signal = self._config.weights.counts_in == "signal" or self._config.signal.weight == 1.0
+        return self._own_weights * (self.sequences.signal_weights if of_signal else self.sequences.label_weights)
+
+    def _boost(self, student: Array, signal: Array | None) -> dict[str, float]:
+        """Raise weights by disagreement, over the samples whose labels count; alpha, error and samples not raised."""
+        counts, config = self._counts, self._config.weights
+        apart = np.zeros(len(counts))
+        other = None if signal is None else signal[counts]
+        apart[counts] = disagreement(student[counts], other, self._targets[counts], config)
+        contradicted = self._history.long_contradicted(self._config.distrust) & counts
+        step = boost(
+            self._weights,
+            apart,
+            num_classes=max(2, student.shape[1]),
+            not_raised=contradicted | ~counts,
+            config=config,
+            rate=config.step_size(is_held_out=self._judge.is_held_out),
+            counts=counts,
         )
+        self._weights = step.weights
+        return {"alpha": step.alpha, "error": step.error, "held": float(contradicted.sum())}
 
-    @property
-    def _noise(self) -> float:
-        """The share of wrong labels that acts."""
-        return self.decision.noise
+    def _teacher_confidence(self) -> Array | None:
+        return None if self._teacher is None else label_confidence(self._teacher, self._targets)
 
-    def _noise_in(self, answers: Array | None) -> LabelNoise:
-        """The noise of labels that count: as it was given, or as it shows in answers."""
-        counts, num_classes = self._counts, 1 if self._is_regression else self._num_classes
-        if self._config.distrust.noise is not None:
-            return LabelNoise.given(self._config.distrust.noise, num_classes)
-        if answers is None or not counts.any():
-            return LabelNoise.given(0.0, num_classes)
-        return label_noise(answers[counts], self._targets[counts])
-
-    def _skill(self, answers: Array | None) -> float:
-        counts = self._counts
-        if answers is None or not counts.any():
-            return 0.0
-        return skill_of_right(answers[counts], self._targets[counts], self._seen)
-
-    def _heard(self, answers: Array | None) -> float:
-        """0 to 1: how far answers are heard."""
-        if answers is None:
-            return 0.0
-        signal = self._config.signal
-        if signal.weight == 1.0 or not self._counts.any():  # where labels do not count, they cannot take its place
-            return 1.0
-        found = heard(
-            self._skill(answers),
-            noise=self._noise,
-            min_skill=signal.min_skill,
-            full_at_noise=signal.full_at(is_held_out=self._is_held_out),
-        )
-        return 0.5 * found if self._is_held_out and self._is_regression else found
-
-    def _heard_by_class(self) -> Array:
-        """[N] 0 to 1: cross-fitted models that have not learnt a class teach nothing about samples with its label."""
-        heard_by = np.ones(len(self._targets))
-        if self._teacher is None or not self._is_held_out or self._is_regression or not self._counts.any():
-            return heard_by
-        counts, min_skill = self._counts, self._config.signal.min_skill
-        known = class_skill(self._teacher[counts], self._targets[counts], self._seen)
-        of_class = np.array([heard_of(value, min_skill) for value in known])
-        return np.where(counts, of_class[self._targets], 1.0)
-
-    def _trust(self) -> Array:
-        """[N] 0 to 1, what the loss on each label is multiplied by."""
-        believed = self._beliefs.overall
-        if self._config.distrust.rule != "graded" or self._noise == 0.0:
-            return np.ones_like(believed)
-        if self._teacher_trust is not None:
-            return self._teacher_trust
-        return trust(believed, noise=self._noise, num_classes=self._num_classes)
-
-    def _see(self, noise: LabelNoise) -> None:
-        self._seen = noise
-        self.decision = self._decide()
-        self._teacher_trust = self._trust_of_teacher()
-        self._teacher_classes = self._heard_by_class()
-
-    def _trust_of_teacher(self) -> Array | None:
-        """[N] of a cross-fitted teacher, for the whole stage: the student would come to believe what it is taught."""
-        if self._teacher is None or not self._is_held_out or self._config.distrust.noise is not None:
-            return None
-        trusted, counts = np.ones(len(self._targets)), self._counts
-        if counts.any():
-            trusted[counts] = label_trust(self._teacher[counts], self._targets[counts], self._seen)
-        return trusted
-
-    @property
-    def _num_classes(self) -> int:
-        return 2 if self._is_regression else int(self._targets.max()) + 1
-
-    @property
-    def _is_regression(self) -> bool:
-        return bool(np.issubdtype(self._targets.dtype, np.floating))
-
-    def _figures(self) -> dict[str, float]:
-        counted, trusted = self._counted, self._trust()[self._counts]
-        return {
-            "effective_share": effective_share(counted) if counted.any() else 0.0,
-            "largest_weight": float(counted.max()),
-            "noise": self._seen.share,
-            "noise_low": self._seen.low,
-            "noise_high": self._seen.high,
-            "noise_acting": self._noise,
-            "heard": self._hears,
-            "trust": float(trusted.mean()) if len(trusted) else 0.0,
-        }
+    def _label_trust(self) -> Array:
+        """[N] 0 to 1: the factor of the loss on each label that guards against wrong labels."""
+        confidence, noise = self._history.mean, self._evidence.decision.noise
+        if self._config.distrust.rule != "graded" or noise == 0.0:
+            return np.ones_like(confidence)
+        if self._evidence.label_trust is not None:
+            return self._evidence.label_trust
+        return trust_of_confidence(confidence, noise=noise, num_classes=self._judge.num_classes)
 
     def _signal(self) -> Array | None:
-        """What the student hears in this epoch: the teacher and its own past, mixed; None while there is neither."""
+        """[N, C] the soft targets of this epoch: teacher and own past, mixed; None while there is neither."""
         start, end = self._config.signal.own_past
         share = start + (end - start) * min(1.0, self._epoch / max(self._num_revisions - 1.0, 1.0))
         if self._teacher is None:
@@ -292,39 +203,59 @@ class Correction:
         return (1.0 - share) * self._teacher + share * self._past
 
     def _apply(self) -> None:
-        """Put weights and signal where the next steps find them."""
+        """Set the weights and the signal of the next epoch's batches.
+
+        Where the signal trust is below 1, the loss on the label takes the missing part: its factor grows accordingly.
+        """
         signal, share, counts_in = self._signal(), self._config.signal.weight, self._config.weights.counts_in
-        self._hears = self._heard(signal)
+        self._signal_trust = self._judge.signal_trust(signal, self._evidence)
         ones = np.ones_like(self._weights)
-        hears = self._hears * self._teacher_classes if share < 1.0 else np.full(len(ones), self._hears)
-        in_its_place = (1.0 - share * hears) / (1.0 - share) if share < 1.0 else ones
+        by_class = self._evidence.class_signal_trust if share < 1.0 else ones
+        trust = self._signal_trust * by_class
+        missing_part = (1.0 - share * trust) / (1.0 - share) if share < 1.0 else ones
         of_labels = ones if counts_in == "signal" else self._weights
-        self.sequences.label_weights = in_its_place * self._trusted * of_labels
-        self.sequences.signal_weights = hears * (ones if counts_in == "label" else self._weights)
+        self.sequences.label_weights = missing_part * (self._label_trust() * self._counts) * of_labels
+        self.sequences.signal_weights = trust * (ones if counts_in == "label" else self._weights)
         self.source.logits = as_logits(self._uniform() if signal is None else signal)
 
     def _uniform(self) -> Array:
-        is_value = np.issubdtype(self._targets.dtype, np.floating)
-        width = 1 if is_value else self._num_classes
-        return np.full((len(self._targets), width), 0.0 if is_value else 1.0 / width)
+        """[N, C] predictions that stand in while there is no signal; their loss has the factor 0."""
+        width = 1 if self._judge.is_regression else self._judge.num_classes
+        return np.full((len(self._targets), width), 0.0 if self._judge.is_regression else 1.0 / width)
+
+    def _figures(self) -> dict[str, float]:
+        weights, trust = self.loss_weights, self._label_trust()[self._counts]
+        noise = self._evidence.noise
+        return {
+            "effective_share": effective_share(weights) if weights.any() else 0.0,
+            "largest_weight": float(weights.max()),
+            "noise": noise.share,
+            "noise_low": noise.low,
+            "noise_high": noise.high,
+            "noise_acting": self._evidence.decision.noise,
+            "heard": self._signal_trust,
+            "trust": float(trust.mean()) if len(trust) else 0.0,
+        }
 
     def _table(self, student: Array, agrees: NDArray[np.bool_]) -> SampleTable:
         return SampleTable(
-            weight=self._counted.astype(np.float32),
+            weight=self.loss_weights.astype(np.float32),
             boost=coarse(self._weights),
-            teacher=None if self._teacher is None else _answer(self._teacher),
-            student=_answer(student),
+            teacher=None if self._teacher is None else _prediction(self._teacher),
+            student=_prediction(student),
             loss=_losses(student, self._targets).astype(np.float32),
-            belief=self._beliefs.overall.astype(np.float32),
+            belief=self._history.mean.astype(np.float32),
             agrees=agrees,
         )
 
 
-def _answer(answers: Array) -> NDArray[Any]:
+def _prediction(answers: Array) -> NDArray[np.float32] | NDArray[np.int16]:
+    """[N] the value, or the likeliest class."""
     return answers[:, 0].astype(np.float32) if answers.shape[1] == 1 else answers.argmax(1).astype(np.int16)
 
 
 def _losses(student: Array, targets: NDArray[Any]) -> Array:
+    """[N] the squared error, or the cross-entropy."""
     if student.shape[1] == 1:
         return (student[:, 0] - targets) ** 2
     return -np.log(np.clip(np.take_along_axis(student, targets[:, None], axis=1)[:, 0], 1e-12, 1.0))

@@ -1,4 +1,4 @@
-"""Stage kind `correct`: fine-tune with weights and a signal that are revised every epoch (DCS, arXiv 2312.07028)."""
+"""Stage kind `correct`: self-correcting fine-tuning (DCS, arXiv 2312.07028)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CorrectStage(TrainedStage):
 
     kind: Literal["correct"]
     teacher: Annotated[Name | None, TakesFrom(("model", "answers"))] = None
-    """A stage that makes a model, or a `cross_fit` stage; the student's own past alone when left out."""
+    """A stage that makes a model, or a `cross_fit` stage. Without one the signal is the student's own past."""
     teacher_zero_level: Annotated[Literal["none", "parameters"], EXECUTION] = "none"
     signal: SignalConfig = SignalConfig()
     weights: WeightsConfig = WeightsConfig()

@@ -1,4 +1,4 @@
-"""What a stage `correct` costs: over text its teacher runs at every step, over labels its answers are known."""
+"""Cost of a stage `correct`: over text the teacher runs at every step, over labels its predictions are known."""
 
 from __future__ import annotations
 

@@ -8,36 +8,39 @@ from torch import Tensor
 from espalier.data.batch import Batch
 from espalier.distributed.world import World
 
+# Names of the tables in the checkpoints of all versions.
+_SUMS, _COUNTS, _NEWEST = "seen_sums", "seen_counts", "seen_known"
+
 
 class RunningPredictions:
-    """The newest answer on each sample.
+    """The newest prediction on each of N samples.
 
-    A worker knows those of its own samples; they meet when they are wanted. A sample that came twice since then, as
-    one may around the end of an epoch, has the mean of both.
+    Each worker collects those of its own microbatches; `predictions` sums them over workers. A sample that was trained
+    on twice in between, as can happen around the end of an epoch, has the mean of both.
     """
 
     def __init__(self, num_samples: int, width: int, world: World, tables: dict[str, Tensor]) -> None:
         self._world = world
-        first = world.is_rank_zero  # what a checkpoint holds is the sum over workers
-        self._sums = tables["seen_sums"].clone() if tables and first else torch.zeros(num_samples, width)
-        self._counts = tables["seen_counts"].clone() if tables and first else torch.zeros(num_samples)
-        self._known = tables["seen_known"].clone() if tables else torch.zeros(num_samples, width)
+        restored = tables and world.is_rank_zero  # a checkpoint holds the sums over workers
+        self._sums = tables[_SUMS].clone() if restored else torch.zeros(num_samples, width)
+        self._counts = tables[_COUNTS].clone() if restored else torch.zeros(num_samples)
+        self._newest = tables[_NEWEST].clone() if tables else torch.zeros(num_samples, width)
 
     def note(self, batch: Batch, logits: Tensor) -> None:
-        """Take in a microbatch's answers [B, C]."""
+        """Add the logits [B, C] of a microbatch."""
         ids = batch.sample_ids.cpu()
         self._sums.index_add_(0, ids, logits.float().cpu())
         self._counts.index_add_(0, ids, torch.ones(len(ids)))
 
-    def answers(self) -> Tensor:
-        """[N, C] the newest ones, of all workers. Collective."""
+    def predictions(self) -> Tensor:
+        """[N, C] the newest logits, of all workers; a new collection begins. Collective."""
         sums, counts = self._world.sum(self._sums).cpu(), self._world.sum(self._counts).cpu()[:, None]
-        self._known = torch.where(counts > 0, sums / counts.clamp_min(1.0), self._known)
+        self._newest = torch.where(counts > 0, sums / counts.clamp_min(1.0), self._newest)
         self._sums.zero_()
         self._counts.zero_()
-        return self._known
+        return self._newest
 
     def tables(self) -> dict[str, Tensor]:
-        """What resuming needs. Collective."""
+        """What resuming needs, equal on all workers. Collective."""
         sums, counts = self._world.sum(self._sums).cpu(), self._world.sum(self._counts).cpu()
-        return {"seen_sums": sums, "seen_counts": counts, "seen_known": self._known}
+        return {_SUMS: sums, _COUNTS: counts, _NEWEST: self._newest}

@@ -1,4 +1,4 @@
-"""What a run leaves of its samples, epoch by epoch: for people, for W&B, for the report."""
+"""Files of a `correct` stage with a row for each sample: a table an epoch, lists of suspects and heaviest samples."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from espalier.worker.context import StageContext
 
 SUSPECTS = 1000
 HEAVIEST = 50
-"""Rows of the lists, at most: of labels believed least, and of samples that count most."""
+"""Most rows of the lists: the labels of least confidence, and the samples of largest weight in the loss."""
 
 
 class SampleFiles:
-    """Rank zero's files of one `correct` stage."""
+    """Writes the files of one stage; on rank zero alone."""
 
     def __init__(self, root: Path, stage: str, labelled: Labelled) -> None:
         self._root, self._stage, self._labelled = root, stage, labelled
@@ -38,7 +38,7 @@ class SampleFiles:
         return SampleFiles(context.folder.path, context.config.name, context.labelled)
 
     def write(self, epoch: int, table: SampleTable, correction: Correction) -> str:
-        """The epoch's rows, and the list of suspects as it stands; the file's path in the run's folder."""
+        """Write an epoch's table and replace both lists; the table's path in the run's folder."""
         path = table_path(self._stage, epoch)
         write_samples(self._root / path, table, data=self._labelled.train.key)
         doubt = correction.doubt
@@ -51,7 +51,7 @@ class SampleFiles:
     def _write_list(
         self, place: Path, epoch: int, table: SampleTable, doubt: NDArray[np.float64], chosen: NDArray[np.int64]
     ) -> None:
-        """Chosen samples with text, label, answers and the weights of all epochs."""
+        """Write chosen samples with text, label, predictions and their weights in the loss over the epochs."""
         train = self._labelled.train
         history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
         made = io.StringIO()
@@ -76,7 +76,7 @@ class SampleFiles:
         LocalStorage(path.parent).replace(path.name, made.getvalue().encode())
 
     def _earlier_weights(self, epoch: int) -> Iterator[NDArray[np.float32]]:
-        """Of the epochs before this one that the run has a file of: a step may have ended several at once."""
+        """Weights of each earlier epoch that has a table: a step that ends several epochs writes a single one."""
         for record in final_epochs(self._root / EPOCHS, self._stage):
             if record.epoch < epoch and record.samples and (path := self._root / record.samples).exists():
                 weights = read_samples(path).weight

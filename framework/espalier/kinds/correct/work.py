@@ -1,4 +1,4 @@
-"""Stage `correct`: samples are weighed, and taught by a teacher and the student's own past."""
+"""Stage `correct`: train on labels and a signal, with sample weights that are revised every epoch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from espalier.worker.context import StageContext
 
 
 def run(context: StageContext[CorrectStage]) -> StageResult:
-    """Learn from samples that are revised every epoch. Collective."""
+    """Train the student. Collective."""
     terms = _terms(context.config, context.data)
-    if context.labelled is not None:  # the teacher's answers are known before the first step
+    if context.labelled is not None:  # the teacher's predictions are computed before the first step
         return train(context, partial(Supervised.open, terms=terms, open_revision=CorrectedLabels.open))
     open_method = partial(Supervised.open, terms=terms, open_revision=CorrectedText.open)
     return train(context, open_method, teacher=context.config.teacher)
 
 
 def _terms(stage: CorrectStage, data: DataConfig | LabelledConfig) -> tuple[Term, ...]:
-    """The label's share and the signal's; one that is 0 is left out."""
+    """The loss on labels and the loss on the signal; a term of weight 0 is left out."""
     share, regression = stage.signal.weight, is_regression(data)
     signal = Term.of("squared_distance") if regression else Term.of("forward_kl", temperature=stage.signal.temperature)
     terms = (label_term(data, weight=1.0 - share), signal.weighted(share))

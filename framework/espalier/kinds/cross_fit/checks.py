@@ -1,4 +1,4 @@
-"""What a stage `cross_fit` cannot divide, and what it does not read."""
+"""Checks of a stage `cross_fit` before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fold model: trained on all folds of the samples but one, which it judges."""
+"""A fold model: trained on all folds of the samples but one, which it then predicts."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from espalier.worker.context import StageContext
 
 @dataclass(frozen=True)
 class Fold:
-    """The samples of one fold model.
+    """How the samples are divided for one fold model.
 
     Attributes:
         number: 0 to repeats * folds - 1.
-        learns: samples that it is trained on.
-        judges: the others.
+        trained: [M] samples that it is trained on.
+        held_out: [N - M] the others, which it predicts.
     """
 
     number: int
-    learns: NDArray[np.int64]
-    judges: NDArray[np.int64]
+    trained: NDArray[np.int64]
+    held_out: NDArray[np.int64]
 
 
 def folds_of(context: StageContext[CrossFitStage], samples: LabelledSequences) -> list[Fold]:
-    """Folds with nearly as many texts and nearly equal shares of each class, drawn by the job's seed.
+    """Divide the samples into folds of nearly equal numbers of texts and shares of each class, by the job's seed.
 
-    A text that comes more than once is in one fold, so that no model has seen one of its labels; it is dealt by its
-    first label.
+    All samples with the same text are in one fold, so that no fold model is trained on a text that it predicts; the
+    first one's label decides which class the text counts to.
     """
     stage, targets, first = context.config, samples.examples.targets, first_places(samples.examples)
     folds = []
@@ -55,20 +55,20 @@ def folds_of(context: StageContext[CrossFitStage], samples: LabelledSequences) -
         of_class = targets[shuffled] if np.issubdtype(targets.dtype, np.integer) else np.zeros(len(shuffled))
         dealt = shuffled[np.argsort(of_class, kind="stable")]
         for fold in range(stage.folds):
-            judges = np.flatnonzero(np.isin(first, dealt[fold :: stage.folds]))
-            learns = np.setdiff1d(np.arange(len(samples)), judges)
-            folds.append(Fold(repeat * stage.folds + fold, learns, judges))
+            held_out = np.flatnonzero(np.isin(first, dealt[fold :: stage.folds]))
+            trained = np.setdiff1d(np.arange(len(samples)), held_out)
+            folds.append(Fold(repeat * stage.folds + fold, trained, held_out))
     return folds
 
 
 @dataclass(frozen=True)
 class FoldModel:
-    """See `TrainingMethod`. Trained by one worker alone, on labels; nothing of it is kept but its answers.
+    """See `TrainingMethod`. Trained on labels by one worker alone; only its predictions are kept.
 
     Attributes:
-        seed: of the order of its samples and the draws inside modules.
+        seed: of the order of its samples and of dropout.
         last_step: its number of updates.
-        name: for people.
+        name: shown to people.
     """
 
     samples: Part
@@ -83,23 +83,23 @@ class FoldModel:
 
     @staticmethod
     def of(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold) -> FoldModel:
-        """As it begins."""
+        """The fold model before its first step."""
         stage = context.config
         return FoldModel(
-            samples=Part(prepared.sequences, fold.learns),
-            seed=stream_seed(context.job.seed, "twin", fold.number),  # the stream's name from the start
+            samples=Part(prepared.sequences, fold.trained),
+            seed=stream_seed(context.job.seed, "twin", fold.number),  # the name of the random stream decides its bits
             objective=TokenObjective((label_term(context.data),)),
             last_step=stage.budget.num_steps(
                 sequences=stage.batch.sequences,
                 sequence_tokens=context.data.sequence_tokens,
-                num_samples=len(fold.learns),
+                num_samples=len(fold.trained),
             ),
             config=stage,
             name=f"fold model {fold.number + 1} of {stage.folds * stage.repeats}",
         )
 
     def random(self, step: int) -> tuple[int, int]:
-        """Seed and step of the draws inside modules."""
+        """Seed and step of the random stream of dropout."""
         return self.seed, step
 
     def batches(self, step: int) -> Sequence[Batch]:
@@ -109,7 +109,7 @@ class FoldModel:
         return ()
 
     def after_step(self, step: int, engine: Engine, source: SignalSource | None) -> None:
-        """Nothing is looked at before its end."""
+        """Nothing is done between steps."""
 
     def state(self) -> Mapping[str, Any]:
         return {}

@@ -1,4 +1,4 @@
-"""Stage kind `cross_fit`: judge every sample by models that have not seen its label."""
+"""Stage kind `cross_fit`: predict every training sample with models that were not trained on it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from espalier.jobs.trained_stage import TrainedStage
 
 
 class CrossFitStage(TrainedStage):
-    """Fine-tune twins of the student, each without one fold of the samples, which it then judges.
+    """Fine-tune fold models, each on all folds of the samples but one, and predict the fold that was left out.
 
-    Every sample is so judged by models that have not seen its label. A twin is trained by one worker alone, as many
-    side by side as there are workers; what comes out are their answers, which a `correct` stage can take as teacher.
+    So every sample has a prediction of a model that was not trained on its label. A fold model is trained by one worker
+    alone, as many at a time as there are workers. The predictions can be the teacher of a `correct` stage.
     """
 
     kind: Literal["cross_fit"]
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
-    """How often all is done with other folds; answers are averaged."""
+    """How often all is repeated with other folds; predictions are averaged."""
     zero_level: Annotated[Literal["none"], EXECUTION] = "none"
 
 

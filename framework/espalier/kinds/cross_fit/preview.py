@@ -1,4 +1,4 @@
-"""What a stage `cross_fit` costs."""
+"""Cost of a stage `cross_fit`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from espalier.planning.training_preview import trained
 
 
 def preview(asked: Asked, base: StagePreview) -> StagePreview:
-    """As many trainings as there are fold models, each on all folds but one; what is kept are the answers."""
+    """The cost of training each fold model on all folds but one; only predictions are kept on disk."""
     config, num_samples = base.stage.config, asked.samples_of(base.stage.config)
     assert isinstance(config, CrossFitStage)
     one = trained(asked, base, config)

@@ -1,4 +1,4 @@
-"""Stage `cross_fit`: models that have each not seen one fold of the samples judge that fold."""
+"""Stage `cross_fit`: train fold models and collect their predictions on the folds left out."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from espalier.training.prepared import Prepared
 from espalier.training.updates import Updates
 from espalier.worker.context import StageContext
 
+_NUM_FOLD_MODELS = "twins"  # the metric's name in the results of all versions
+
 
 def run(context: StageContext[CrossFitStage]) -> StageResult:
-    """Train the fold models, each by one worker, in rounds of as many as there are workers. Collective."""
+    """Train the fold models, one on each worker at a time, and save all predictions after each round. Collective."""
     stage, world, began = context.config, context.world, time.time()
     prepared = Prepared.of(context)
     samples, width = prepared.sequences, num_outputs(prepared.lineage.model)
@@ -42,23 +44,23 @@ def run(context: StageContext[CrossFitStage]) -> StageResult:
         context.times.record("working", stage.name, done)
     with closing(saver):
         while done < len(folds):
-            judged, taken = torch.zeros_like(sums), 0
+            predicted, taken = torch.zeros_like(sums), 0
             if done + world.rank < len(folds):
                 own = folds[done + world.rank]
-                judged[own.judges], taken = _judge(context, prepared, own)
-            saver.heed_wishes(done)  # fold models that were under way begin anew
-            sums, steps = sums + world.sum(judged).cpu(), steps + int(world.sum(torch.tensor(taken)))
+                predicted[own.held_out], taken = _predict(context, prepared, own)
+            saver.stop_if_requested(done)  # fold models that were being trained start again
+            sums, steps = sums + world.sum(predicted).cpu(), steps + int(world.sum(torch.tensor(taken)))
             done = min(done + world.size, len(folds))
             tables = {"sums": sums, "answers": as_logits((sums / stage.repeats).numpy())}
             seconds = prepared.seconds + time.time() - began
             saver.save(done, state={"steps": steps, "seconds": seconds})
-    metrics = {"twins": len(folds), **measure((sums / stage.repeats).numpy(), samples.examples.targets)}
+    metrics = {_NUM_FOLD_MODELS: len(folds), **measure((sums / stage.repeats).numpy(), samples.examples.targets)}
     cost = prepared.cost(steps=steps, asked=len(samples) * stage.repeats, seconds=seconds)
     return StageResult(stage.name, stage.kind, context.key, "done", step_folder(stage.name, done), metrics, cost)
 
 
-def _judge(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold) -> tuple[Tensor, int]:
-    """Train one model alone and ask it: [judged, C] float64 probabilities, and the steps it took."""
+def _predict(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold) -> tuple[Tensor, int]:
+    """Train one fold model on this worker alone: [held out, C] float64 probabilities, and the steps it took."""
     stage, alone = context.config, replace(context.world, rank=0, size=1)
     model, width = FoldModel.of(context, prepared, fold), num_outputs(prepared.lineage.model)
     spec = engine_spec(context, prepared, num_ranks=1)
@@ -67,15 +69,15 @@ def _judge(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fold)
         for step in range(model.last_step):
             context.activity(f"{model.name}: step {step + 1} of {model.last_step}")
             if context.control.stop.is_set() or context.control.preempted.is_set():
-                return torch.zeros(len(fold.judges), width, dtype=torch.float64), step
+                return torch.zeros(len(fold.held_out), width, dtype=torch.float64), step
             report = updates.take(step).report
             if not math.isfinite(report.loss + report.gradient_norm):
-                text = f"stage {stage.name}: {model.name} has a loss that is no number at step {step + 1}"
+                text = f"stage {stage.name}: {model.name} has a loss that is not finite at step {step + 1}"
                 raise StageFailed("unstable", f"{text}; try a smaller stages.{stage.name}.optimizer.lr")
             context.control.num_steps += 1
         logits = all_answers(
             engine.evaluate,
-            Part(prepared.sequences, fold.judges),
+            Part(prepared.sequences, fold.held_out),
             width=width,
             microbatch_sequences=stage.batch.microbatch_sequences,
             world=alone,

@@ -1,4 +1,4 @@
-"""What a stage `distill` cannot teach."""
+"""Checks of a stage `distill` before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of hidden states that do not fit the models of a distillation."""
+"""Checks of losses of hidden states against the models of a distillation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.planning.checked import Checked
 
 
 def hidden_state_faults(checked: Checked, config: DistillStage) -> Iterator[Fault]:
-    """Hidden states of layers that are not there, of widths that cannot be compared, or without a loss of logits."""
+    """Yield faults: layers out of range, widths that differ without a projection, no loss of logits."""
     student, teacher = (shape_of(checked.models[name].config) for name in (config.student, config.teacher))
     of_states = [(i, loss) for i, loss in enumerate(config.losses) if isinstance(loss, HiddenStateSettings)]
     for place, loss in of_states:

@@ -1,4 +1,4 @@
-"""Stage kind `distill`: train a student to follow a teacher."""
+"""Stage kind `distill`: train a student on a teacher's outputs."""
 
 from __future__ import annotations
 

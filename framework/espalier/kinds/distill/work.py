@@ -1,4 +1,4 @@
-"""Stage `distill`: a frozen teacher runs beside the student."""
+"""Stage `distill`: train the student while a frozen teacher runs on the same batches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from espalier.worker.context import StageContext
 
 
 def run(context: StageContext[DistillStage]) -> StageResult:
-    """Follow the teacher. Collective."""
+    """Train the student. Collective."""
     stage = context.config
     return train(context, partial(Supervised.open, terms=terms_of(stage.losses)), teacher=stage.teacher)

@@ -1,4 +1,4 @@
-"""What a stage `evaluate` cannot measure."""
+"""Checks of a stage `evaluate` before anything starts."""
 
 from __future__ import annotations
 

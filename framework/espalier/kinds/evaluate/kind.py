@@ -1,4 +1,4 @@
-"""Stage kind `evaluate`: measure models beside each other."""
+"""Stage kind `evaluate`: measure and compare models."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ class Range(Config):
 
 
 class GateConfig(Config):
-    """Bounds a result must keep, or the run stops with exit code 3."""
+    """Bounds of the measurements; a model outside of them stops the run with exit code 3."""
 
     perplexity: Range | None = None
     perplexity_ratio: Range | None = None
-    """To the first model of `against`."""
+    """The ratio of `model`'s perplexity to that of the first model of `against`."""
     metric: Range | None = None
-    """Of labelled data: `data.metric`, as a share of 1."""
+    """Labelled data: `data.metric`, with 1 as 100 %."""
 
 
 Prompt = Annotated[str, Field(max_length=4096), Words("a text of at most 4096 characters")]
-"""What a model is to go on with, for a person to read; longer ones take minutes and show nothing more."""
+"""A text for the model to continue, as a sample for people; longer ones take minutes and show nothing more."""
 
 
 class EvaluateStage(StageSettings):
-    """Measure a model on the validation text, beside others, and write a few samples."""
+    """Measure a model on the validation data, compare it with others, and generate a few samples."""
 
     kind: Literal["evaluate"]
     model: ModelInput
     against: Annotated[tuple[Name, ...], BeforeValidator(parse_tuple), TakesFrom()] = ()
     sequences: Count | None = None
-    """Of the validation text, from its start; all of it when left out."""
+    """Number of sequences from the start of the validation text; all when left out."""
     microbatch_sequences: Annotated[Count, EXECUTION] = 4
     zero_level: Annotated[Literal["none", "parameters"], EXECUTION] = "none"
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Rounding to bfloat16 shows in the fourth digit of a perplexity."""
     prompts: Annotated[tuple[Prompt, ...], BeforeValidator(parse_tuple)] = ()
     unrolled: UnrolledConfig | None = None
-    """Measure `model` at another depth than its own; those of `against` stay as they are."""
+    """Measure `model` at a larger depth than its own; models of `against` keep theirs."""
     masked_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Masked language models only: the share of tokens to be predicted."""
     gate: GateConfig = GateConfig()

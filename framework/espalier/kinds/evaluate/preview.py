@@ -1,4 +1,4 @@
-"""What a stage `evaluate` costs."""
+"""Cost of a stage `evaluate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from espalier.planning.preview import Asked, StagePreview
 
 
 def preview(asked: Asked, base: StagePreview) -> StagePreview:
-    """Of the model measured, which may be unrolled, and those beside it; unknown where all of a text is read."""
+    """FLOPs of all models that are measured; unknown for an evaluation over all of a text."""
     config = base.stage.config
     assert isinstance(config, EvaluateStage)
     if config.sequences is None:

@@ -1,4 +1,4 @@
-"""Prompts that a model cannot go on from, or has little room to."""
+"""Checks of prompts: their tokens, and the positions left for generation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espalier.planning.preview import StagePreview
 
 
 def prompt_faults(checked: Checked, config: EvaluateStage) -> Iterator[Fault]:
-    """Prompts without a token, or too long for a table of positions."""
+    """Yield faults of prompts without a token, or longer than a model's learned positions."""
     tokenizer = checked.sources[checked.models[config.name].parent].tokenizer
     for path, prompt in _prompts(checked, config):
         length = len(tokenizer.encode_prompt(prompt)) if tokenizer else len(prompt)
@@ -27,7 +27,7 @@ def prompt_faults(checked: Checked, config: EvaluateStage) -> Iterator[Fault]:
 
 
 def remarks(checked: Checked, preview: StagePreview) -> Iterator[str]:
-    """Prompts that leave less room than a sample takes."""
+    """Yield sentences about prompts that leave fewer positions than a sample needs."""
     config = preview.stage.config
     assert isinstance(config, EvaluateStage)
     if isinstance(checked.data_of(config), LabelledConfig):
@@ -41,14 +41,14 @@ def remarks(checked: Checked, preview: StagePreview) -> Iterator[str]:
 
 
 def _prompts(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, str]]:
-    """Setting and prompt of each."""
+    """The setting's path and the text of each prompt."""
     place = f"stages.{config.name}" if checked.job.recipe is None else "recipe"
     for number, prompt in enumerate(config.prompts):
         yield f"{place}.prompts[{number}]", prompt
 
 
 def _tables(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, int]]:
-    """Name and learned positions of each model that prompts are put to; those with rotary ones left out."""
+    """Name and number of learned positions of each model that gets prompts; rotary models are left out."""
     names = set(config.inputs().values())
     for name, preview in checked.models.items():
         if name in names and (table := shape_of(preview.config).positions):

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: models side by side on the validation side; of text also a few lines that each writes."""
+"""Stage `evaluate`: measure models on the validation data, and generate samples of text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _on_labels(context: StageContext[EvaluateStage]) -> StageResult:
 
 
 def _answered(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]:
-    """What a model answers on the validation samples, measured."""
+    """The metrics of a model on the labelled validation samples, and its FLOPs."""
     stage, world, labelled = context.config, context.world, context.labelled
     assert labelled is not None
     context.activity(f"asking {name}")
@@ -149,7 +149,7 @@ def _measure(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]:
 
 @contextmanager
 def _naming(context: StageContext[EvaluateStage], name: str) -> Iterator[None]:
-    """Say which model it is whose figures are no numbers; measured again, they are none either."""
+    """Name the model in an error about NaN or infinity, which is not retried."""
     try:
         yield
     except NotFinite as error:

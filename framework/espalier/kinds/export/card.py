@@ -1,4 +1,4 @@
-"""The model card of an export: what the model is, and every step of how it came to be."""
+"""The model card of an export: the model, its lineage and its measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.tracking.number_format import number_text
 
 
 def model_card(folder: RunFolder, model: StateReader) -> str:
-    """Markdown with the front matter that the hub reads."""
+    """Write the card as Markdown, with the front matter that the hub reads."""
     origin = model.manifest.origin
     shape = shape_of(origin.model)
     lines = [
@@ -39,7 +39,7 @@ def model_card(folder: RunFolder, model: StateReader) -> str:
 
 
 def _loader(config: ConfigDict) -> str:
-    """The class of transformers that the model is loaded by."""
+    """The transformers class that loads the model."""
     return {
         "none": "AutoModel",
         "causal_lm": "AutoModelForCausalLM",

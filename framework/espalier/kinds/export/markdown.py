@@ -1,4 +1,4 @@
-"""Text that comes from outside, as a part of a Markdown page that shows it and does nothing else with it."""
+"""Escape text from outside for a Markdown page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ACTIVE = re.compile(r"[!-,.:-@[-`{-~]")  # may be markup, HTML, the end of a ce
 
 
 def as_text(text: str) -> str:
-    """One line of plain text; whatever might be markup is a character reference."""
+    """One line of plain text, with markup characters as character references."""
     if _NAME.fullmatch(text):
         return text
     return _ACTIVE.sub(lambda letter: f"&#{ord(letter[0])};", plain_text(text))
 
 
 def as_code(text: str) -> str:
-    """The same as code: between backticks where it holds nothing that might end them or the cell of a table."""
+    """The text as inline code; as plain text where backticks or table cells could break it."""
     return f"`{text}`" if _HARMLESS.fullmatch(text) else f"<code>{as_text(text)}</code>"

@@ -1,4 +1,4 @@
-"""What a stage `export` leaves on disk."""
+"""Size on disk of a stage `export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage `export`: a plain Hugging Face folder, with a model card that tells where the model comes from."""
+"""Stage `export`: write a model as a Hugging Face folder with a model card."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from espalier.worker.cost import stage_cost
 
 
 def run(context: StageContext[ExportStage]) -> StageResult:
-    """Rank zero writes tensor by tensor; the others wait."""
+    """Write the folder on rank zero, tensor by tensor; other workers wait. Collective."""
     stage = context.config
     model = context.model_of(stage.model)
     folder = f"exports/{stage.name}"
@@ -45,7 +45,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
 
 
 def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> None:
-    """Write the model of a finished stage of any run to any folder.
+    """Export the model of a finished stage of any run to any folder.
 
     Raises:
         RefusedInput: no such run or stage, a stage that has no model (yet), or a folder that holds something else.
@@ -59,14 +59,14 @@ def export_stage(run_folder: Path, stage: str, target: Path, *, dtype: str) -> N
         raise RefusedInput([Fault("stage", stage, allowed, nearest(stage, with_model))])
     if dtype not in ("float32", "bfloat16"):
         raise RefusedInput([Fault("--dtype", dtype, "float32 or bfloat16")])
-    target = Path(os.path.abspath(target))  # links are not followed: one that stands there is refused
+    target = Path(os.path.abspath(target))  # not resolved: a link at the target is refused
     require_replaceable(target)
     model = StateReader.open(state_storage(folder.path, folder.read_job()), result.checkpoint)
     write(folder, model, LocalStorage(target.parent), target.name, dtype=dtype)
 
 
 def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str, *, dtype: str) -> None:
-    """A committed model as others know it: configuration, tensors, tokenizer, card."""
+    """Write configuration, tensors, tokenizer and card of a committed model into a folder."""
     origin = model.manifest.origin
     kept = read_model_files(run.tokenizer(origin.tokenizer or ""), setting="tokenizers")
     files = exported_files(kept, origin.model) | {"README.md": model_card(run, model).encode()}

@@ -1,4 +1,4 @@
-"""The seam of a growth: what the model said before, what it says after, on the same real text in float32."""
+"""The growth check: compare the losses of the model before and after growth on the same text, in float32."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from espalier.worker.context import StageContext
 def compare(
     context: StageContext[GrowStage], growth: Growth, student: StateReader, folder: str
 ) -> dict[str, Any] | None:
-    """Losses on both sides of the seam. Collective; None for a model without a head over words.
+    """Mean losses before and after growth. Collective; None for a model that is no language model.
 
-    The grown model is also held to what it must equal: the student where the operator keeps the function, otherwise
-    the student with its layers run in the order they were copied in, whatever width it grew. Fresh layers equal
-    nothing.
+    The grown model's loss of each token is also compared with that of a model that computes the same function: the
+    student, where the operator keeps the function; otherwise the student with its layers repeated in the order in which
+    they were copied. With freshly initialised layers there is no such model.
 
     Returns:
-        `loss_before`, `loss_after`, `jump` in nats a token, and `difference`, the largest of any token to what
-        must be equal; None where nothing is.
+        `loss_before`, `loss_after` and `jump`, their difference, in nats a token; `difference`, the largest absolute
+        difference of a token's loss to that of the equal model, None where there is none.
 
     Raises:
-        StageFailed: that difference is above the tolerance, or a loss is no number.
+        StageFailed: `difference` is above the tolerance, or a loss is not finite.
     """
     stage = context.config
     if not is_language_model(growth.parent):
@@ -49,19 +49,19 @@ def compare(
     for name, loss in ((stage.student, found["loss_before"]), (stage.name, found["loss_after"])):
         if not math.isfinite(loss):
             raise StageFailed("unstable", f"stage {stage.name}: the model of stage {name} has a loss of {loss}")
-    if found["difference"] is not None and not found["difference"] <= stage.seam.tolerance:
+    if found["difference"] is not None and not found["difference"] <= stage.growth_check.tolerance:
         raise StageFailed(
             "unstable",
             f"stage {stage.name}: the loss of a token differs by {found['difference']:.2g} nats across the growth, "
-            f"where seam.tolerance allows {stage.seam.tolerance:g}; raise it, or take another operator",
+            f"where growth_check.tolerance allows {stage.growth_check.tolerance:g}; raise it, or take another operator",
         )
     return found
 
 
-def seam_flops(context: StageContext[GrowStage], growth: Growth) -> float:
-    """Of the forward passes that the comparison took."""
+def growth_check_flops(context: StageContext[GrowStage], growth: Growth) -> float:
+    """FLOPs of the forward passes of the check."""
     length = context.data.sequence_tokens
-    tokens = context.config.seam.sequences * length
+    tokens = context.config.growth_check.sequences * length
     passes = [(growth.parent, None), (growth.config, None)]
     if growth.equal_order is not None and not growth.keeps_function:
         passes.append((growth.parent, len(growth.equal_order)))
@@ -87,7 +87,7 @@ def _measure(
 def _losses(
     context: StageContext[GrowStage], reader: StateReader, batch: Batch, order: Sequence[int] | None = None
 ) -> Tensor:
-    """[tokens that count] of one model, on the host."""
+    """[N] the loss of each counted token under one model, on the host."""
     model = FrozenModel(reader, zero_level="none", dtype=torch.float32, world=context.world)
     with closing(model):
         model.network.run_layers(order)
@@ -95,10 +95,10 @@ def _losses(
 
 
 def _text(context: StageContext[GrowStage], growth: Growth) -> Batch | None:
-    """The first sequences of the training text; None on all workers but rank zero."""
+    """The first sequences of the training text as one batch; None on all workers but rank zero."""
     sequences = context.sequences("train")
     if not context.world.is_rank_zero:
         return None
-    batch = make_batch(sequences, np.arange(min(len(sequences), context.config.seam.sequences)))
+    batch = make_batch(sequences, np.arange(min(len(sequences), context.config.growth_check.sequences)))
     masking = Masking.of(growth.parent, context.tokenizer(), share=0.15, seed=context.job.seed)
     return masking.apply(batch, 0) if masking else batch

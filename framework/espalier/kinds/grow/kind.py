@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from espalier.config.base import Config, Count
+from espalier.config.base import Config, Count, FormerName
 from espalier.config.faults import Fault, RefusedInput
 from espalier.config.growth import DepthOperator, NewMoments
 from espalier.jobs.kind import StageKind
@@ -28,29 +28,30 @@ class GrowTarget(Config):
         return self
 
 
-class SeamConfig(Config):
-    """The comparison of both models on real text, in float32, before a growth counts as done."""
+class GrowthCheckConfig(Config):
+    """The growth check: compare both models' losses on real text, in float32, before the stage is done."""
 
     sequences: Count = 4
+    """Of the training text."""
     tolerance: Annotated[float, Field(ge=1e-7, le=100.0)] = 1e-3
-    """The largest difference that the loss of one token may show, in nats, where the operator keeps the function."""
+    """The largest difference of a token's loss, in nats, where the operator keeps the function."""
 
 
 class GrowStage(StageSettings):
-    """Make a model larger, its optimizer's moments too: depth by an operator, width by function-preserving splits."""
+    """Make a model and its optimizer's moments larger: depth by an operator, width by function-preserving splits."""
 
     kind: Literal["grow"]
     student: ModelInput
     target: GrowTarget
     operator: DepthOperator = "stack"
-    """Where new layers come from."""
+    """How new layers are made from those that are there."""
     new_moments: NewMoments = "copied"
-    """Moments of layers and units that are new; those that were there keep theirs. Units that are split have no mean
-    over layers to take: `averaged` copies theirs."""
+    """The optimizer's moments of new layers and units; old ones keep theirs. `averaged` is the mean over the layers;
+    for split units, which have no such mean, it is the same as `copied`."""
     noise: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    """How far split units are set apart, as a share of a weight's standard deviation; the function stays. Without any,
-    copies get equal gradients and stay one unit for ever. 0.01 when left out, where width grows."""
-    seam: SeamConfig = SeamConfig()
+    """Noise added to split units, as a share of a weight's standard deviation; the function stays the same. Without it
+    the copies of a unit get equal gradients and never differ. 0.01 when left out and the width grows."""
+    growth_check: Annotated[GrowthCheckConfig, FormerName("seam")] = GrowthCheckConfig()
 
 
 KIND = StageKind(

@@ -1,4 +1,4 @@
-"""What a stage `grow` comes to."""
+"""Shape and size on disk of the model that a stage `grow` makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage `grow`: from a committed state to a larger one, the optimizer's moments included."""
+"""Stage `grow`: write a larger model, with the optimizer's moments, from a committed state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from espalier.checkpoint.fragments import Fragment, Slot
 from espalier.checkpoint.read import StateReader
 from espalier.distributed.streams import stream_seed
-from espalier.kinds.grow.growth_check import compare, seam_flops
+from espalier.kinds.grow.growth_check import compare, growth_check_flops
 from espalier.kinds.grow.kind import GrowStage
 from espalier.models.build import build_initialised
 from espalier.models.families import num_parameters, shape_of
@@ -21,15 +21,16 @@ from espalier.saving.states import Lineage, save_model
 from espalier.stages.result import StageResult
 from espalier.surgery.grow import Grower
 from espalier.surgery.growth import Growth, planned_growth
-from espalier.surgery.widen import Order
+from espalier.surgery.widen import MomentOrder
 from espalier.worker.context import StageContext
 from espalier.worker.cost import stage_cost
 
-_ORDERS: dict[Slot, Order] = {"parameter": 0, "exp_avg": 1, "exp_avg_sq": 2}
+_CHECK = "seam"  # the metric's name in the results of all versions
+_MOMENT_ORDERS: dict[Slot, MomentOrder] = {"parameter": 0, "exp_avg": 1, "exp_avg_sq": 2}
 
 
 def run(context: StageContext[GrowStage]) -> StageResult:
-    """Rank zero grows tensor by tensor and compares both models; the others wait. Collective."""
+    """Grow the model on rank zero, tensor by tensor, and check it; other workers wait. Collective."""
     stage = context.config
     student = context.model_of(stage.student)
     growth = planned_growth(stage, student.manifest.origin.model)
@@ -37,7 +38,7 @@ def run(context: StageContext[GrowStage]) -> StageResult:
     context.activity(f"growing {before.layers} layers to {after.layers}, hidden {before.hidden} to {after.hidden}")
     lineage = Lineage.after(student, model=growth.config)
     folder = save_model(context, _grown(context, student, growth), lineage, state=_kept_state(student))
-    seam = compare(context, growth, student, folder)
+    check = compare(context, growth, student, folder)
     metrics: dict[str, Any] = {
         "parameters": num_parameters(growth.config),
         "parent_parameters": num_parameters(growth.parent),
@@ -46,14 +47,14 @@ def run(context: StageContext[GrowStage]) -> StageResult:
         "sources": list(growth.sources),
         "operator": stage.operator,
         "moments": _has_moments(student),
-        "seam": seam,
+        _CHECK: check,
     }
-    cost = stage_cost(context, flops=seam_flops(context, growth) if seam else 0.0)
+    cost = stage_cost(context, flops=growth_check_flops(context, growth) if check else 0.0)
     return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, cost)
 
 
 def _kept_state(student: StateReader) -> dict[str, Any]:
-    """How many updates the moments have seen: Adam's bias correction goes on from there."""
+    """The number of updates behind the moments, from which Adam's bias correction goes on."""
     return {"updates": student.manifest.state["updates"]} if _has_moments(student) else {}
 
 
@@ -72,11 +73,13 @@ def _grown(context: StageContext[GrowStage], student: StateReader, growth: Growt
         return {name: value.detach() for name, value in model.named_parameters()}
 
     with_moments = _has_moments(student)
-    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _ORDERS)):
+    for slot in (one for one in student.slots if one == "parameter" or (with_moments and one in _MOMENT_ORDERS)):
 
         def read(name: str, slot: Slot = slot) -> Tensor:
             return student.tensor(slot, name)
 
         for name in grower.names():
-            tensor = grower.tensor(name, order=_ORDERS[slot], read=read, fresh=lambda name: initial()[name], draw=draw)
+            tensor = grower.tensor(
+                name, moment_order=_MOMENT_ORDERS[slot], read=read, fresh=lambda name: initial()[name], draw=draw
+            )
             yield Fragment(slot, name, 0, tensor.reshape(-1))

@@ -1,4 +1,4 @@
-"""Stage kind `head`: give a model the head that labelled data asks for."""
+"""Stage kind `head`: replace a model's head by one for the labelled data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from espalier.jobs.stage import ModelInput, StageSettings
 
 
 class HeadStage(StageSettings):
-    """Turn a language model of the run into a classifier or regressor: its body stays, its new head starts at random.
+    """Turn a language model of the run into a classifier or regressor: keep its body, add a randomly initialised head.
 
-    What `load` does to a published model, for one that this job has made: pretrain on text, then fine-tune on labels.
+    `load` does the same for published models; this kind is for a model that the job itself pretrains on text.
     """
 
     kind: Literal["head"]

@@ -1,4 +1,4 @@
-"""What a stage `head` comes to."""
+"""Shape and size on disk of the model that a stage `head` makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def preview(asked: Asked, base: StagePreview) -> StagePreview:
     assert isinstance(config, HeadStage)
     tokenizer, outputs = asked.sources[base.parent].tokenizer, asked.outputs_of(config)
     if outputs is None:
-        return base  # over text, which is refused
+        return base  # text, which the checks refuse
     padding_id = tokenizer.padding_id if tokenizer else None
     made = new_head(base.config, names=outputs, padding_id=padding_id, setting=f"stages.{config.name}.student")
     return replace(base, config=made.config, bytes_on_disk=4 * num_parameters(made.config))

@@ -1,4 +1,4 @@
-"""Stage `head`: the body of a committed model under a head of other outputs."""
+"""Stage `head`: write the body of a committed model with a new head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from espalier.worker.cost import stage_cost
 
 
 def run(context: StageContext[HeadStage]) -> StageResult:
-    """Rank zero copies tensor by tensor; the others wait. Collective."""
+    """Write the model on rank zero, tensor by tensor; other workers wait. Collective."""
     stage, labelled = context.config, context.labelled
     assert labelled is not None
     student = context.model_of(stage.student)

@@ -1,4 +1,4 @@
-"""What a stage `load` cannot bring."""
+"""Checks of a stage `load` before anything starts."""
 
 from __future__ import annotations
 

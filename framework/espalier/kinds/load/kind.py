@@ -19,16 +19,16 @@ _LARGE_BYTES = 512 * 2**20  # to copy less takes a second or two, and the run is
 
 
 class LoadStage(StageSettings):
-    """Bring a model into the run: a Hugging Face folder (safetensors only), a hub name, or one of random weights."""
+    """Bring a model into the run: a Hugging Face folder (safetensors only), a hub name, or random weights."""
 
     kind: Literal["load"]
     model: ModelSource | None = None
     from_scratch: FromScratch | None = None
-    """Instead of `model`."""
+    """A randomly initialised model, instead of `model`."""
     revision: _Revision | None = None
-    """Of a hub model."""
+    """Commit or tag of a hub model."""
     head: Literal["auto", "new"] = "auto"
-    """With labelled data: `new` gives a published classifier a fresh head; `auto` gives one to models without."""
+    """Labelled data: `new` replaces a classifier's head by a new one; `auto` adds one to models without."""
     weights: Annotated[Literal["auto", "copy", "refer"], EXECUTION] = "auto"
     """`refer`: the run names the published files by hash and reads them where they are, on every host, as long as it
     goes on. `copy`: it takes their values in and needs them no more. `auto` refers to 512 MiB and more and copies

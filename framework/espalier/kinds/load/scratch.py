@@ -1,4 +1,4 @@
-"""Stage `load` of a model from scratch: a tokenizer, and seeded random weights."""
+"""Stage `load` of a model from scratch: make a tokenizer and random weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from espalier.worker.cost import stage_cost
 
 
 def run(context: StageContext[LoadStage], settings: FromScratch) -> StageResult:
-    """Rank zero makes both; the others wait."""
+    """Make both on rank zero; other workers wait. Collective."""
     stage = context.config
     key = context.world.from_rank_zero(_tokenizer(context, settings) if context.world.is_rank_zero else None)
     tokenizer = PretrainedTokenizer(context.folder.tokenizer(key))
@@ -37,7 +37,7 @@ def run(context: StageContext[LoadStage], settings: FromScratch) -> StageResult:
 
 
 def _tokenizer(context: StageContext[LoadStage], settings: FromScratch) -> str:
-    """Put the tokenizer into the run's folder; its key."""
+    """Write the tokenizer into the run's folder; returns its key."""
     setting = f"stages.{context.config.name}.from_scratch"
     with tempfile.TemporaryDirectory() as made:
         source = Path(made)

@@ -1,4 +1,4 @@
-"""The model that a stage `load` brings, known from its folder or its settings."""
+"""Find the configuration and tokenizer of the model of a stage `load`, for planning."""
 
 from __future__ import annotations
 

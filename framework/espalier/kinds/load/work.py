@@ -61,7 +61,7 @@ def run(context: StageContext[LoadStage]) -> StageResult:
 def _require_stock(
     context: StageContext[LoadStage], source: Path, published: Published, stored: ModelFolder, *, setting: str
 ) -> None:
-    """Hold the model to stock code's answers where one worker can hold it whole; names and shapes were held before."""
+    """Compare logits with stock transformers where the model fits into one worker's memory."""
     if not fits_in_memory(published.config):
         return context.announce(f"{source} is too large to be compared with stock transformers on this host")
     context.activity("comparing with stock transformers")

@@ -1,4 +1,4 @@
-"""Stage kind `prune`: keep the most important part of a model (Minitron, arXiv 2407.14679)."""
+"""Stage kind `prune`: remove the least important units of a model (Minitron, arXiv 2407.14679)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from espalier.jobs.stage import ModelInput, StageSettings, TakesFrom
 
 
 class TargetConfig(Config):
-    """The shape to reach: a parameter count that is searched for, or axes given one by one."""
+    """The shape to prune to: a number of parameters, for which a shape is searched, or sizes of axes."""
 
     parameters: Count | None = None
     layers: Count | None = None
@@ -36,7 +36,7 @@ Axis = Literal["layers", "hidden", "ffn", "heads"]
 
 
 class SearchConfig(Config):
-    """How a parameter target is searched: axes that may shrink, their grain, and how far each may go."""
+    """The search for a number of parameters: axes that may shrink, multiples that sizes have to be, and limits."""
 
     axes: Annotated[tuple[Axis, ...], BeforeValidator(parse_tuple), Field(min_length=1)] = ("layers", "ffn")
     hidden_multiple_of: Count = 64
@@ -47,14 +47,14 @@ class SearchConfig(Config):
 
 
 class CalibrationConfig(Config):
-    """Text that importance is measured on: sequences of the training split, spread over it."""
+    """The calibration text for importance: sequences spread over the training split."""
 
     samples: Count = 1024
     microbatch_sequences: Annotated[Count, EXECUTION] = 4
 
 
 class PruneStage(StageSettings):
-    """Measure importance in one forward pass and keep the most important part (Minitron)."""
+    """Measure importance in forward passes over calibration text and keep the most important units (Minitron)."""
 
     kind: Literal["prune"]
     student: ModelInput
@@ -62,7 +62,7 @@ class PruneStage(StageSettings):
     search: SearchConfig = SearchConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     scores: Annotated[Name | None, TakesFrom(("scores",))] = None
-    """Take the importance scores of this prune stage instead of measuring again."""
+    """Use the importance scores of this prune stage instead of measuring again."""
     zero_level: Annotated[Literal["none", "parameters"], EXECUTION] = "none"
 
 

@@ -1,4 +1,4 @@
-"""What a stage `prune` comes to, and what measuring importance costs."""
+"""Shape of the model that a stage `prune` makes, and the cost of measuring importance."""
 
 from __future__ import annotations
 

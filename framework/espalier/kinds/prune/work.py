@@ -1,4 +1,4 @@
-"""Stage `prune`: measure importance, choose, cut."""
+"""Stage `prune`: measure importance, choose units, write the smaller model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_SCORE_BYTES = 2**30
 
 
 def run(context: StageContext[PruneStage]) -> StageResult:
-    """From the student's committed state to a smaller one. Collective."""
+    """Prune the student's committed state. Collective."""
     stage = context.config
     student = context.model_of(stage.student)
     config = student.manifest.origin.model
@@ -61,7 +61,7 @@ def run(context: StageContext[PruneStage]) -> StageResult:
 
 
 def _measure(context: StageContext[PruneStage], student: StateReader, parent: ModelShape) -> tuple[Scores, Cost]:
-    """One forward pass over calibration text, on all workers."""
+    """Measure importance scores over the calibration text. Collective."""
     stage, world = context.config, context.world
     config = student.manifest.origin.model
     dtype = compute_dtype(context.job.dtype, world.device)

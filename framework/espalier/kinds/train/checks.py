@@ -1,4 +1,4 @@
-"""What a stage `train` cannot draw."""
+"""Checks of a stage `train` before anything starts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     """See `StageKind.checks`."""
     config, held = preview.stage.config, shape_of(preview.config).layers
     assert isinstance(config, TrainStage)
-    if config.lessons is not None and config.lessons.depth < held:
-        path = f"stages.{config.name}.lessons.depth"
-        yield Fault(path, config.lessons.depth, f"at least the {held} layers of the model")
+    sampling = config.depth_sampling
+    if sampling is not None and sampling.depth < held:
+        path = f"stages.{config.name}.depth_sampling.depth"
+        yield Fault(path, sampling.depth, f"at least the {held} layers of the model")

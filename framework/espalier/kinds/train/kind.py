@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 
+from espalier.config.base import FormerName
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.growth import LessonsConfig
+from espalier.config.growth import DepthSamplingConfig
 from espalier.jobs.kind import StageKind
 from espalier.jobs.trained_stage import TrainedStage
 
@@ -16,20 +17,20 @@ class TrainStage(TrainedStage):
     """Train on the text itself: cross-entropy of the next token, or of masked ones."""
 
     kind: Literal["train"]
-    lessons: LessonsConfig | None = None
-    """Draw a depth for each microbatch."""
+    depth_sampling: Annotated[DepthSamplingConfig | None, FormerName("lessons")] = None
+    """Draw a number of layers for each microbatch."""
 
     @model_validator(mode="after")
-    def _lessons_fit(self) -> TrainStage:
-        if self.lessons is not None and self.zero_level == "parameters":
-            reason = "parameters gathers each layer by the order of the pass before, and lessons change that order"
+    def _depth_sampling_fits(self) -> TrainStage:
+        if self.depth_sampling is not None and self.zero_level == "parameters":
+            reason = "parameters gathers layers in the order of the pass before, and depth sampling changes that order"
             raise RefusedInput([Fault("zero_level", self.zero_level, f"none, optimizer or gradients: {reason}")])
         return self
 
     def result_settings(self) -> dict[str, Any]:
-        """Lessons draw a depth for each microbatch, so its size is part of the result."""
+        """With depth sampling the size of a microbatch changes the result, as a depth is drawn for each microbatch."""
         settings = super().result_settings()
-        if self.lessons is not None:
+        if self.depth_sampling is not None:
             settings["batch"]["microbatch_sequences"] = self.batch.microbatch_sequences
         return settings
 

@@ -1,4 +1,4 @@
-"""What a stage `train` will do and cost, with the depths that lessons are expected to draw."""
+"""Steps and cost of a stage `train`; with depth sampling by the expected depth."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def preview(asked: Asked, base: StagePreview) -> StagePreview:
     """See `StageKind.preview`."""
     config, held = base.stage.config, shape_of(base.config).layers
     assert isinstance(config, TrainStage)
-    lessons = config.lessons
-    if lessons is None:
+    sampling = config.depth_sampling
+    if sampling is None:
         return trained(asked, base, config)
-    mean = mean_depth(lessons.sampler, held=held, depth=lessons.depth) if lessons.depth >= held else held
-    return trained(asked, base, config, depths=(mean, lessons.depth))
+    mean = mean_depth(sampling.sampler, held=held, depth=sampling.depth) if sampling.depth >= held else held
+    return trained(asked, base, config, depths=(mean, sampling.depth))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from espalier.checkpoint.fragments import Fragment
-from espalier.saving import host_staging as copies
-from espalier.saving.host_staging import HostCopies
+from espalier.saving import host_staging
+from espalier.saving.host_staging import HostStaging
 
 
 def fragments(*sizes: int, start: float = 0.0) -> list[Fragment]:
@@ -17,9 +17,9 @@ def fragments(*sizes: int, start: float = 0.0) -> list[Fragment]:
     ]
 
 
-def test_a_copy_does_not_follow_what_is_changed_afterwards() -> None:
+def test_copies_do_not_change_when_the_state_does() -> None:
     live = fragments(7, 3)
-    taken = HostCopies(torch.device("cpu")).take(live)
+    taken = HostStaging(torch.device("cpu")).take(live)
     expected = [one.values.clone() for one in live]
     for one in live:
         one.values.fill_(-1.0)
@@ -27,9 +27,9 @@ def test_a_copy_does_not_follow_what_is_changed_afterwards() -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [64, 2**30])
-def test_a_larger_state_after_a_smaller_one_finds_room(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
-    monkeypatch.setattr(copies, "_CHUNK_BYTES", chunk_bytes)
-    held = HostCopies(torch.device("cpu"))
+def test_buffers_grow_for_a_larger_state(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    monkeypatch.setattr(host_staging, "_CHUNK_BYTES", chunk_bytes)
+    held = HostStaging(torch.device("cpu"))
     for sizes in ((5,), (5, 11, 2, 13), (40, 1), (5,)):
         live = fragments(*sizes, start=sum(sizes))
         taken = held.take(live)

@@ -1,4 +1,4 @@
-"""Which twin judges which samples."""
+"""How samples are divided into folds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from espalier.kinds.cross_fit.kind import CrossFitStage
 FOLDS, SEED = 3, 5
 
 
-def twins(texts: list[str], targets: np.ndarray, *, repeats: int = 1, pairs: list[str] | None = None) -> list[Fold]:
+def folds(texts: list[str], targets: np.ndarray, *, repeats: int = 1, pairs: list[str] | None = None) -> list[Fold]:
     settings: dict[str, Any] = {"name": "twins", "kind": "cross_fit", "student": "parent", "budget": {"epochs": 1}}
     settings |= {"batch": {"sequences": 1}, "optimizer": {"lr": 0.1}, "folds": FOLDS, "repeats": repeats}
     names = tuple(map(str, range(len(texts))))
@@ -30,38 +30,38 @@ def twins(texts: list[str], targets: np.ndarray, *, repeats: int = 1, pairs: lis
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_a_text_that_comes_twice_is_judged_by_one_that_saw_none_of_its_labels(pairs: bool) -> None:
+def test_all_samples_of_a_text_are_in_one_fold(pairs: bool) -> None:
     draw = np.random.default_rng(2)
     texts = [f"text {number}" for number in draw.integers(0, 23, 53)]
     others = [f"other {number}" for number in draw.integers(0, 2, 53)]
     targets, words = draw.integers(0, 2, 53), list(zip(texts, others, strict=True)) if pairs else texts
-    for twin in twins(texts, targets, repeats=2, pairs=others if pairs else None):
-        assert not {words[place] for place in twin.judges} & {words[place] for place in twin.learns}
-        assert sorted([*twin.judges, *twin.learns]) == list(range(53)) and len(twin.judges)
+    for fold in folds(texts, targets, repeats=2, pairs=others if pairs else None):
+        assert not {words[place] for place in fold.held_out} & {words[place] for place in fold.trained}
+        assert sorted([*fold.held_out, *fold.trained]) == list(range(53)) and len(fold.held_out)
 
 
-def test_each_sample_is_judged_once_in_each_repeat() -> None:
+def test_each_sample_is_held_out_once_in_each_repeat() -> None:
     texts = [f"text {number % 17}" for number in range(40)]
-    found = twins(texts, np.arange(40) % 2, repeats=2)
+    found = folds(texts, np.arange(40) % 2, repeats=2)
     for repeat in (found[:FOLDS], found[FOLDS:]):
-        assert sorted(place for twin in repeat for place in twin.judges) == list(range(40))
-    assert [twin.number for twin in found] == list(range(2 * FOLDS))
-    assert not np.array_equal(found[0].judges, found[FOLDS].judges)
+        assert sorted(place for fold in repeat for place in fold.held_out) == list(range(40))
+    assert [fold.number for fold in found] == list(range(2 * FOLDS))
+    assert not np.array_equal(found[0].held_out, found[FOLDS].held_out)
 
 
 def test_folds_have_nearly_equal_shares_of_each_class_by_the_first_label_of_a_text() -> None:
     texts = [f"text {number % 30}" for number in range(60)]
     targets = np.concatenate([np.arange(30) % 3, np.full(30, 2)])
-    for twin in twins(texts, targets):
-        first = twin.judges[twin.judges < 30]
+    for fold in folds(texts, targets):
+        first = fold.held_out[fold.held_out < 30]
         assert len(first) == 10 and max(np.bincount(targets[first])) - min(np.bincount(targets[first])) <= 1
 
 
 @pytest.mark.parametrize("targets", [np.arange(29) % 3, np.linspace(0.0, 1.0, 29)])
-def test_where_no_text_comes_twice_folds_are_what_they_always_were(targets: np.ndarray) -> None:
+def test_without_repeated_texts_folds_are_those_of_earlier_versions(targets: np.ndarray) -> None:
     seed = stream_seed(SEED, "folds", 0)
     shuffled = positions_to_indices(np.arange(29), num_sequences=29, seed=seed)
     kinds = targets[shuffled] if targets.dtype == np.int64 else np.zeros(29)
     dealt = shuffled[np.argsort(kinds, kind="stable")]
-    for fold, twin in enumerate(twins([f"text {number}" for number in range(29)], targets)):
-        assert twin.judges.tolist() == sorted(dealt[fold::FOLDS].tolist())
+    for number, fold in enumerate(folds([f"text {number}" for number in range(29)], targets)):
+        assert fold.held_out.tolist() == sorted(dealt[number::FOLDS].tolist())

@@ -12,7 +12,7 @@ from espalier.worker.cost import forget_peak, peak_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its high-water mark")
-def test_an_earlier_peak_is_forgotten() -> None:
+def test_the_peak_is_reset_between_stages() -> None:
     world = World(0, 1, torch.device("cpu"))
     torch.ones(2**26)  # 256 MiB, gone at once
     high = peak_bytes(world)

@@ -1,4 +1,4 @@
-"""How far each label is trusted, from held-out answers and the noise that they show."""
+"""Label trust: the probability that a label is right, by Bayes, from predictions and the share of wrong labels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MOST_FITTED = 20_000
 
 
 def label_trust(answers: Array, targets: NDArray[np.generic], noise: LabelNoise) -> Array:
-    """[N] 0 to 1: the probability that a label is right, by Bayes; all 1 where the lower end of the noise is 0.
+    """[N] 0 to 1: the probability that each label is right, from held-out predictions; all 1 where `noise.low` is 0.
 
-    Of classes: a right label of a class comes with the (calibrated) probability that the models give it, a wrong one as
-    often as the class is frequent. So a rare class, of which the models expect little, is not distrusted for it; its
-    own share of wrong labels counts (`LabelNoise.of_class`).
+    For classes: the likelihood of a right label is the calibrated probability that the models give it, that of a wrong
+    label the frequency of its class. So a rare class is not distrusted because models give it low probabilities. The
+    prior is the class's own share of wrong labels (`LabelNoise.of_class`).
 
     Args:
-        answers: [N, K] probabilities, or [N, 1] values.
+        answers: [N, K] probabilities, or [N, 1] values, of models that were not trained on the sample.
         targets: [N] int64 classes, or float64 values.
     """
     if noise.low <= 0.0:
@@ -38,16 +38,30 @@ def label_trust(answers: Array, targets: NDArray[np.generic], noise: LabelNoise)
     return right / np.maximum(right + share, 1e-300)
 
 
+def trust_of_confidence(confidence: Array, *, noise: float, num_classes: int) -> Array:
+    """[N] 0 to 1: the probability that each label is right, from the models' label confidence alone.
+
+    Args:
+        confidence: [N] the probability that the models give the label.
+        noise: the share of wrong labels, each of them equally likely to be any of the other classes.
+        num_classes: K; 2 for a regression.
+    """
+    right = (1.0 - noise) * confidence
+    wrong = noise * (1.0 - confidence) / (num_classes - 1)
+    total = right + wrong
+    return np.divide(right, total, out=np.ones_like(total), where=total > 0)
+
+
 def calibrated(answers: Array, targets: NDArray[np.generic], noise: float) -> Array:
-    """[N] the probability of each label once answers [N, K] are as sure as they should be of right labels."""
+    """[N] the probability of each label after temperature scaling of predictions [N, K]."""
     logits = np.log(np.clip(answers, 1e-12, 1.0))
     return _of_labels(logits, targets, temperature(answers, targets, noise))
 
 
 def temperature(answers: Array, targets: NDArray[np.generic], noise: float) -> float:
-    """What logits are to be divided by, by maximum likelihood where a share of labels is any class at random.
+    """The temperature by which logits should be divided, by maximum likelihood; a share `noise` of labels is uniform.
 
-    Below 1 the models are less sure than they could be: they were not trained for long.
+    Below 1 the models are less sure than they could be, as after a short training.
     """
     some = np.linspace(0, len(targets) - 1, min(len(targets), _MOST_FITTED)).astype(np.int64)
     logits, labels = np.log(np.clip(answers[some], 1e-12, 1.0)), targets[some]

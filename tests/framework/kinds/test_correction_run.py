@@ -43,7 +43,7 @@ def weights(root: Path) -> np.ndarray:
     return np.stack([read_samples(root / RUN / table_path("corrected", epoch)).weight for epoch in (1, 2, 3)])
 
 
-def test_two_ranks_come_to_the_same_weights(one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]) -> None:
+def test_two_ranks_end_in_the_same_weights(one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]) -> None:
     ours, theirs = weights(one[0]), weights(two[0])
     assert len(np.unique(ours[-1])) > 3, "weights that never moved would agree, too"
     np.testing.assert_allclose(theirs, ours, rtol=1e-5)
@@ -52,7 +52,7 @@ def test_two_ranks_come_to_the_same_weights(one: tuple[Path, dict[str, Any]], tw
         assert found[model]["confusion"] == expected[model]["confusion"]
 
 
-def test_twins_are_the_same_bits_however_many_workers_train_them(
+def test_fold_models_are_the_same_bits_on_any_number_of_workers(
     one: tuple[Path, dict[str, Any]], two: tuple[Path, dict[str, Any]]
 ) -> None:
     assert one[1]["twins"]["metrics"] == two[1]["twins"]["metrics"]
@@ -69,7 +69,7 @@ def test_every_epoch_is_recorded_once(one: tuple[Path, dict[str, Any]]) -> None:
     assert [set(record.metrics) >= {"accuracy", "matthews"} for record in validated] == [True, True]
 
 
-def test_the_best_epoch_is_what_the_stage_leaves(one: tuple[Path, dict[str, Any]]) -> None:
+def test_the_result_is_the_best_epoch(one: tuple[Path, dict[str, Any]]) -> None:
     root, results = one
     accuracies = [record.metrics["accuracy"] for record in final_epochs(root / RUN / EPOCHS, "vanilla")]
     best = results["vanilla"]["metrics"]["best"]
@@ -77,7 +77,7 @@ def test_the_best_epoch_is_what_the_stage_leaves(one: tuple[Path, dict[str, Any]
     assert results["vanilla"]["checkpoint"] == f"stages/vanilla/step-{best['step']:08d}"
 
 
-def test_stock_transformers_answers_the_same(one: tuple[Path, dict[str, Any]]) -> None:
+def test_stock_transformers_predicts_the_same(one: tuple[Path, dict[str, Any]]) -> None:
     root, results = one
     assert stock_accuracy(root) == results["scores"]["metrics"]["models"]["corrected"]["accuracy"]
 
@@ -116,10 +116,10 @@ STOPPED: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("whole")
-    parent, _, twins, corrected, *_ = labelled_job(root)["stages"]
+    parent, _, fold_models, corrected, *_ = labelled_job(root)["stages"]
     corrected = {**corrected, "signal": {}, "checkpoint": CHECKPOINT}
     stages = [corrected | {"name": name} | settings for name, settings in STOPPED.items()]
-    return root / RUN, run_ranks(run_job, 1, str(write_labelled_job(root, stages=[parent, twins, *stages])))[0]
+    return root / RUN, run_ranks(run_job, 1, str(write_labelled_job(root, stages=[parent, fold_models, *stages])))[0]
 
 
 @pytest.mark.parametrize("name", STOPPED)

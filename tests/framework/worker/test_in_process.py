@@ -32,7 +32,7 @@ again.close()
 """
 
 
-def test_a_group_is_taken_away_by_the_runner_that_made_it() -> None:
+def test_the_runner_destroys_only_its_own_process_group() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
 

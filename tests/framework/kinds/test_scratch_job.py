@@ -30,7 +30,7 @@ def scratch(name: str, **settings: Any) -> dict[str, Any]:
 def stages(root: Path) -> list[dict[str, Any]]:
     return [
         scratch("bert", family="bert", dropout=0.1),
-        trained("first", "bert", lessons={"depth": 4}, budget={"steps": 12}, optimizer={"lr": 0.01}),
+        trained("first", "bert", depth_sampling={"depth": 4}, budget={"steps": 12}, optimizer={"lr": 0.01}),
         {"name": "deep", "kind": "grow", "student": "first", "target": {"layers": 4}, "operator": "identity"},
         trained("second", "deep", optimizer_state="keep"),
         {"name": "score", "kind": "evaluate", "model": "second", "against": ["bert", "deep"], "masked_share": 0.3},
@@ -49,7 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return root, run_ranks(run_job, 1, str(write_job(root, stages=stages(root))))[0]
 
 
-def test_a_bert_learns_to_fill_in_and_grows_without_a_seam(done: tuple[Path, dict[str, Any]]) -> None:
+def test_a_bert_learns_masked_tokens_and_grows_without_a_jump_in_loss(done: tuple[Path, dict[str, Any]]) -> None:
     results = done[1]
     assert results["deep"]["metrics"]["seam"]["difference"] < 1e-4
     models = results["score"]["metrics"]["models"]
@@ -57,9 +57,9 @@ def test_a_bert_learns_to_fill_in_and_grows_without_a_seam(done: tuple[Path, dic
     assert 0.25 < models["bert"]["tokens"] / models["bert"]["passed_tokens"] < 0.35
 
 
-def test_depth_and_width_at_once_are_held_against_what_they_must_equal(done: tuple[Path, dict[str, Any]]) -> None:
-    seam = done[1]["llama_larger"]["metrics"]["seam"]
-    assert seam["difference"] < 1e-4 < abs(seam["jump"])
+def test_growth_in_depth_and_width_at_once_is_checked(done: tuple[Path, dict[str, Any]]) -> None:
+    check = done[1]["llama_larger"]["metrics"]["seam"]
+    assert check["difference"] < 1e-4 < abs(check["jump"])
 
 
 def test_each_family_learns_from_its_first_steps(done: tuple[Path, dict[str, Any]]) -> None:
@@ -87,7 +87,7 @@ def test_the_same_text_makes_the_same_tokenizer(tmp_path: Path) -> None:
 
 def test_one_schedule_in_two_stages_is_one_stage_of_all_its_steps(tmp_path: Path) -> None:
     """Text, masks, dropout, depths and rate go on where the stage before stopped."""
-    dials = {"lessons": {"depth": 4}, "batch": {"sequences": 4, "microbatch_sequences": 2}}
+    dials = {"depth_sampling": {"depth": 4}, "batch": {"sequences": 4, "microbatch_sequences": 2}}
 
     def learnt(name: str, student: str, steps: int, *part: float, **settings: Any) -> dict[str, Any]:
         schedule = {"part": {"start": part[0], "end": part[1]}} if part else {}

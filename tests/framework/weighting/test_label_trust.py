@@ -7,9 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_noise import made
 
-from espalier.weighting.belief import trust
+from espalier.weighting.label_trust import calibrated, label_trust, temperature, trust_of_confidence
 from espalier.weighting.noise import LabelNoise, label_noise
-from espalier.weighting.trusted import calibrated, label_trust, temperature
 
 
 @pytest.mark.parametrize("uneven", [False, True])
@@ -28,7 +27,7 @@ def test_without_certain_noise_every_label_is_trusted_bit_for_bit() -> None:
     assert (label_trust(answers, labels, LabelNoise(0.1, 0.0, 0.3, noise.of_class, 1.0)) == 1.0).all()
 
 
-def test_bayes_by_hand() -> None:
+def test_label_trust_by_hand() -> None:
     labels = np.array([0, 0, 0, 1])
     answers = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
     scale = temperature(answers, labels, 0.2)
@@ -57,5 +56,18 @@ def test_a_rare_class_is_not_distrusted_for_being_rare() -> None:
     logits[:, 10] -= 3.0
     answers = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     trusted = label_trust(answers, labels, LabelNoise.given(0.1, 11))[labels == 10]
-    alike = trust(calibrated(answers, labels, 0.1), noise=0.1, num_classes=11)[labels == 10]
+    alike = trust_of_confidence(calibrated(answers, labels, 0.1), noise=0.1, num_classes=11)[labels == 10]
     assert trusted.mean() > alike.mean() + 0.1, "as if wrong labels fell on rare classes as often as on others"
+
+
+def test_trust_of_confidence_by_hand() -> None:
+    confidence = np.array([0.9, 0.5, 0.1, 0.0, 1.0])
+    found = trust_of_confidence(confidence, noise=0.2, num_classes=2)
+    np.testing.assert_allclose(found, [0.72 / 0.74, 0.8, 0.08 / 0.26, 0.0, 1.0])
+    three = trust_of_confidence(confidence, noise=0.2, num_classes=3)
+    np.testing.assert_allclose(three[:2], [0.72 / 0.73, 0.4 / 0.45])
+    assert (three >= found).all(), "an error has more classes to go to, so this one is less likely one"
+
+
+def test_without_noise_every_label_is_trusted_whatever_the_confidence() -> None:
+    assert trust_of_confidence(np.array([0.9, 0.1, 0.0]), noise=0.0, num_classes=2).tolist() == [1.0, 1.0, 1.0]

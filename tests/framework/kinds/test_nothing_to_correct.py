@@ -20,12 +20,12 @@ RUN = Path("runs", "tiny")
 
 def stages(root: Path, **corrected: Any) -> list[dict[str, Any]]:
     """Plain and corrected fine-tuning with the same settings, both exported."""
-    parent, _, twins, found, scores, _ = labelled_job(root)["stages"]
+    parent, _, fold_models, found, scores, _ = labelled_job(root)["stages"]
     defaults = {name: found[name] for name in ("student", "batch", "optimizer", "zero_level")}
     return [
         parent,
         {"name": "vanilla", "kind": "train", "budget": {"epochs": 2}, **defaults},
-        twins,
+        fold_models,
         {"name": "corrected", "kind": "correct", "teacher": "twins", "budget": {"epochs": 2}, **defaults, **corrected},
         scores,
         *(
@@ -48,14 +48,14 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_model_is_the_plain_one_bit_for_bit(clean: Path) -> None:
+def test_the_model_is_that_of_plain_fine_tuning_bit_for_bit(clean: Path) -> None:
     plain, corrected = exported(clean, "vanilla"), exported(clean, "corrected")
     assert plain.keys() == corrected.keys()
     for name, tensor in plain.items():
         assert torch.equal(tensor, corrected[name]), name
 
 
-def test_what_was_decided_and_why_is_written_down(clean: Path) -> None:
+def test_the_decision_and_its_reason_are_recorded(clean: Path) -> None:
     records = final_epochs(clean / RUN / EPOCHS, "corrected")
     for record in records:
         figures = record.correction

@@ -25,7 +25,7 @@ def test_epochs_end_with_the_step_that_takes_their_last_sample(num_samples: int,
     assert ends == sorted({place // sequences + 1 for place in last_of_each})
 
 
-def test_a_step_across_the_end_is_the_end() -> None:
+def test_an_epoch_ends_with_the_step_that_contains_its_end() -> None:
     epochs = EpochCounter(num_samples=10, sequences=4)
     assert [epochs.ends_at(step) for step in range(1, 7)] == [False, False, True, False, True, False]
     assert epochs.ended(0) == 0

@@ -41,13 +41,15 @@ def write(root: Path, config: dict[str, object], monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [*CONFIGS, *WINDOWED])
-def test_what_answers_alike_is_exported(name: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_with_equal_logits_is_written(
+    name: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = write(tmp_path, (CONFIGS | WINDOWED)[name], monkeypatch, dtype)
     assert json.loads((made / "config.json").read_text())["dtype"] == dtype
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_answers_otherwise_is_refused_and_leaves_nothing(
+def test_an_export_with_other_logits_is_refused_and_removed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock = export._stock

@@ -72,7 +72,7 @@ def steps(root: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in root.glob("stages/heal/step-*"))
 
 
-def test_what_a_failed_save_has_written_is_taken_away(opened, tmp_path: Path, notes: list[str]) -> None:
+def test_files_of_a_failed_save_are_removed(opened, tmp_path: Path, notes: list[str]) -> None:
     for step in (4, 6):
         save(opened, step)
     assert "step 6 could not be written" in notes[0] and "going on" in notes[0]
@@ -81,7 +81,7 @@ def test_what_a_failed_save_has_written_is_taken_away(opened, tmp_path: Path, no
     assert steps(tmp_path) == [8]
 
 
-def test_the_best_epoch_s_model_is_not_done_without(opened, tmp_path: Path) -> None:
+def test_a_failed_save_of_the_best_epoch_stops_the_stage(opened, tmp_path: Path) -> None:
     save(opened, 3, best=3)
     save(opened, 4, best=3)
     with pytest.raises(StageFailed, match="step 6 could not be written") as failed:

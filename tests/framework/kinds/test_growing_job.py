@@ -1,4 +1,4 @@
-"""A job that grows, from its file on: the same on one rank and two, resumed and not, moments carried through seams."""
+"""A job that grows, from its file on: the same on one rank and two, resumed and not, moments carried through growth."""
 
 from __future__ import annotations
 
@@ -54,31 +54,31 @@ def test_two_sharded_ranks_draw_the_same_depths_and_learn_the_same(one: Run, two
     for single, double in pairs:
         assert double["loss"] == pytest.approx(single["loss"], rel=1e-5)
         assert double["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=1e-4)
-    for name in ("last", "lessons", "slim"):
+    for name in ("last", "shallow", "slim"):
         single, double = (run[1]["score"]["metrics"]["models"][name] for run in (one, two))
         assert double["perplexity"] == pytest.approx(single["perplexity"], rel=1e-5)
 
 
 def test_a_run_that_is_stopped_after_every_step_goes_on_bit_for_bit(both: tuple[Run, Run]) -> None:
-    for stage in ("lessons", "deep", "later", "wide", "last"):
+    for stage in ("shallow", "deep", "later", "wide", "last"):
         hashes = [[f.xxh3 for f in state(run, stage).manifest.files.values()] for run in both]
         assert hashes[0] == hashes[1], stage
     figures = [[(s["loss"], s["lr"], s["depth"], s["flops"]) for s in recorded_steps(r / RUN)] for r, _ in both]
     assert figures[0] == figures[1]
 
 
-def test_seams_are_flat_where_they_must_be(one: Run) -> None:
+def test_growth_keeps_the_loss_where_the_operator_keeps_the_function(one: Run) -> None:
     deep, wide = (one[1][name]["metrics"]["seam"] for name in ("deep", "wide"))
     assert deep["difference"] < 1e-4, "the grown model is its parent with shared layers unrolled"
     assert abs(deep["jump"]) > 1e-4, "and not its parent as it is"
     assert wide["difference"] < 1e-4 and abs(wide["jump"]) < 1e-5
     unrolled = one[1]["unrolled"]["metrics"]
-    assert unrolled["models"]["lessons"]["layers"] == 6
+    assert unrolled["models"]["shallow"]["layers"] == 6
     assert unrolled["perplexity_ratio"] == pytest.approx(1, abs=1e-5)
 
 
-def test_moments_go_through_the_seam(one: Run) -> None:
-    before, after = state(one, "lessons"), state(one, "deep")
+def test_moments_are_kept_through_growth(one: Run) -> None:
+    before, after = state(one, "shallow"), state(one, "deep")
     name = "model.layers.{}.mlp.up_proj.weight"
     for slot in ("parameter", "exp_avg", "exp_avg_sq"):
         assert after.tensor(slot, name.format(3)).equal(before.tensor(slot, name.format(1)))
@@ -87,22 +87,22 @@ def test_moments_go_through_the_seam(one: Run) -> None:
     assert state(one, "last").manifest.state["updates"] == 12
 
 
-def test_the_ledger_adds_up(one: Run) -> None:
+def test_flops_of_all_stages_add_up(one: Run) -> None:
     steps, results = recorded_steps(one[0] / RUN), one[1]
     plan = {entry["name"]: entry for entry in json.loads((one[0] / RUN / "plan.json").read_text())}
-    for stage in ("lessons", "later", "last"):
+    for stage in ("shallow", "later", "last"):
         mine = [step["flops"] for step in steps if step["stage"] == stage]
         assert mine[-1] == results[stage]["cost"]["flops"] and mine == sorted(mine)
         assert plan[stage]["shape"]["parameters"] == results[stage]["metrics"]["parameters"]
     assert plan["later"]["flops"] == results["later"]["cost"]["flops"]
     assert plan["unrolled"]["flops"] == pytest.approx(results["unrolled"]["cost"]["flops"], rel=0.02), "but for padding"
     drawn = sum(step["depth"] for step in steps[:4]) / 4
-    head = plan["later"]["flops"] - 6 * (per_layer := (plan["later"]["flops"] - plan["lessons"]["flops"]) / 1.5)
+    head = plan["later"]["flops"] - 6 * (per_layer := (plan["later"]["flops"] - plan["shallow"]["flops"]) / 1.5)
     assert mean_depth("uniform", held=3, depth=6) == 4.5
-    assert results["lessons"]["cost"]["flops"] == pytest.approx(head + drawn * per_layer)
+    assert results["shallow"]["cost"]["flops"] == pytest.approx(head + drawn * per_layer)
 
 
 def test_stock_transformers_loads_what_was_grown(one: Run) -> None:
     model = AutoModelForCausalLM.from_pretrained(one[0] / RUN / "exports" / "out", dtype=torch.float32)
     assert model.config.num_hidden_layers == 6 and model.config.intermediate_size == 106
-    assert "| deep | grow | lessons |" in (one[0] / RUN / "exports" / "out" / "README.md").read_text()
+    assert "| deep | grow | shallow |" in (one[0] / RUN / "exports" / "out" / "README.md").read_text()

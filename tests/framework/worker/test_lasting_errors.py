@@ -55,13 +55,13 @@ def failure(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after_steps: i
         AssertionError("our own invariant"),
     ],
 )
-def test_the_same_input_brings_the_same_error(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_an_error_before_the_first_step_is_not_retried(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     failed = failure(monkeypatch, error)
     assert failed.cause == "lasting_error" and not failed.may_pass(None)
     assert type(error).__name__ in failed.message and "Traceback" in failed.detail
 
 
-def test_after_a_step_it_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_after_a_step_is_retried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failure(monkeypatch, IndexError("index 259 is out of bounds"), after_steps=3)
     assert failed.cause == "error" and failed.may_pass(None) and not failed.may_pass(failed)
 
@@ -78,7 +78,7 @@ def test_after_a_step_it_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> 
         NotAsWritten("fetched as something else"),
     ],
 )
-def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_an_error_of_disk_or_network_is_retried_once(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     failed = failure(monkeypatch, error)
     assert failed.cause == "error" and failed.may_pass(None)
 

@@ -1,4 +1,4 @@
-"""The weights of the next epoch from those of the last and what was disagreed about: boosting, kept within bounds.
+"""Boosting: raise the weights of samples with disagreement, within bounds.
 
 A reconstruction: DCS (arXiv 2312.07028) says that weights rise where student and teacher differ, as in AdaBoost; it
 has no public code. The step is that of AdaBoost, the error scaled by the number of classes (see `_alpha`; compare
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from espalier.config.correction import WeightsConfig
 
-_EDGE = 1e-3  # how near the error may come to 0 or to chance, where alpha has no bound or no sign
+_EDGE = 1e-3  # the error is kept this far from 0, where alpha is unbounded, and from chance, where it changes sign
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Update:
-    """One revision.
+class BoostingStep:
+    """New weights and how they came about.
 
     Attributes:
         weights: [N] mean 1, within floor and ceiling.
-        error: the weighted mean of the disagreement, as measured.
-        alpha: the step that was taken: a sample of disagreement 1 is raised by exp(alpha).
+        error: the weighted mean of the disagreement.
+        alpha: the step size: the weight of a sample with disagreement 1 is multiplied by exp(alpha).
         effective_share: (sum w)^2 / (N sum w^2) of the new weights.
     """
 
@@ -37,47 +37,47 @@ class Update:
     effective_share: float
 
 
-def revise(
+def boost(
     weights: Array,
     disagreement: Array,
     *,
     num_classes: int,
-    held: NDArray[np.bool_],
+    not_raised: NDArray[np.bool_],
     config: WeightsConfig,
     rate: float,
     counts: NDArray[np.bool_] | None = None,
-) -> Update:
-    """Raise what is disagreed about.
+) -> BoostingStep:
+    """Raise the weights of samples by their disagreement.
 
     Args:
         weights: [N] above 0, mean 1, within floor and ceiling.
         disagreement: [N] 0 to 1.
         num_classes: K; 2 for a regression.
-        rate: the step size.
-        held: [N] samples that are not to be raised.
-        counts: [N] samples that the error is of, some at least; all when left out.
+        rate: factor of alpha; with `alpha: fixed` alpha itself.
+        not_raised: [N] samples whose weights are not to be raised.
+        counts: [N] samples that enter the error, at least one; all when left out.
     """
     part = slice(None) if counts is None else counts
     mass = float(weights[part].sum())
     error = float(weights[part] @ disagreement[part]) / mass if mass > 0 else 0.0
     alpha = _alpha(error, num_classes, alpha=config.alpha, rate=rate)
-    raised = weights * np.exp(alpha * np.where(held, 0.0, disagreement))
+    raised = weights * np.exp(alpha * np.where(not_raised, 0.0, disagreement))
     bounded = bounded_weights(raised, floor=config.floor, ceiling=config.ceiling)
-    softened = softened_weights(bounded, min_effective_share=config.min_effective_share, held=held)
-    return Update(softened, error, alpha, effective_share(softened))
+    softened = softened_weights(bounded, min_effective_share=config.min_effective_share, not_raised=not_raised)
+    return BoostingStep(softened, error, alpha, effective_share(softened))
 
 
 def effective_share(weights: Array) -> float:
-    """(sum w)^2 / (N sum w^2): 1 when all are alike, 1/N when one has everything."""
+    """(sum w)^2 / (N sum w^2): 1 for equal weights, 1/N when one sample has all the weight."""
     return float(weights.sum() ** 2 / (len(weights) * (weights @ weights)))
 
 
 def bounded_weights(weights: Array, *, floor: float, ceiling: float) -> Array:
-    """[N] mean 1, in proportion to `weights` but where floor or ceiling is reached.
+    """[N] weights of mean 1, proportional to `weights` except where the floor or the ceiling is reached.
 
-    What a common factor would carry past a bound is fixed there, until nothing is (Bitran and Hax 1981,
-    "Disaggregation and Resource Allocation Using Convex Knapsack Problems with Bounded Variables"). Weights of 0 share
-    what the others may not take.
+    Weights that a common factor would carry past a bound are fixed at it, until none is left (Bitran and Hax 1981,
+    "Disaggregation and Resource Allocation Using Convex Knapsack Problems with Bounded Variables"). Mass that the
+    others cannot take goes to weights of 0 in equal parts.
     """
     found = np.empty(len(weights))
     free, mass = np.arange(len(weights)), float(len(weights))
@@ -96,16 +96,17 @@ def bounded_weights(weights: Array, *, floor: float, ceiling: float) -> Array:
     return found
 
 
-def softened_weights(weights: Array, *, min_effective_share: float, held: NDArray[np.bool_]) -> Array:
-    """Weights of mean 1 drawn towards one another, just so far that their effective share is not too small.
+def softened_weights(weights: Array, *, min_effective_share: float, not_raised: NDArray[np.bool_]) -> Array:
+    """[N] weights of mean 1, shrunk towards their mean until the effective share is at least `min_effective_share`.
 
-    Held ones are drawn down but not up; the share is missed where that leaves too little to draw.
+    Weights of `not_raised` samples are lowered but never raised; where that leaves too little room, the share stays
+    below the minimum.
     """
     squares = len(weights) / min_effective_share if min_effective_share > 0.0 else math.inf
     if weights @ weights <= squares:
         return weights
     drawn = np.ones(len(weights), dtype=bool)
-    while (low := drawn & held & (weights < weights[drawn].mean())).any():
+    while (low := drawn & not_raised & (weights < weights[drawn].mean())).any():
         drawn &= ~low
     kept, centre = weights[~drawn], float(weights[drawn].mean())
     apart = weights[drawn] - centre
@@ -117,12 +118,12 @@ def softened_weights(weights: Array, *, min_effective_share: float, held: NDArra
 
 
 def _alpha(error: float, num_classes: int, *, alpha: str, rate: float) -> float:
-    """The step, never below 0: a student that is worse than chance would make what it disagrees about count less.
+    """The step size alpha, at least 0: below 0 a student worse than chance would lower weights where it disagrees.
 
-    `samme` takes the error as a share of what chance gives, 1 - 1/K, and then AdaBoost's log-odds: with two classes
-    that is SAMME, and with any number the step is 0 at chance. SAMME's own log-odds + log(K - 1) is 0 there, too, but
-    of 77 classes it raises a sample tenfold in an epoch where two fifths are disagreed about: it is meant for the votes
-    of many weak models, and here one model learns on.
+    `samme` divides the error by its value at chance, 1 - 1/K, and takes AdaBoost's log-odds: with two classes that is
+    SAMME, and with any number the step is 0 at chance. SAMME's own log-odds + log(K - 1) is 0 there as well, but with
+    77 classes and a disagreement on two fifths of the samples it multiplies weights by ten in one epoch: it is made for
+    votes of many weak models, while here one model is trained further.
     """
     if alpha == "fixed":
         return rate

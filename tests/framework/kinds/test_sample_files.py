@@ -22,7 +22,7 @@ STAGE = {"name": "heal", "kind": "correct", "student": "parent", "teacher": "twi
 STAGE |= {"batch": {"sequences": 11}, "optimizer": {"lr": 0.1}, "signal": {"min_skill": 0.0}}
 
 
-def test_the_weights_over_the_epochs_are_of_those_that_have_a_file(tmp_path: Path) -> None:
+def test_lists_have_the_weights_of_all_epochs_with_a_table(tmp_path: Path) -> None:
     """A step of more than all samples ends several epochs at once, and a file of an earlier attempt may be gone."""
     names = tuple(map(str, range(COUNT)))
     samples = Examples(names, names, None, np.arange(COUNT) % 2, np.ones(COUNT))
@@ -50,7 +50,7 @@ def test_the_weights_over_the_epochs_are_of_those_that_have_a_file(tmp_path: Pat
         assert row["weights"].split() == expected
 
 
-def test_names_texts_and_labels_are_no_formulas_and_come_back(tmp_path: Path) -> None:
+def test_lists_escape_formulas_and_are_read_back(tmp_path: Path) -> None:
     evil = ("=1+1", "+a", "@b", "-c", "plain")
     texts = tuple(f"{name}, \x1b[2J" for name in evil)
     samples = Examples(evil, texts, texts, np.arange(COUNT) % 2, np.ones(COUNT))
