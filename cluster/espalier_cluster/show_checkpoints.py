@@ -84,8 +84,8 @@ def show_one(console: Console, folder: Path) -> None:
     console.print(_slot_table(manifest))
     console.print(_file_table(manifest))
     if manifest.published:
-        names, folder = manifest.published.tensors, manifest.published.folder
-        _say(console, f"{len(names)} parameters are in published files in {folder}, which this state refers to")
+        number, place = len(manifest.published.tensors), manifest.published.folder
+        _say(console, f"{number} parameters are in published files in {place}, which this state refers to")
     if manifest.bases:
         places = ", ".join(base.folder for base in manifest.bases)
         _say(console, f"{len(manifest.names_below)} parameters were not trained and are in {places}")

@@ -35,8 +35,9 @@ def fingerprint(data: DataConfig | LabelledConfig) -> str:
 
 def text_fingerprints(data: DataConfig | LabelledConfig) -> dict[Split, str]:
     """Of each split of a text; of data with labels none."""
-    splits: tuple[Split, ...] = () if isinstance(data, LabelledConfig) else ("train", "valid")
-    return {split: text_fingerprint(data, split) for split in splits}
+    if isinstance(data, LabelledConfig):
+        return {}
+    return {"train": text_fingerprint(data, "train"), "valid": text_fingerprint(data, "valid")}
 
 
 def text_fingerprint(data: DataConfig, split: Split) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from os.path import isfile
 from pathlib import Path
 
-from espalier.config.data import DataConfig
+from espalier.config.data import DataConfig, SpecialTokens
 from espalier.config.faults import RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import Labelled, read_labelled
@@ -112,7 +112,7 @@ def _uses(job: Job, graph: Plan, labelled: Mapping[DataSet, Labelled]) -> dict[s
     uses = {}
     for stage in graph.stages:
         line = [job.data_of(graph[name].config) for name in (stage.name, *graph.after(stage.name))]
-        special = next((data.special_tokens for data in line if isinstance(data, DataConfig)), "own")
+        special: SpecialTokens = next((data.special_tokens for data in line if isinstance(data, DataConfig)), "own")
         own = labelled.get(stage.config.data)
         uses[stage.name] = Use(None if own is None else own.names, special)
     return uses

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from espalier.config.growth import DepthOperator, DepthSampler, FromScratch
+from espalier.config.growth import DepthOperator, DepthSampler, FromScratch, SharingMap
 
 GrowthPreset = Literal["late_stack", "apollo", "gradual_stack", "g_stack", "one_layer_to_full", "scratch"]
 
@@ -26,6 +26,12 @@ class GrowthSchedule:
     sampling: DepthSampler | None
     operator: DepthOperator
 
+    @property
+    def shared_order(self) -> SharingMap:
+        """The order in which drawn depths share layers: the one in which they are copied when the model grows."""
+        assert self.operator in ("interpolate", "stack"), self.operator
+        return "stack" if self.operator == "stack" else "interpolate"
+
 
 def preset_schedule(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: float) -> GrowthSchedule:
     """The schedule of a preset for a model of this shape; equal depths, as shallow models have them, become one phase.
@@ -38,19 +44,7 @@ def preset_schedule(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: 
       falls over the last tenth; `ProgressiveGrowth` sees to that).
     * `scratch`: all layers from the first step.
     """
-    match preset:
-        case "apollo":
-            shares, boundaries, sampling, operator = (0, 1 / 4, 1 / 2, 1), (0.05, 0.10, 0.25), "lvps", "interpolate"
-        case "late_stack":
-            shares, boundaries, sampling, operator = (1 / 4, 1 / 2, 1), (0.30, 0.50), None, "stack"
-        case "gradual_stack":
-            shares, boundaries, sampling, operator = (1 / 4, 1 / 2, 1), (0.15, 0.35), None, "stack"
-        case "g_stack":
-            shares, boundaries, sampling, operator = (1 / 4, 1), (_g_stack_share(shape, budget_tokens),), None, "stack"
-        case "one_layer_to_full":
-            shares, boundaries, sampling, operator = (0, 1), (0.8,), None, "interpolate"
-        case "scratch":
-            shares, boundaries, sampling, operator = (1,), (), None, "stack"
+    shares, boundaries, sampling, operator = _preset(preset, shape, budget_tokens)
     depths = [max(1, round(share * shape.layers)) for share in shares]
     distinct = [place for place in range(len(depths)) if depths[place] not in depths[place + 1 :]]
     return GrowthSchedule(
@@ -59,6 +53,25 @@ def preset_schedule(preset: GrowthPreset, shape: FromScratch, *, budget_tokens: 
         sampling,
         operator,
     )
+
+
+def _preset(
+    preset: GrowthPreset, shape: FromScratch, budget_tokens: float
+) -> tuple[tuple[float, ...], tuple[float, ...], DepthSampler | None, DepthOperator]:
+    """Shares of the layers, boundaries, sampler and operator; see `preset_schedule`."""
+    match preset:
+        case "apollo":
+            return (0, 1 / 4, 1 / 2, 1), (0.05, 0.10, 0.25), "lvps", "interpolate"
+        case "late_stack":
+            return (1 / 4, 1 / 2, 1), (0.30, 0.50), None, "stack"
+        case "gradual_stack":
+            return (1 / 4, 1 / 2, 1), (0.15, 0.35), None, "stack"
+        case "g_stack":
+            return (1 / 4, 1), (_g_stack_share(shape, budget_tokens),), None, "stack"
+        case "one_layer_to_full":
+            return (0, 1), (0.8,), None, "interpolate"
+        case "scratch":
+            return (1,), (), None, "stack"
 
 
 def g_stack_tokens(parameters: float, flops: float) -> float:

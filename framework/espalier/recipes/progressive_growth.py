@@ -213,7 +213,9 @@ def _phase(
     depth, is_last = schedule.depths[number], number == len(schedule.depths) - 1
     sampling = None
     if schedule.sampling is not None and not is_last:
-        sampling = DepthSamplingConfig(depth=schedule.depths[-1], sampler=schedule.sampling, order=schedule.operator)
+        sampling = DepthSamplingConfig(
+            depth=schedule.depths[-1], sampler=schedule.sampling, order=schedule.shared_order
+        )
     part = SchedulePart(start=begin / total, end=end / total, rewarm=dials.rewarm if number else 0.0)
     return _trained(
         dials,
@@ -231,7 +233,7 @@ def _baseline(dials: ProgressiveGrowth, total: int) -> TrainStage:
     return _trained(dials, name="baseline", student="baseline_start", budget=budget, optimizer=dials.optimizer)
 
 
-def _trained(dials: ProgressiveGrowth, **settings: object) -> TrainStage:
+def _trained(dials: ProgressiveGrowth, **settings: Any) -> TrainStage:
     return TrainStage(
         kind="train",
         batch=dials.batch,

@@ -61,7 +61,7 @@ def stages(dials: SelfCorrection, sequence_tokens: int) -> tuple[StageSettings, 
         "batch": dials.batch,
         "optimizer": dials.optimizer,
     }
-    whole = {
+    whole: dict[str, Any] = {
         "zero_level": dials.zero_level,
         "validation": dials.validation,
         "checkpoint": dials.checkpoint,

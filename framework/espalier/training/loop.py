@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
@@ -90,7 +90,7 @@ def _train(
             )
             if step + 1 == method.last_step:
                 break
-        metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None) | method.metrics()
+        metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None) | dict(method.metrics())
         cost = prepared.cost(steps=method.last_step, asked=method.asked, seconds=recorder.seconds)
     folder = method.best_folder or saver.folder
     return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, cost)
@@ -136,7 +136,7 @@ def _models(
         source = method.source
         if teacher is not None:
             context.activity(f"loading the teacher, {teacher}")
-            level = getattr(stage, "teacher_zero_level", "none")
+            level: Literal["none", "parameters"] = getattr(stage, "teacher_zero_level", "none")
             source = FrozenModel(
                 context.model_of(teacher),
                 zero_level=level,

@@ -26,7 +26,7 @@ def label_confidence(answers: Array, targets: NDArray[np.generic]) -> Array:
     """
     if answers.shape[1] > 1:
         return np.take_along_axis(answers, targets[:, None].astype(np.int64), axis=1)[:, 0]
-    distance = answers[:, 0] - targets
+    distance = answers[:, 0] - targets.astype(np.float64)
     spread = _spread(distance)
     return np.exp(-0.5 * (distance / (2.0 * spread)) ** 2) if spread > 0 else np.ones(len(distance))
 

@@ -25,7 +25,9 @@ def skill(answers: Array, targets: NDArray[np.generic]) -> float:
     """
     if answers.shape[1] == 1:
         variance = float(targets.astype(np.float64).var())
-        return 1.0 - float(((answers[:, 0] - targets) ** 2).mean()) / variance if variance > 0 else 0.0
+        return (
+            1.0 - float(((answers[:, 0] - targets.astype(np.float64)) ** 2).mean()) / variance if variance > 0 else 0.0
+        )
     said, width = answers.argmax(1), answers.shape[1]
     shares = [np.bincount(found, minlength=width) / len(found) for found in (said, targets)]
     chance = float(shares[0] @ shares[1])

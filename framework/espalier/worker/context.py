@@ -19,7 +19,7 @@ from espalier.config.data import DataConfig
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import Labelled, read_labelled
 from espalier.data.fingerprint import Split
-from espalier.data.labelled_sequences import LabelledSequences
+from espalier.data.labelled_sequences import LabelledSequences, ReadAt
 from espalier.data.packing import Sequences
 from espalier.data.sequences import keep_tokens, open_sequences
 from espalier.distributed.world import World
@@ -56,7 +56,7 @@ class StageContext(Generic[Settings]):
     config: Settings
     key: str
     parent: str
-    texts: Mapping[str, str]
+    texts: Mapping[Split, str]
     attempt: int
     world: World
     events: EventLog
@@ -159,7 +159,8 @@ class StageContext(Generic[Settings]):
 
     def _labelled_sequences(self, split: Split, tokenizer: PretrainedTokenizer, *, max_tokens: int) -> Sequences:
         model = self.model_of(self._first_input).manifest.origin.model
-        read_at, pad_id = "last" if is_causal(model) else "first", model.get("pad_token_id")
+        read_at: ReadAt = "last" if is_causal(model) else "first"
+        pad_id = model.get("pad_token_id")
         examples = getattr(self.labelled, split)
         return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at, pad_id=pad_id)
 

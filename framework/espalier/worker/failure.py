@@ -13,6 +13,7 @@ from espalier.evaluation.finite import NotFinite
 from espalier.stages.orders import TAKES_NO_MORE, FailureCause, StageFailed
 from espalier.storage.contract import NotAsWritten
 
+_IS_LASTING = "is_lasting"
 _LASTING = (
     ArithmeticError,
     AssertionError,
@@ -46,7 +47,7 @@ def mark_lasting(error: Exception) -> None:
     Errors of disks and networks, and files read wrongly, are not marked: they may pass.
     """
     if isinstance(error, _LASTING) and not isinstance(error, DamagedCheckpoint | NotAsWritten):
-        error.is_lasting = True
+        setattr(error, _IS_LASTING, True)
 
 
 def _cause(error: BaseException) -> FailureCause:
@@ -58,7 +59,7 @@ def _cause(error: BaseException) -> FailureCause:
         return "storage"
     if isinstance(error, NotFinite):
         return "unstable"
-    if getattr(error, "is_lasting", False):
+    if getattr(error, _IS_LASTING, False):
         return "lasting_error"
     if isinstance(error, torch.distributed.DistError) or _is_broken_connection(error):
         return "worker_lost"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.utils import deterministic
 
 from espalier.checkpoint.manifest_file import discard
 from espalier.checkpoint.steps import replaced, stage_folder
@@ -27,7 +28,7 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
     """Run the stage of an order and commit its result. Collective."""
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
+        deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
     forget_peak(world)
     context = StageContext.open(order, world, control)
     control.beat("opening")

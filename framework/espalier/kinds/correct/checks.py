@@ -79,6 +79,7 @@ def _over_labels(
 
 def _initial(config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
     file, key, num_samples = config.weights.initial, labelled.train.key, len(labelled.train)
+    assert file is not None
     try:
         weights = read_sample_weights(file, num_samples=num_samples, data=key, setting=f"{path}.weights.initial")
     except RefusedInput as refused:

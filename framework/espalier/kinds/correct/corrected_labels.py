@@ -103,6 +103,7 @@ class CorrectedLabels:
 def _teacher_answers(context: StageContext[CorrectStage], samples: LabelledSequences) -> Tensor:
     """[N, C] logits: those that a `cross_fit` stage kept, or those of a model that is run now. Collective."""
     stage, world = context.config, context.world
+    assert stage.teacher is not None
     reader = context.model_of(stage.teacher)
     if _is_cross_fitted(reader):
         return reader.tensor("table", "answers")

@@ -44,15 +44,16 @@ class SampleFiles:
         doubt = correction.doubt
         suspects = correction.suspects[:SUSPECTS]
         heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]
-        for name, chosen in (("suspects", suspects), ("heaviest", heaviest)):
-            self._write_list(list_path(self._stage, name), epoch, table, doubt, chosen)
+        self._write_list(list_path(self._stage, "suspects"), epoch, table, doubt, suspects)
+        self._write_list(list_path(self._stage, "heaviest"), epoch, table, doubt, heaviest)
         return str(path)
 
     def _write_list(
         self, place: Path, epoch: int, table: SampleTable, doubt: NDArray[np.float64], chosen: NDArray[np.int64]
     ) -> None:
         """Write chosen samples with text, label, predictions and their weights in the loss over the epochs."""
-        train = self._labelled.train
+        train, student = self._labelled.train, table.student
+        assert student is not None
         history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
         made = io.StringIO()
         writer = csv.writer(made)
@@ -65,7 +66,7 @@ class SampleFiles:
                     f"{doubt[sample]:.4f}",
                     self._word(train.targets[sample]),
                     "" if table.teacher is None else self._word(table.teacher[sample]),
-                    self._word(table.student[sample]),
+                    self._word(student[sample]),
                     f"{table.loss[sample]:.4f}",
                     " ".join(f"{weights[row]:.3f}" for weights in history),
                     csv_cell(train.texts[sample]),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, Literal
 
+from espalier.config.labelled import LabelledConfig
+from espalier.data.examples import Labelled
+from espalier.data.labelled_sequences import LabelledSequences
 from espalier.engine.frozen import FrozenModel
 from espalier.engine.precision import compute_dtype
 from espalier.evaluation.answers import all_answers, probabilities
@@ -30,21 +33,23 @@ from espalier.worker.cost import forget_peak, peak_bytes, stage_cost
 
 def run(context: StageContext[EvaluateStage]) -> StageResult:
     """Measure `model` and each of `against` on the same data, one after another. Collective."""
-    return _on_labels(context) if context.labelled else _on_text(context)
+    data, labelled = context.data, context.labelled
+    if isinstance(data, LabelledConfig) and labelled is not None:
+        return _on_labels(context, labelled, data.watched)
+    return _on_text(context)
 
 
-def _on_labels(context: StageContext[EvaluateStage]) -> StageResult:
-    stage, watched = context.config, context.data.watched
+def _on_labels(context: StageContext[EvaluateStage], labelled: Labelled, watched: str) -> StageResult:
+    stage = context.config
     models = {name: _answered(context, name) for name in (stage.model, *stage.against)}
     metrics: dict[str, Any] = {"model": stage.model, "watched": watched, "models": models}
     faults = gate_faults(stage.gate, metric=models[stage.model][watched])
     if faults:
         metrics["gate"] = "; ".join(faults)
-    status = "gate_failed" if faults else "done"
     tokens = sum(model["tokens"] for model in models.values())
     flops = sum(model["tokens"] * model["flops_per_token"] for model in models.values())
-    cost = stage_cost(context, tokens=tokens, samples=len(context.labelled.valid) * len(models), flops=flops)
-    return StageResult(stage.name, stage.kind, context.key, status, None, metrics, cost)
+    cost = stage_cost(context, tokens=tokens, samples=len(labelled.valid) * len(models), flops=flops)
+    return StageResult(stage.name, stage.kind, context.key, _status(faults), None, metrics, cost)
 
 
 def _answered(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]:
@@ -54,6 +59,7 @@ def _answered(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]
     context.activity(f"asking {name}")
     forget_peak(world)
     reader, sequences = context.model_of(name), context.sequences("valid")
+    assert isinstance(sequences, LabelledSequences)
     config = reader.manifest.origin.model
     dtype = compute_dtype(stage.dtype, world.device)
     with closing(FrozenModel(reader, zero_level=stage.zero_level, dtype=dtype, world=world)) as model:
@@ -98,8 +104,11 @@ def _on_text(context: StageContext[EvaluateStage]) -> StageResult:
     tokens = sum(model["tokens"] for model in models.values())
     flops = sum(model["passed_tokens"] * model["flops_per_token"] for model in models.values())
     cost = stage_cost(context, tokens=tokens, flops=flops)
-    status = "gate_failed" if faults else "done"
-    return StageResult(stage.name, stage.kind, context.key, status, None, metrics, cost)
+    return StageResult(stage.name, stage.kind, context.key, _status(faults), None, metrics, cost)
+
+
+def _status(faults: Sequence[str]) -> Literal["done", "gate_failed"]:
+    return "gate_failed" if faults else "done"
 
 
 def _measure(context: StageContext[EvaluateStage], name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from espalier.evaluation.perplexity import token_nll
 from espalier.kinds.grow.kind import GrowStage
 from espalier.models.architecture import is_language_model
 from espalier.models.flops import model_flops
+from espalier.models.shape import ConfigDict
 from espalier.stages.orders import StageFailed
 from espalier.surgery.growth import Growth
 from espalier.training.masking import Masking
@@ -62,7 +63,7 @@ def growth_check_flops(context: StageContext[GrowStage], growth: Growth) -> floa
     """FLOPs of the forward passes of the check."""
     length = context.data.sequence_tokens
     tokens = context.config.growth_check.sequences * length
-    passes = [(growth.parent, None), (growth.config, None)]
+    passes: list[tuple[ConfigDict, int | None]] = [(growth.parent, None), (growth.config, None)]
     if growth.equal_order is not None and not growth.keeps_function:
         passes.append((growth.parent, len(growth.equal_order)))
     return sum(model_flops(model, tokens=tokens, sequence_tokens=length, layers=layers) for model, layers in passes)
@@ -73,8 +74,9 @@ def _measure(
 ) -> dict[str, float | None]:
     before = _losses(context, student, batch)
     after = _losses(context, StateReader.open(context.storage, folder, verify=False), batch)
-    same, order = before, growth.equal_order
+    same: Tensor | None = before
     if not growth.keeps_function:
+        order = growth.equal_order
         same = None if order is None else _losses(context, student, batch, order=order)
     return {
         "loss_before": float(before.mean()),

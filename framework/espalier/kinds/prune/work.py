@@ -77,7 +77,8 @@ def _measure(context: StageContext[PruneStage], student: StateReader, parent: Mo
         with measuring(model.network.model, probes(config), parent) as meter:
             for number, batch in enumerate(batches, start=1):
                 on_device = batch.to(world.device)
-                with meter.microbatch(None if batch.documents is None else on_device.documents >= 0):
+                documents = on_device.documents
+                with meter.microbatch(None if documents is None else documents >= 0):
                     model.run(on_device)
                 done = number * stage.calibration.microbatch_sequences * world.size
                 context.activity(
