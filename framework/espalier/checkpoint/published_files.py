@@ -33,7 +33,7 @@ def refer_to(folder: Path, tensors: Mapping[str, tuple[str, str, str]]) -> Publi
     paths = {name: f"{place}/{name}" for name in names}
     files = {name: FileRecord(num_bytes=storage.num_bytes(at), xxh3=storage.xxh3(at)) for name, at in paths.items()}
     records = {
-        parameter: PublishedTensor(file=names.index(file), name=name, dtype=dtype)
+        parameter: PublishedTensor.model_validate({"file": names.index(file), "name": name, "dtype": dtype})
         for parameter, (file, name, dtype) in tensors.items()
     }
     return Published(folder=str(folder), files=files, tensors=records)

@@ -28,7 +28,8 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
     """Run the stage of an order and commit its result. Collective."""
     if world.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and we read none
+        # It costs a tenth of a step, and no uninitialised memory is read here.
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets the class late
     forget_peak(world)
     context = StageContext.open(order, world, control)
     control.beat("opening")
