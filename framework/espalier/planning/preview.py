@@ -64,6 +64,7 @@ class StagePreview:
             "code_version": CODE_VERSION,
             "parent": self.parent,
             "inputs": self.stage.config.inputs(),
+            "data": self.stage.config.data,
             "shape": shape | {"parameters": self.parameters} if self.makes_model else {},
             "steps": self.steps,
             "samples": self.samples,

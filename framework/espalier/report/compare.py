@@ -104,9 +104,14 @@ def _sentence(curves: Sequence[TrainingCurve], baseline: TrainingCurve) -> str:
 
 def compare_growth(run: RunRecord) -> Comparison | None:
     """Compare the trainings of one run; None when no model of it grew."""
-    curves = training_curves_of(run)
+    curves = _most_alike(training_curves_of(run))
     has_grown = any(stage.declared.past == "grown" for stage in run.stages) and any(curve.growths for curve in curves)
     return compare(curves, baseline_of(curves)) if has_grown else None
+
+
+def _most_alike(curves: Sequence[TrainingCurve]) -> list[TrainingCurve]:
+    """The curves whose loss is counted as that of the first is: stages of a run may work on different data."""
+    return [curve for curve in curves if curve.measure == curves[0].measure]
 
 
 def write_page(comparison: Comparison, path: Path) -> None:

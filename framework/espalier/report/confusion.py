@@ -27,7 +27,7 @@ def confusion(run: RunRecord, evaluation: StageResult) -> Confusion | None:
     counts: list[list[int]] | None = evaluation.metrics["models"].get(name, {}).get("confusion")
     if not counts:
         return None
-    known = run.class_names
+    known = run.class_names(evaluation.stage)
     names = known if len(known) == len(counts) else tuple(f"class {number}" for number in range(len(counts)))
     if len(counts) > _LARGEST_MATRIX:
         sentence = f"The most frequent mistakes of {name} among {len(counts)} classes."

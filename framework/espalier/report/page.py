@@ -46,15 +46,19 @@ def render(run: RunRecord) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    loss = "loss per sample" if run.watched else None
+    shown = run.evaluation()
     return environment.get_template("page.html").render(
         name=run.job.get("name", "run"),
         style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
         verdict=judge(run),
         lineage=lineage_drawing(run),
         evaluated=evaluated(run),
-        measured_on="validation samples" if run.watched else "held-out text",
-        charts=[stage_charts(steps, loss=loss) for steps in run.steps.values() if steps],
+        measured_on="validation samples" if shown and "watched" in shown.metrics else "held-out text",
+        charts=[
+            stage_charts(steps, loss="loss per sample" if run.watched(stage) else None)
+            for stage, steps in run.steps.items()
+            if steps
+        ],
         comparison=compare_growth(run),
         validation={stage: validation_charts(run, stage) for stage in run.steps},
         weights=[found for stage in run.steps if (found := sample_weights(run, stage)) is not None],

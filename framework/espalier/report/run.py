@@ -43,6 +43,7 @@ class PlannedStage:
     tokens: int | None = None
     steps: int | None = None
     flops: float | None = None
+    data: str | None = None
 
     @property
     def declared(self) -> StageKind:
@@ -61,7 +62,7 @@ class PlannedStage:
     @staticmethod
     def of(entry: PlanEntry) -> PlannedStage:
         inputs, shape = dict(entry.inputs), dict(entry.shape or {})
-        return PlannedStage(entry.name, entry.kind, inputs, shape, entry.tokens, entry.steps, entry.flops)
+        return PlannedStage(entry.name, entry.kind, inputs, shape, entry.tokens, entry.steps, entry.flops, entry.data)
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,22 @@ class RunRecord:
     epochs: dict[str, tuple[EpochRecord, ...]]
     goodput: Goodput | None
 
-    @property
-    def watched(self) -> str | None:
-        """The metric that decides on labelled data; None for text."""
-        data = self.job.get("data") or {}
+    def data_of(self, stage: str) -> dict[str, Any]:
+        """The data section that a stage works on, as the job gives it; empty when it gives none."""
+        planned = self.stage(stage)
+        if planned is None or planned.data is None:
+            return self.job.get("data") or {}
+        return (self.job.get("data_sets") or {}).get(planned.data) or {}
+
+    def watched(self, stage: str) -> str | None:
+        """The metric that decides on the labelled data of a stage; None for text."""
+        data = self.data_of(stage)
         by_task = {"classification": "accuracy", "regression": "pearson"}
         return data.get("metric") or by_task.get(data.get("task", ""))
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The class names that the job gives, in order; empty when it leaves them to the data."""
-        return class_names(self.job.get("data") or {})
+    def class_names(self, stage: str) -> tuple[str, ...]:
+        """The class names of a stage's data, in order; empty when the job leaves them to the data."""
+        return class_names(self.data_of(stage))
 
     def stage(self, name: str) -> PlannedStage | None:
         return next((stage for stage in self.stages if stage.name == name), None)

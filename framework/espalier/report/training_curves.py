@@ -81,7 +81,7 @@ def read_training_curves(run_folders: Sequence[Path]) -> list[TrainingCurve]:
 
 
 def training_curves_of(run: RunRecord, *, run_name: str = "") -> list[TrainingCurve]:
-    """One curve for each trained stage whose model no other stage trains further."""
+    """One curve for each trained stage whose model no other stage trains further on the same data."""
     trained = [stage for stage in run.stages if stage.declared.moments == "made" and run.steps[stage.name]]
     continued = {before.name for stage in trained for before in _lineage(run, stage)[:-1]}
     last = [stage for stage in trained if stage.name not in continued]
@@ -101,12 +101,12 @@ def _training_curve(run: RunRecord, last: PlannedStage, label: str) -> TrainingC
         before = taken[-1] if taken else before
         points += taken
     vocabulary = last.shape.get("vocabulary", 0)
-    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run)[1], vocabulary)
+    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run, last)[1], vocabulary)
 
 
-def _measure(run: RunRecord) -> tuple[str, str]:
-    """The loss term that is compared across trainings, and its unit."""
-    task = (run.job.get("data") or {}).get("task", "")
+def _measure(run: RunRecord, stage: PlannedStage) -> tuple[str, str]:
+    """The loss term that is compared across trainings on the data of a stage, and its unit."""
+    task = run.data_of(stage.name).get("task", "")
     by_task = {"classification": ("cross_entropy", "nats per sample"), "regression": ("squared_error", "squared error")}
     return by_task.get(task, ("cross_entropy", "nats per token"))
 
@@ -120,7 +120,7 @@ def _reshaped(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
 
 
 def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Point]:
-    seconds, (term, _) = before.seconds, _measure(run)
+    seconds, (term, _) = before.seconds, _measure(run, stage)
     for step in run.steps[stage.name]:
         seconds += step.step_seconds
         flops = before.flops + (step.flops or _share(run, step))
@@ -135,8 +135,11 @@ def _share(run: RunRecord, step: StepRecord) -> float:
 
 
 def _lineage(run: RunRecord, stage: PlannedStage) -> list[PlannedStage]:
+    """The stage and those that its model comes from, back to where it began to learn from this data."""
     chain = [stage]
     while chain[0].parent is not None and (parent := run.stage(chain[0].parent)) is not None:
+        if parent.data != stage.data:
+            break
         chain.insert(0, parent)
     return chain
 

@@ -19,12 +19,13 @@ SMALL = Look(330, 180)
 def validation_charts(run: RunRecord, stage: str) -> tuple[tuple[str, Markup], ...]:
     """(title, chart) of each metric, the watched one first, with a vertical line at the best epoch."""
     records = [record for record in run.epochs[stage] if record.metrics]
-    if not records or run.watched is None:
+    watched = run.watched(stage)
+    if not records or watched is None:
         return ()
     result = run.results.get(stage)
     best = (result.metrics.get("best") or {}).get("epoch") if result else None
     look = Look(SMALL.width, SMALL.height, marks=((best, "best"),) if best else ())
-    names = metric_names(records[-1].metrics, run.watched)
+    names = metric_names(records[-1].metrics, watched)
     return tuple((METRIC_WORDS[name], _chart(records, name, look)) for name in names)
 
 

@@ -148,7 +148,8 @@ def _rows(
     path, top = run.folder / str(record.samples), float(weights.max(initial=0.0))
     listed = listed_samples(run.folder, record.stage)
     names = sample_names(run.folder, record.stage, samples)
-    teacher, student = (sample_answers(path, side, samples, run.class_names) for side in ("teacher", "student"))
+    classes = run.class_names(record.stage)
+    teacher, student = (sample_answers(path, side, samples, classes) for side in ("teacher", "student"))
     return tuple(
         _row(
             {"name": name, "teacher": taught or "", "student": answered or ""} | listed.get(int(sample), {}),

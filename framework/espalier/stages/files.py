@@ -31,6 +31,7 @@ class PlanEntry(Record):
 
     Attributes:
         inputs: setting -> name of the stage that it refers to; the first one is the stage's parent.
+        data: name of the data set that the stage works on; None for the job's `data`.
         shape: sizes of the resulting model, with `parameters`; empty for a stage without a model.
         code_version: of the espalier that made the plan; None when that version did not record it.
         texts: fingerprint of the text of each split, so that workers need not read it; empty for data with labels.
@@ -43,6 +44,7 @@ class PlanEntry(Record):
     code_version: int | None = None
     parent: StageName | None = None
     inputs: dict[str, StageName] = Field(default_factory=dict)
+    data: StageName | None = None
     shape: dict[str, Count | bool] | None = None
     tokens: Count | None = None
     steps: Count | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.reach import is_reachable
@@ -114,11 +115,16 @@ class WandbTracker:
     def _last_epoch(self, stage: str) -> int:
         return int(self._live.summary.get(f"stage/{stage}/epoch", 0))
 
+    def _data_of(self, stage: str) -> Mapping[str, Any]:
+        """The data section that a stage works on."""
+        planned, job = RunFolder(self._tracked.folder).planned(stage), self._tracked.job
+        return job["data_sets"][planned.data] if planned is not None and planned.data else job["data"]
+
     def _sample_values(self, record: EpochRecord) -> dict[str, Any]:
         """The histogram of the sample weights and the table of the largest ones."""
         import wandb
 
-        folder, names = self._tracked.folder, payload.class_names(self._tracked.job["data"])
+        folder, names = self._tracked.folder, payload.class_names(self._data_of(record.stage))
         weights = sample_reader.weight_column(folder / str(record.samples))
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))

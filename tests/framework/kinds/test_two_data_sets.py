@@ -14,6 +14,8 @@ from espalier.checkpoint.read import StateReader
 from espalier.config.faults import RefusedInput
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
+from espalier.report.run import read_run
+from espalier.report.training_curves import training_curves_of
 from support.labelled import write_table
 from support.tiny import write_model, write_text
 from support.whole_run import run_here
@@ -79,6 +81,13 @@ def test_pretrain_then_fine_tune_in_one_job(root: Path) -> None:
     assert results["reader"]["metrics"]["fresh"] == ["score.weight"]
     assert set(results["scores"]["metrics"]["models"]["tuned"]) >= {"accuracy", "loss"}
     assert results["scores"]["metrics"]["watched"] == "accuracy"
+    run = read_run(folder.path)
+    assert {curve.label: curve.measure for curve in training_curves_of(run)} == {
+        "pretrained": "nats per token",
+        "tuned": "nats per sample",
+    }
+    assert (run.watched("pretrained"), run.watched("tuned")) == (None, "accuracy")
+    assert run.class_names("tuned") == ("bad", "good")
     model = AutoModelForSequenceClassification.from_pretrained(folder.export("out"))
     assert model.config.id2label == {0: "bad", 1: "good"} and model.config.pad_token_id is not None
 
