@@ -26,9 +26,7 @@ class EventRecorder:
         if isinstance(detail, StageFailed):
             self._fail(stage, detail)
         elif isinstance(detail, StageResult):
-            self._events.add(
-                "finished" if detail.status == "done" else "gate", stage.name, detail.metrics.get("gate", "")
-            )
+            self._events.add("finished" if detail.status == "done" else "gate", stage.name, detail.gate)
             self._has_failed = False
         else:
             if not (self._folder.path / "run.json").exists():  # never recreate a folder that somebody has removed

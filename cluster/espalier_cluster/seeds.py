@@ -90,20 +90,19 @@ def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
     rows = []
     for stage in stages_of(children[0].job) if children else ():
         results = [_result(RunFolder.of(child.job), stage.name) for child in children]
-        done = [result for result in results if result is not None]
-        if not done or "models" not in done[0].metrics:
+        done = [result.measured for result in results if result is not None and result.measured is not None]
+        if not done:
             continue
-        rows_of_models = [row for result in done for row in result.metrics["models"].values()]
+        rows_of_models = [row for measured in done for row in measured.models.values()]
         perplexity = "nll" if any(row.get("perplexity", 0.0) is None for row in rows_of_models) else "perplexity"
-        watched = done[0].metrics.get("watched", perplexity)
-        values = {
-            name: [result.metrics["models"][name][watched] for result in done] for name in done[0].metrics["models"]
-        }
+        watched = done[0].watched or perplexity
+        values = {name: [measured.models[name][watched] for measured in done] for name in done[0].models}
         baseline = list(values)[min(1, len(values) - 1)]
         for name, of_seeds in values.items():
             paired = compare(of_seeds, values[baseline])
-            rows.append({"stage": stage.name, "metric": watched, "model": name, "values": of_seeds})
-            rows[-1] |= {"baseline": baseline, **{k: v if v == v else None for k, v in vars(paired).items()}}
+            row = {"stage": stage.name, "metric": watched, "model": name, "values": of_seeds, "baseline": baseline}
+            figures: dict[str, Any] = vars(paired)
+            rows.append(row | {figure: value if value == value else None for figure, value in figures.items()})
     return rows
 
 

@@ -15,7 +15,7 @@ from espalier.planning.prepare import PreparedJob
 from espalier.planning.preview import StagePreview
 from espalier.report.metrics import METRIC_WORDS, metric_names, metric_text
 from espalier.report.tables import Grid
-from espalier.stages.result import StageResult
+from espalier.stages.result import Measurements, StageResult
 from espalier.tracking.gap import gap_words, told_gap
 from espalier.tracking.goodput import Goodput
 from espalier.tracking.number_format import bytes_text, count_text, perplexity_text
@@ -104,12 +104,13 @@ def _show_memory(console: Console, trained: Mapping[str, WorkerMemory]) -> None:
 def show_outcome(console: Console, results: Sequence[StageResult]) -> None:
     """Print a table of models for each evaluation of a run."""
     for result in results:
-        if not result.metrics.get("models"):
+        measured = result.measured
+        if measured is None:
             continue
-        rows = _models(result)
-        columns = _on_labels(console, result) if "watched" in result.metrics else _on_text(rows)
+        rows = _models(measured)
+        columns = _on_labels(console, rows, measured.watched) if measured.watched else _on_text(rows)
         show_table(console, *_side_by_side(rows, columns))
-        closed = told_gap(result.metrics)
+        closed = told_gap(measured)
         if closed is not None:
             say(console, f"healing {gap_words(closed)} that pruning opened (log-perplexity)")
 
@@ -124,10 +125,9 @@ def _on_text(rows: Mapping[str, dict[str, Any]]) -> Columns:
     }
 
 
-def _on_labels(console: Console, result: StageResult) -> Columns:
+def _on_labels(console: Console, rows: Mapping[str, dict[str, Any]], decides: str) -> Columns:
     """The watched metric, as many other metrics as fit into the terminal, size and speed."""
-    rows = _models(result)
-    watched, *others = metric_names(next(iter(rows.values())), result.metrics["watched"])
+    watched, *others = metric_names(next(iter(rows.values())), decides)
     last = {"parameters": [f"{row['parameters']:,}" for row in rows.values()]}
     if all("tokens_per_second" in row for row in rows.values()):
         last["tokens/s"] = [f"{row['tokens_per_second']:,.0f}" for row in rows.values()]
@@ -139,10 +139,10 @@ def _on_labels(console: Console, result: StageResult) -> Columns:
     return columns
 
 
-def _models(result: StageResult) -> dict[str, dict[str, Any]]:
+def _models(measured: Measurements) -> dict[str, dict[str, Any]]:
     """Model -> measurements, the evaluated model last, below those that it is compared with."""
-    models = result.metrics["models"]
-    return {name: models[name] for name in sorted(models, key=lambda name: name == result.metrics["model"])}
+    models = measured.models
+    return {name: models[name] for name in sorted(models, key=lambda name: name == measured.model)}
 
 
 def _side_by_side(names: Iterable[str], columns: Columns) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -23,8 +23,9 @@ class Confusion:
 
 def confusion(run: RunRecord, evaluation: StageResult) -> Confusion | None:
     """The confusion table of the evaluated model; None when there are no classes."""
-    name = evaluation.metrics.get("model", "")
-    counts: list[list[int]] | None = evaluation.metrics["models"].get(name, {}).get("confusion")
+    measured = evaluation.measured
+    name = measured.model if measured else ""
+    counts: list[list[int]] | None = measured.models.get(name, {}).get("confusion") if measured else None
     if not counts:
         return None
     known = run.class_names(evaluation.stage)

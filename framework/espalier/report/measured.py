@@ -9,7 +9,7 @@ from typing import Any
 from espalier.report.changes import signed_percent
 from espalier.report.metrics import METRIC_WORDS, change_text, metric_text
 from espalier.report.run import RunRecord
-from espalier.stages.result import StageResult
+from espalier.stages.result import Measurements
 from espalier.tracking.gap import gap_words, told_gap
 from espalier.tracking.number_format import count_text, flops_text, perplexity_text
 
@@ -38,16 +38,19 @@ class Measured:
 def measured(run: RunRecord) -> Measured | None:
     """Summarise the last finished evaluation; None when there is none."""
     evaluation = run.evaluation()
-    if evaluation is None:
+    if evaluation is None or evaluation.measured is None:
         return None
-    return _of_labels(evaluation) if "watched" in evaluation.metrics else _of_text(run, evaluation)
+    found, samples = evaluation.measured, evaluation.cost.samples // len(evaluation.measured.models)
+    if found.watched is None:
+        return _of_text(run, evaluation.stage, found)
+    return _of_labels(found, found.watched, samples)
 
 
-def _of_labels(evaluation: StageResult) -> Measured:
+def _of_labels(measured: Measurements, watched: str, samples: int) -> Measured:
     """Summarise an evaluation on labelled data: the evaluated model, compared with the first other model."""
-    name, watched, models = (evaluation.metrics[key] for key in ("model", "watched", "models"))
+    name, models = measured.model, measured.models
     word, value, size = METRIC_WORDS[watched], models[name][watched], models[name]["parameters"]
-    text, samples = metric_text(watched, value), evaluation.cost.samples // len(models)
+    text = metric_text(watched, value)
     title = word[:1].upper() + word[1:]
     other = next((one for one in models if one != name), None)
     if other is None:
@@ -70,17 +73,17 @@ def _uncertainty(watched: str, value: float, samples: int) -> str:
     return f", where an accuracy has a standard error of {points:.1f} points." if points else "."
 
 
-def _of_text(run: RunRecord, evaluation: StageResult) -> Measured | None:
+def _of_text(run: RunRecord, stage: str, measured: Measurements) -> Measured | None:
     """Summarise an evaluation on text: compare the evaluated model with the loaded one that it comes from.
 
     When that was not evaluated, compare with the first model of `against`; without one, show the model alone.
     """
-    planned, models = run.stage(evaluation.stage), evaluation.metrics["models"]
+    planned, models = run.stage(stage), measured.models
     if planned is None or (after := planned.inputs.get("model", "")) not in models:
         return None
     root = run.root(after)
     if root is not None and root.name != after and root.name in models:
-        found, gap = _beside(models, root.name, after), told_gap(evaluation.metrics)
+        found, gap = _beside(models, root.name, after), told_gap(measured)
         return found if gap is None else _with_gap(found, after, gap)
     other = planned.inputs.get("against[0]", after)
     if other == after:

@@ -53,7 +53,7 @@ def render(run: RunRecord) -> str:
         verdict=judge(run),
         lineage=lineage_drawing(run),
         evaluated=evaluated(run),
-        measured_on="validation samples" if shown and "watched" in shown.metrics else "held-out text",
+        measured_on="validation samples" if shown and shown.measured and shown.measured.watched else "held-out text",
         charts=[
             stage_charts(steps, loss="loss per sample" if run.watched(stage) else None)
             for stage, steps in run.steps.items()

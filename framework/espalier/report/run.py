@@ -115,7 +115,7 @@ class RunRecord:
 
     def evaluations(self) -> list[StageResult]:
         """The results of finished evaluations, in the plan's order."""
-        return [result for result in self.results.values() if result.metrics.get("models")]
+        return [result for result in self.results.values() if result.measured is not None]
 
     def evaluation(self) -> StageResult | None:
         """The result of the last finished evaluation."""

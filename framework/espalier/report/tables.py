@@ -83,15 +83,15 @@ def model_grid(run: RunRecord, evaluation: StageResult) -> Grid:
 
 def _metrics(evaluation: StageResult, model: dict[str, Any]) -> list[_Measure]:
     """The columns of metrics of labelled data, the watched metric first; none for text."""
-    if "watched" not in evaluation.metrics:
+    if evaluation.measured is None or evaluation.measured.watched is None:
         return []
-    names = metric_names(model, evaluation.metrics["watched"])
+    names = metric_names(model, evaluation.measured.watched)
     return [_Measure(n, METRIC_WORDS[n], partial(metric_text, n), partial(change_text, n)) for n in names]
 
 
 def _models(run: RunRecord, evaluation: StageResult) -> list[tuple[str, dict[str, Any]]]:
     """(name, measurements) of each model, in the order in which the plan makes them."""
-    models: dict[str, dict[str, Any]] = evaluation.metrics["models"]
+    models = evaluation.measured.models if evaluation.measured else {}
     order = [stage.name for stage in run.stages if stage.name in models]
     return [(name, models[name]) for name in dict.fromkeys([*order, *models])]
 

@@ -151,5 +151,5 @@ def _size(stage: PlannedStage) -> str:
 
 
 def _nll(run: RunRecord, stage: str) -> float | None:
-    measured = (r.metrics["models"].get(stage) for r in run.results.values() if r.metrics.get("models"))
+    measured = (result.measured.models.get(stage) for result in run.results.values() if result.measured)
     return next((model["nll"] for model in measured if model and "nll" in model), None)

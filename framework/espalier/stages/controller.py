@@ -117,7 +117,7 @@ def decide(plan: Plan, progress: Progress, retry: RetryConfig) -> Decision:
                 return Stop(ExitCode.RESUMABLE, f"asked to stop before stage {stage.name}")
             return Run(stage, progress.attempts + 1, _pause_seconds(progress, retry))
         if result.status == "gate_failed":
-            return Stop(ExitCode.GATE_FAILED, f"stage {stage.name}: {result.metrics.get('gate', 'gate failed')}")
+            return Stop(ExitCode.GATE_FAILED, f"stage {stage.name}: {result.gate or 'gate failed'}")
     return Stop(ExitCode.DONE, "all stages are done")
 
 

@@ -25,6 +25,28 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Measurements:
+    """What a stage has measured of models, beside one another.
+
+    Attributes:
+        model: the one that the stage is about.
+        models: by name; figures of text (`nll`, `perplexity`) or the metrics of labelled data, and size and cost.
+        watched: the metric that decides on labelled data; None for text.
+        gap_closed: the share of what pruning lost that was regained, in log-perplexity; None where nothing says.
+    """
+
+    model: str
+    models: dict[str, dict[str, Any]]
+    watched: str | None = None
+    gap_closed: float | None = None
+
+    @property
+    def deciding(self) -> str:
+        """The figure to compare models by."""
+        return self.watched or "perplexity"
+
+
+@dataclass(frozen=True)
 class StageResult:
     """The committed result of a stage, written as JSON beside its checkpoint and never changed.
 
@@ -43,6 +65,25 @@ class StageResult:
     checkpoint: str | None
     metrics: dict[str, Any] = field(default_factory=dict)
     cost: Cost = Cost()
+
+    @property
+    def measured(self) -> Measurements | None:
+        """Of a stage that measures models; None for any other."""
+        models: dict[str, dict[str, Any]] = self.metrics.get("models") or {}
+        if not models:
+            return None
+        model = self.metrics.get("model") or next(iter(models))
+        return Measurements(model, models, self.metrics.get("watched"), self.metrics.get("gap_closed"))
+
+    @property
+    def tokenizer(self) -> str:
+        """Key of the tokenizer that a stage has brought into the run; empty for a stage that brings none."""
+        return str(self.metrics.get("tokenizer", ""))
+
+    @property
+    def gate(self) -> str:
+        """Which bounds a measured value has left; empty where none."""
+        return str(self.metrics.get("gate", ""))
 
     def to_json(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA, **asdict(self)}

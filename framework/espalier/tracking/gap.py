@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+
+from espalier.stages.result import Measurements
 
 LEAST_GAP_NATS = 1e-3
 """The smallest gap of which a share is reported: below it (0.1 % of the perplexity) the share is noise."""
@@ -29,12 +30,12 @@ def gap_closed(nll: Mapping[str, float], *, model: str, pruned: Collection[str])
     return closed if math.isfinite(closed) else None
 
 
-def told_gap(metrics: Mapping[str, Any]) -> float | None:
-    """The `gap_closed` of an evaluation's metrics; None when the gap is too small for it to mean anything."""
-    closed, models = metrics.get("gap_closed"), metrics["models"]
+def told_gap(measured: Measurements) -> float | None:
+    """The `gap_closed` of an evaluation; None when the gap is too small for it to mean anything."""
+    closed, models = measured.gap_closed, measured.models
     if not isinstance(closed, int | float) or not math.isfinite(closed):
         return None
-    losses = [model["nll"] for name, model in models.items() if name != metrics.get("model") and "nll" in model]
+    losses = [model["nll"] for name, model in models.items() if name != measured.model and "nll" in model]
     return None if losses and max(losses) - min(losses) < LEAST_GAP_NATS else closed
 
 

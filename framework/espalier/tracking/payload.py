@@ -107,11 +107,13 @@ def stage_table(results: Iterable[StageResult]) -> Table:
 
 def model_table(result: StageResult) -> Table:
     """A table with a row for each evaluated model; on labelled data a column for each metric, the watched one first."""
-    models: dict[str, dict[str, Any]] = result.metrics["models"]
-    columns = _TEXT_COLUMNS
-    if "watched" in result.metrics:
+    measured = result.measured
+    assert measured is not None
+    models = measured.models
+    columns: tuple[str, ...] = _TEXT_COLUMNS
+    if measured.watched is not None:
         numbers = (name for model in models.values() for name in _numbers(model))
-        columns = tuple(dict.fromkeys([result.metrics["watched"], *numbers]))
+        columns = tuple(dict.fromkeys([measured.watched, *numbers]))
     return ("model", *columns), [(name, *(model.get(c) for c in columns)) for name, model in models.items()]
 
 

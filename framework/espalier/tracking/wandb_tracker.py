@@ -86,7 +86,7 @@ class WandbTracker:
         if results:
             self._live.log({"stages": _table(payload.stage_table(results))})
         for result in results:
-            if result.metrics.get("models"):
+            if result.measured is not None:
                 self._live.log({f"stage/{result.stage}/models": _table(payload.model_table(result))})
         self._live.finish()
 

@@ -141,7 +141,7 @@ class StageContext(Generic[Settings]):
         """The tokenizer of the `load` stage that this stage's model comes from."""
         result = self.folder.result(self.parent)
         assert result is not None
-        key, data = result.metrics["tokenizer"], self.data
+        key, data = result.tokenizer, self.data
         folder = self.folder.tokenizer(key)
         require_key(folder, key)
         if isinstance(data, LabelledConfig):

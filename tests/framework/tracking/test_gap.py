@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from espalier.stages.result import Measurements
 from espalier.tracking.gap import gap_closed, gap_words, told_gap
 
 
@@ -39,8 +40,8 @@ def test_models_that_were_not_pruned_have_no_gap() -> None:
 
 def test_a_recorded_share_is_not_shown_when_the_gap_is_too_small() -> None:
     models = {"heal": {"nll": 3.0}, "parent": {"nll": 3.0001}, "slim": {"nll": 3.0}}
-    assert told_gap({"model": "heal", "models": models, "gap_closed": 1.0}) is None
+    assert told_gap(Measurements("heal", models, gap_closed=1.0)) is None
     models["slim"]["nll"] = 4.0
-    assert told_gap({"model": "heal", "models": models, "gap_closed": 0.5}) == 0.5
-    assert told_gap({"model": "heal", "models": models, "gap_closed": None}) is None
-    assert told_gap({"models": models, "gap_closed": math.nan}) is None
+    assert told_gap(Measurements("heal", models, gap_closed=0.5)) == 0.5
+    assert told_gap(Measurements("heal", models, gap_closed=None)) is None
+    assert told_gap(Measurements("heal", models, gap_closed=math.nan)) is None

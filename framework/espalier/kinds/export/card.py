@@ -71,11 +71,11 @@ def _measured(folder: RunFolder) -> list[str]:
     tables: dict[str, list[str]] = {}
     for stage in stages_of(folder.read_job()):
         result = folder.result(stage.name)
-        if result is not None and "models" in result.metrics:
-            measure = result.metrics.get("watched", "perplexity")
+        if result is not None and (measured := result.measured) is not None:
+            measure = measured.deciding
             tables.setdefault(measure, []).extend(
                 f"| {as_text(name)} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
-                for name, row in result.metrics["models"].items()
+                for name, row in measured.models.items()
             )
     lines = ["", "## Measured"] if tables else []
     for measure, rows in tables.items():
