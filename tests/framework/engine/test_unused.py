@@ -43,7 +43,7 @@ def _train(world: World, storage: LocalStorage, level: ZeroLevel) -> tuple[list[
     with closing(open_engine(spec, _OBJECTIVE, reader, steps_taken=0, world=world)) as engine:
         for step, orders in enumerate(_STEPS):
             report = take_step(
-                engine, None, own, objective=_OBJECTIVE, lr=1e-2, random=(0, step), orders=orders, world=world
+                engine, None, own, objective=_OBJECTIVE, lr=1e-2, random=(0, step), layer_orders=orders, world=world
             )
             figures += [report.loss, report.gradient_norm]
             for fragment in engine.fragments():
