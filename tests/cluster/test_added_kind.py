@@ -19,7 +19,8 @@ from support.installed import install
 from support.kill import finish, kill_when, num_steps, start
 from support.tiny import tiny_job, write_job
 
-PLUGIN = Path(__file__).parents[1] / "support" / "focal_plugin"
+SUPPORT = Path(__file__).parents[1] / "support"
+PLUGIN = SUPPORT / "focal_plugin"
 README = Path(__file__).parents[2] / "framework" / "README.md"
 COMMAND = (sys.executable, "-m", "espalier_cluster.command")
 
@@ -130,6 +131,11 @@ def test_an_installed_wheel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert without.returncode == 2 and "load, grow, prune" in without.stdout + without.stderr
     onto_path(monkeypatch, site)
     espalier("validate", job)
+    dials = {"name": "focal_tuning", "model": str(tmp_path / "job" / "model"), "budget": {"steps": 2}}
+    recipe = tiny_job(tmp_path / "job", recipe=dials | {"batch": {"sequences": 2}})
+    job.write_text(yaml.safe_dump({name: value for name, value in recipe.items() if name != "stages"}))
+    shown = json.loads(espalier("plan", job, "--json"))
+    assert [stage["kind"] for stage in shown] == ["load", "focal", "export"]
 
 
 def test_a_kind_that_cannot_be_imported_is_named_where_it_is_used(
@@ -148,9 +154,20 @@ def test_a_kind_that_cannot_be_imported_is_named_where_it_is_used(
     espalier("validate", job)  # and harms no other job
 
 
-def test_the_readme_shows_these_very_files() -> None:
-    told = README.read_text()
-    for name in ("kind.py", "work.py"):
-        code = (PLUGIN / "espalier_focal" / name).read_text()
-        body = code.split("from __future__ import annotations\n\n", 1)[1].strip()
-        assert body in told, name
+SHOWN = [  # file, from where, up to where
+    (PLUGIN / "espalier_focal" / "kind.py", "from typing", None),
+    (PLUGIN / "espalier_focal" / "work.py", "from functools", None),
+    (PLUGIN / "espalier_focal" / "recipe.py", "def stages", None),
+    (SUPPORT / "olmo2.py", "def _layer", "def _last_norm"),
+    (SUPPORT / "olmo2.py", "OLMO2 = Family(", None),
+    (SUPPORT / "lines_tracker.py", "    def log_step", "    def log_result"),
+    (SUPPORT / "lines_tracker.py", "LINES = TrackerKind(", None),
+]
+"""What the README shows of files that tests of added kinds, recipes, families and trackers run."""
+
+
+@pytest.mark.parametrize(("file", "begin", "end"), SHOWN)
+def test_the_readme_shows_what_the_tests_run(file: Path, begin: str, end: str | None) -> None:
+    code = file.read_text()
+    start = code.index(begin)
+    assert code[start : None if end is None else code.index(end, start)].rstrip() in README.read_text()
