@@ -17,8 +17,8 @@ from espalier.jobs.load import read_job
 from espalier.jobs.recipe import stages_of
 from espalier.jobs.schema import job_schema, resolved
 from espalier.stages.controller import ExitCode
+from espalier.stages.failures import FULL
 from espalier.stages.graph import graph_faults
-from espalier.stages.orders import FULL
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.terminal import open_terminal, print_path, say
 
@@ -88,7 +88,7 @@ def plan(
     """Show what a job will do and cost. Starts nothing."""
     from espalier.planning.prepare import prepare
     from espalier.stages.ownership import require_own
-    from espalier_cluster.local import room_line
+    from espalier_cluster.local_resources import room_line
     from espalier_cluster.resume import refuse_exports, refuse_lost_work, repeated_stage_messages
     from espalier_cluster.show import plan_json, show_plan
 
@@ -128,7 +128,7 @@ def run(
     """Run a job, or go on with one that was stopped."""
     from espalier.planning.prepare import prepare
     from espalier_cluster.drive import HowToRun, drive
-    from espalier_cluster.embedded import require_access
+    from espalier_cluster.local_cluster import require_access
 
     job = _read_job(job_file, overrides)
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)

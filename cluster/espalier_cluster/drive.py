@@ -22,9 +22,9 @@ from espalier.jobs.job import Job
 from espalier.jobs.tracker import TRACKERS
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
-from espalier.stages.control import Control
 from espalier.stages.controller import ExitCode, Progress, Runner, Stop, Surroundings, carry_out, decide
-from espalier.stages.orders import FULL, TAKES_NO_MORE
+from espalier.stages.failures import FULL, TAKES_NO_MORE
+from espalier.stages.heartbeats import Control
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.events import EVENTS, EventLog
@@ -32,9 +32,9 @@ from espalier.tracking.follow import Follower
 from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
-from espalier_cluster.embedded import cluster
 from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
 from espalier_cluster.event_recorder import EventRecorder
+from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.outcome import failure_reported, say_end, show_end
 from espalier_cluster.resume import (

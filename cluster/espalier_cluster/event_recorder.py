@@ -6,7 +6,7 @@ import errno
 import time
 from contextlib import suppress
 
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.stages.plan import Stage
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder

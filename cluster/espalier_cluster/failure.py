@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 
 
 class RankFailed(Exception):

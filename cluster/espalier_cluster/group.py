@@ -13,7 +13,8 @@ from ray.util.placement_group import PlacementGroup, placement_group_table, remo
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from espalier.jobs.job import WorkersConfig
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.hang_detector import Hang
 from espalier_cluster.kill_workers import kill_workers

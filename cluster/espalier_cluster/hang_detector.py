@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.stages.control import Pulse
+from espalier.stages.heartbeats import Pulse
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from espalier.stages.control import Pulse
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Pulse
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.hang_detector import Hang, HangDetector
 

@@ -20,8 +20,8 @@ from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 
 from espalier.distributed.loopback import stay_on_this_host
-from espalier_cluster.embedded import FOLDER
 from espalier_cluster.held_folders import hold, let_go, make_folder, sweep
+from espalier_cluster.local_cluster import FOLDER
 
 _LEAVE_SECONDS = 5.0
 

@@ -15,7 +15,8 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 
 from espalier.jobs.job import RetryConfig, WorkersConfig
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
 from espalier_cluster.head_node import HeadNode, node_lives

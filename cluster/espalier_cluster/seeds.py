@@ -23,7 +23,7 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
-from espalier_cluster.embedded import cluster
+from espalier_cluster.local_cluster import cluster
 from espalier_cluster.outcome import failure_reported
 from espalier_cluster.stopping import handle_signals
 from espalier_cluster.tables import show_table

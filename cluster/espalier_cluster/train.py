@@ -15,7 +15,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, Wor
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from espalier.jobs.job import WorkersConfig
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier_cluster.failure import judge
 from espalier_cluster.process_group import ProcessGroupConfig
 from espalier_cluster.worker_loop import WorkerLoopConfig, join, take_orders

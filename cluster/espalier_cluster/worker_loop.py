@@ -19,7 +19,7 @@ import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.failure import RankFailed, see

@@ -69,7 +69,7 @@ def one_case(row: str, fault: str, settings: dict[str, str], *, patience: float)
 
 def play(row: str, fault: str, folder: str, *, patience: float) -> None:
     """One case, in a process of its own: Ray reads its settings once."""
-    from espalier_cluster.embedded import cluster
+    from espalier_cluster.local_cluster import cluster
     from espalier_cluster.log_filter import filter_logs
 
     with filter_logs():

@@ -34,7 +34,7 @@ from espalier.evaluation.answers import probabilities
 from espalier.evaluation.paired import compare
 from espalier.jobs.job import Job
 from espalier.planning.prepare import prepare
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, final_epochs, table_path

@@ -29,8 +29,9 @@ from typing import Any
 import xxhash
 
 from espalier.distributed.world import World
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from support.spawn import run_ranks
 from support.tiny import write_model

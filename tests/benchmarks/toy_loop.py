@@ -17,8 +17,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.kinds.load.kind import LoadStage
-from espalier.stages.control import Control
 from espalier.stages.controller import Progress, Surroundings, carry_out
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Stage, build_plan
 from espalier.stages.result import StageResult

@@ -10,10 +10,11 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
-from espalier_cluster.embedded import FOLDER
+from espalier_cluster.local_cluster import FOLDER
 
 
 def serve(order: StageOrder, control: Control) -> StageResult:

@@ -16,7 +16,7 @@ from espalier.config.faults import RefusedInput
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.training.updates import Update, Updates

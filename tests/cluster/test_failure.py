@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.worker.failure import describe
 from espalier_cluster.failure import RankFailed, judge
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier_cluster.hang_detector import Hang, HangDetector
 
 LEAST, BEAT = 10.0, 0.5

@@ -291,7 +291,7 @@ def test_a_run_that_is_done_has_nothing_to_do_and_loses_no_goodput(job: Path) ->
 
 
 def test_a_stop_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
-    from espalier.stages.orders import StageFailed
+    from espalier.stages.failures import StageFailed
     from espalier.stages.plan import build_plan
     from espalier.tracking.events import read_events
     from espalier_cluster.event_recorder import EventRecorder

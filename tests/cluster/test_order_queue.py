@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from espalier.stages.control import Pulse
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Pulse
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.order_queue import GroupLost, OrderQueue, WorkerAddress
 

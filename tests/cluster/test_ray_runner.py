@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from espalier.jobs.job import RetryConfig, WorkersConfig
-from espalier.stages.orders import StageFailed, StageOrder
-from espalier_cluster.embedded import cluster
+from espalier.stages.failures import StageFailed
+from espalier.stages.orders import StageOrder
+from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.ray_runner import RayRunner
 

@@ -14,10 +14,11 @@ from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
 from espalier.stages.controller import ExitCode, Progress, carry_out
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
-from espalier_cluster.embedded import cluster
 from espalier_cluster.joining import forget_token
+from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.preflight import check_cluster
 from espalier_cluster.ray_runner import RayRunner

@@ -21,8 +21,8 @@ import torch.distributed as dist
 
 from espalier.distributed.world import World
 from espalier.jobs.job import RetryConfig
-from espalier.stages.control import Control
 from espalier.stages.controller import Progress, Run, decide
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Plan
 from espalier.stages.run_folder import RunFolder

@@ -15,9 +15,9 @@ import psutil
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.kinds.load.kind import LoadStage
 from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out
-from espalier.stages.orders import FailureCause, StageFailed
+from espalier.stages.failures import FailureCause, StageFailed
 from espalier.stages.plan import Stage, build_plan
-from espalier_cluster.embedded import cluster
+from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
 
 WORKERS = WorkersConfig(count=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from espalier.stages.controller import ExitCode
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from faults import scenes_ray, work
 from faults.matrix import Seen, print_table
 from faults.rows import ROWS, Row

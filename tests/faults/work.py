@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 

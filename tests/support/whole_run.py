@@ -11,7 +11,7 @@ import torch
 from espalier.distributed.world import World
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.worker.run_stage import run_stage

@@ -19,7 +19,7 @@ from espalier.checkpoint.write import RankFiles, SupersededAttempt, abandon, beg
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.saving.host_staging import HostStaging
 from espalier.saving.states import Lineage, commit_save, forget_older, gather_files, table_fragments
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.worker.context import StageContext
 
 _TRIES = 3  # of a write with an I/O error

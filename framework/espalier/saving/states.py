@@ -19,7 +19,7 @@ from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS
 from espalier.tracking.record import STEPS

@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Protocol
 
 from espalier.jobs.job import RetryConfig
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Plan, Stage
 from espalier.stages.result import StageResult
 

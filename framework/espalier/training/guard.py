@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from espalier.config.training import GuardConfig, Remedy
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.saving.states import find_resume
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.storage.names import Count, Key
 from espalier.storage.records import SCHEMA, Versioned
 from espalier.training.step import StepReport

@@ -30,8 +30,9 @@ from espalier.jobs.stage import StageSettings
 from espalier.models.families import is_causal
 from espalier.models.model_files import require_key
 from espalier.models.pretrained import PretrainedTokenizer
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Storage
 from espalier.tracking.events import EVENTS, EventLog

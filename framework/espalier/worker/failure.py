@@ -10,7 +10,7 @@ import torch
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import RefusedInput
 from espalier.evaluation.finite import NotFinite
-from espalier.stages.orders import TAKES_NO_MORE, FailureCause, StageFailed
+from espalier.stages.failures import TAKES_NO_MORE, FailureCause, StageFailed
 from espalier.storage.contract import NotAsWritten
 
 _IS_LASTING = "is_lasting"

@@ -6,8 +6,9 @@ import torch.distributed as dist
 
 from espalier.config.faults import RefusedInput
 from espalier.distributed.world import World
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier.worker.failure import describe
 from espalier.worker.run_stage import run_stage

@@ -11,7 +11,7 @@ from espalier.distributed.world import World
 from espalier.jobs.kind import KINDS
 from espalier.jobs.stage import StageSettings
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier.worker.context import StageContext

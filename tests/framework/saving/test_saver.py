@@ -15,8 +15,8 @@ from espalier.checkpoint.steps import step_folder
 from espalier.distributed.world import World
 from espalier.saving import saver
 from espalier.saving import states as state
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.contract import Bytes
 from espalier.storage.local import LocalStorage

@@ -13,9 +13,10 @@ from espalier.jobs.job import RetryConfig
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.kinds.export.kind import ExportStage
 from espalier.kinds.load.kind import LoadStage
-from espalier.stages.control import Control, Pulse
 from espalier.stages.controller import ExitCode, Progress, Surroundings, carry_out, decide
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control, Pulse
+from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Plan, build_plan
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder

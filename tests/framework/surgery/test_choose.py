@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from espalier.config.faults import RefusedInput
 from espalier.models.families import probes, shape_of
 from espalier.models.shape import ModelShape
-from espalier.surgery.choose import choose
+from espalier.surgery.choose_units import choose
 from espalier.surgery.importance import measuring
 from espalier.surgery.keep import Keep
 from espalier.surgery.scores import Scores

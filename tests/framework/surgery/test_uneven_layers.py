@@ -20,7 +20,7 @@ from espalier.models.families.llama import LLAMA
 from espalier.models.families.registry import FAMILIES
 from espalier.models.flops import body_flops
 from espalier.models.shape import ConfigDict, ModelShape
-from espalier.surgery.choose import choose
+from espalier.surgery.choose_units import choose
 from espalier.surgery.grow import Grower
 from espalier.surgery.growth import Growth, planned_growth
 from espalier.surgery.importance import measuring

@@ -14,7 +14,7 @@ from espalier.config.faults import RefusedInput
 from espalier.distributed.world import World
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.storage.local import LocalStorage
 from espalier.worker.run_stage import run_stage

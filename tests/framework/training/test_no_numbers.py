@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from espalier.distributed.world import World
 from espalier.report.page import write_report
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.worker.run_stage import run_stage
 from espalier_cluster.show import show_outcome

@@ -15,8 +15,9 @@ from espalier.distributed.world import World
 from espalier.jobs.load import read_job
 from espalier.kinds.load.kind import LoadStage, refers
 from espalier.planning.prepare import prepare
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.worker.context import StageContext

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from espalier.checkpoint.read import StateReader
 from espalier.distributed.world import World
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.storage.local import LocalStorage
 from espalier.worker.run_stage import run_stage

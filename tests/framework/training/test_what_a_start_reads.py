@@ -13,8 +13,9 @@ import pytest
 from espalier.config.faults import RefusedInput
 from espalier.data import fingerprint
 from espalier.distributed.world import World
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.local import LocalStorage
 from espalier.training import updates

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from espalier.distributed.world import World
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.worker.run_stage import run_stage
 from support.tiny import write_job
 from support.whole_run import plan_job

@@ -14,7 +14,7 @@ from support.tiny import tiny_job, write_job
 
 PROGRAM = """
 import torch.distributed as dist
-from espalier.stages.control import Control
+from espalier.stages.heartbeats import Control
 from espalier.worker.in_process import InProcessRunner
 
 first = InProcessRunner(Control())

@@ -14,8 +14,9 @@ from espalier.config.faults import Fault, RefusedInput
 from espalier.distributed.world import World
 from espalier.evaluation.finite import NotFinite
 from espalier.jobs.kind import StageKind
-from espalier.stages.control import Control
-from espalier.stages.orders import StageFailed, StageOrder
+from espalier.stages.failures import StageFailed
+from espalier.stages.heartbeats import Control
+from espalier.stages.orders import StageOrder
 from espalier.storage.contract import NotAsWritten
 from espalier.worker import run_stage as worker
 from espalier.worker.context import StageContext

@@ -19,7 +19,7 @@ from espalier.kinds.cross_fit.fold_model import Fold, FoldModel, folds_of
 from espalier.kinds.cross_fit.kind import CrossFitStage
 from espalier.models.families import num_outputs
 from espalier.saving.saver import Saver
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.stages.result import StageResult
 from espalier.training.loop import engine_spec
 from espalier.training.prepared import Prepared

@@ -21,7 +21,7 @@ from espalier.jobs.recipe import stages_of
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.models.families import num_outputs, num_parameters, shape_of
 from espalier.models.flops import model_flops, read_share
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.stages.result import StageResult
 from espalier.surgery.depth_maps import sharing_order
 from espalier.tracking.gap import gap_closed

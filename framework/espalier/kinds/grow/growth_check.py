@@ -20,7 +20,7 @@ from espalier.kinds.grow.kind import GrowStage
 from espalier.models.architecture import is_language_model
 from espalier.models.flops import model_flops
 from espalier.models.shape import ConfigDict
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.surgery.growth import Growth
 from espalier.training.masking import Masking
 from espalier.worker.context import StageContext

@@ -19,9 +19,9 @@ from espalier.models.families import layout, num_parameters, probes, resized, sh
 from espalier.models.flops import model_flops
 from espalier.models.shape import ConfigDict, ModelShape
 from espalier.saving.states import Lineage, save_model, whole_fragments
-from espalier.stages.orders import StageFailed
+from espalier.stages.failures import StageFailed
 from espalier.stages.result import Cost, StageResult
-from espalier.surgery.choose import choose
+from espalier.surgery.choose_units import choose
 from espalier.surgery.importance import measuring
 from espalier.surgery.keep import Keep
 from espalier.surgery.prune import pruned_tensors

@@ -18,8 +18,8 @@ import ray
 from espalier.config.faults import RefusedInput
 from espalier.jobs.job import WorkersConfig
 from espalier_cluster import joining
-from espalier_cluster.embedded import cluster, require_access
 from espalier_cluster.held_folders import sweep
+from espalier_cluster.local_cluster import cluster, require_access
 
 
 def status(pid: int) -> str:
@@ -29,7 +29,7 @@ def status(pid: int) -> str:
 HOLD = """
 import os, time
 from espalier.jobs.job import WorkersConfig
-from espalier_cluster.embedded import FOLDER, cluster
+from espalier_cluster.local_cluster import FOLDER, cluster
 from espalier_cluster.log_filter import filter_logs
 with filter_logs(), cluster(WorkersConfig()):
     print(os.environ[FOLDER], flush=True)
