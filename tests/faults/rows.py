@@ -56,7 +56,7 @@ ROWS: tuple[Row, ...] = (
         "P3",
         "kill -9 of the driver, of the order queue, of Ray Train's process",
         "no worker after 10 s; the run goes on, or the same command does",
-        tests=("tests/cluster/test_embedded.py::test_a_local_cluster_is_quiet_private_and_dies_with",),
+        tests=("tests/cluster/test_local_cluster.py::test_a_local_cluster_is_quiet_private_and_dies_with",),
         scenes=(
             _lost("queue", within=3.0, says="hands out the orders", kills="OrderQueue"),
             _lost("train", within=3.0, says="Ray Train ended", kills="_train"),
