@@ -12,7 +12,7 @@ from espalier.checkpoint.bases import load_bases
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, FileRecord, Manifest
 from espalier.checkpoint.manifest_file import check_files, is_committed, load_manifest
 from espalier.checkpoint.places import state_storage
-from espalier.checkpoint.published_files import check_published
+from espalier.checkpoint.published_files import check_published_files
 from espalier.checkpoint.steps import stage_folder, step_folder
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.stages.files import PlanEntry
@@ -119,7 +119,7 @@ def _file_faults(storage: Storage, folder: str, manifest: Manifest, name: str, r
 
 def _published_faults(folder: str, manifest: Manifest) -> tuple[str, ...]:
     try:
-        check_published(folder, manifest, verify=True)
+        check_published_files(folder, manifest, verify=True)
     except DamagedCheckpoint as damage:
         return damage.reasons
     return ()

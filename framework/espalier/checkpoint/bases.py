@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from espalier.checkpoint.manifest import Base, DamagedCheckpoint, Manifest
 from espalier.checkpoint.manifest_file import Hashed, check_files, is_committed, load_hashed, load_manifest
-from espalier.checkpoint.published_files import check_published
+from espalier.checkpoint.published_files import check_published_files
 from espalier.storage.contract import Storage
 
 
@@ -45,11 +45,11 @@ def check_state(
     """
     outside = verify if outside is None else outside
     check_files(storage, folder, manifest, verify=verify, hashed=hashed)
-    check_published(folder, manifest, verify=outside, hashed=hashed)
+    check_published_files(folder, manifest, verify=outside, hashed=hashed)
     for base, below in zip(manifest.bases, load_bases(storage, folder, manifest), strict=True):
         try:
             check_files(storage, base.folder, below, verify=verify, hashed=hashed)
-            check_published(base.folder, below, verify=outside, hashed=hashed)
+            check_published_files(base.folder, below, verify=outside, hashed=hashed)
         except DamagedCheckpoint as damage:
             raise _stands_on(folder, damage) from None
 

@@ -39,7 +39,7 @@ def refer_to(folder: Path, tensors: Mapping[str, tuple[str, str, str]]) -> Publi
     return Published(folder=str(folder), files=files, tensors=records)
 
 
-def check_published(folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None) -> None:
+def check_published_files(folder: str, manifest: Manifest, *, verify: bool, hashed: Hashed | None = None) -> None:
     """Hold the published files that a state refers to to their sizes, and to their hashes when `verify`.
 
     Args:
