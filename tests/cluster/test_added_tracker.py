@@ -84,3 +84,17 @@ def test_where_it_is_not_installed_the_installed_ones_are_named(tmp_path: Path) 
     code = f"from espalier.jobs.load import read_job; from pathlib import Path; read_job(Path({str(job)!r}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "`tracking.lines` (line" in found.stderr and "is no setting here; allowed: wandb." in found.stderr
+
+
+def test_a_tracker_that_cannot_be_imported_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "half_tracker", {"lines": "half_tracker:LINES"}, "import no_such_module", group="espalier.trackers")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")])))
+    command = [sys.executable, "-m", "espalier_cluster.command", "validate", str(job_of(tmp_path))]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = " ".join((ran.stdout + ran.stderr).split())
+    assert ran.returncode == 2 and "`tracking.lines`" in told
+    assert "half_tracker:LINES of package half_tracker cannot be used: ModuleNotFoundError" in told

@@ -15,6 +15,7 @@ from espalier.config.overrides import apply_overrides
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
 from espalier.jobs.recipe import RECIPES
+from espalier.jobs.tracker import TRACKERS
 
 
 def read_job(path: Path, overrides: Sequence[str] = (), *, warn: Callable[[str], None] = lambda text: None) -> Job:
@@ -56,4 +57,7 @@ def _with_reason(fault: Fault) -> Fault:
     for setting, broken in (("kind", KINDS.broken), ("name", RECIPES.broken)):
         if fault.path.endswith(f".{setting}") and isinstance(fault.value, str) and fault.value in broken:
             return replace(fault, allowed=f"{fault.allowed}; {broken[fault.value]}", near=None)
+    tracker = fault.path.removeprefix("tracking.")
+    if tracker in TRACKERS.broken:
+        return replace(fault, allowed=f"{fault.allowed}; {TRACKERS.broken[tracker]}", near=None)
     return fault
