@@ -98,7 +98,7 @@ class _Part:
 
     def _work(self, count: int, number: int, journal: Journal) -> None:
         os.chdir(self.ground)
-        outside = self.ground / "canary" / "secret.txt"
+        outside = self.ground / "canary" / ("own.txt" if self.subject.group == "data" else "secret.txt")
         before = tree(self.ground)
 
         @seed(number)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from espalier.config.data import OriginConfig
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.files import matching_files
+from espalier.config.files import link_of_another, matching_files
 from espalier.data.packed import PACKED_ERRORS, TooLarge, no_text, packing_of, unpacked
 
 _NO_TEXT = "text in UTF-8, plain or packed with gzip, bzip2, xz or zstd; convert or unpack it"
@@ -19,7 +19,7 @@ def list_files(corpus: OriginConfig, *, setting: str) -> list[Path]:
     """List the corpus's files, sorted by path, each once.
 
     Raises:
-        RefusedInput: patterns that match no readable file, all at once.
+        RefusedInput: patterns that match no readable file, or links that other users have placed, all at once.
     """
     found: set[Path] = set()
     faults = []
@@ -28,10 +28,16 @@ def list_files(corpus: OriginConfig, *, setting: str) -> list[Path]:
         if not files:
             allowed = "a file, or a pattern that matches some, present on every host (a folder: add `/*`)"
             faults.append(Fault(f"{setting}.files[{position}]", pattern, allowed))
+        faults += (_of_another(f"{setting}.files[{position}]", link) for link in map(link_of_another, files) if link)
         found.update(files)
     if faults:
         raise RefusedInput(faults)
     return sorted(found)
+
+
+def _of_another(path: str, link: Path) -> Fault:
+    given = f"names {link}, a link that another user made to what is not that user's"
+    return Fault(path, str(link), "the file that it leads to, if you meant that one", given=given)
 
 
 @contextmanager

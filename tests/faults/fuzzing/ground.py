@@ -39,6 +39,8 @@ def make_ground(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "canary" / "deep").mkdir(parents=True)
     (folder / "canary" / "secret.txt").write_text(f"{SECRET}\n")
+    # Data may be a link that its user made, and a refusal quotes the columns of a table; see `link_of_another`.
+    (folder / "canary" / "own.txt").write_text("a file of one's own\n")
     (folder / "canary" / "deep" / "config.json").write_text(f'{{"note": "{SECRET}"}}')
     write_model(folder / "model")
     write_text(folder / "text", num_files=3, num_words=80)
