@@ -68,7 +68,7 @@ def cell(arguments: argparse.Namespace, draw: Draw, methods: list[str], world: W
     """All wanted methods on one draw, in one run folder."""
     folder = Path(tempfile.mkdtemp(prefix="self-correction-"))
     try:
-        names = ("glue", "reviews", "topics", "intents")
+        names = ("glue", "reviews", "topics", "intents", "texts")
         drawn = draw_samples(draw, folder, Sources(*(Path(getattr(arguments, name)) for name in names)))
         for method in methods:
             if method == "drop" and not drawn.classes:

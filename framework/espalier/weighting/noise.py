@@ -4,7 +4,8 @@ Rank each label's predicted probability among those that samples of other classe
 a wrong label belongs to one of these other classes, so its rank is uniform. The ranks of right labels are high, and the
 higher the more the models know; so the density of low ranks is the share of wrong labels. Ranks depend neither on the
 models' calibration nor on class frequencies. Models with little skill, or rare classes, widen the interval and bring
-its lower end, which is what the correction uses, close to 0.
+its lower end, which is what the correction uses, close to 0. Numbers are cut in two at their median for this, as their
+residuals alone do not tell wrong labels from samples of which models know little.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ def label_noise(answers: Array, targets: NDArray[np.generic]) -> LabelNoise:
         targets: [N] int64 classes, or float64 values.
     """
     if answers.shape[1] == 1:
-        found = residual_noise(answers[:, 0], targets.astype(np.float64))
-        low = found.low if found.share <= _MOST else 0.0
-        return LabelNoise(found.share, low, found.high, np.array([low]), found.scale, found.freedom)
+        return _of_numbers(answers[:, 0], targets.astype(np.float64))
     num_classes = answers.shape[1]
     if len(np.unique(targets)) < 2:  # nothing to compare with
         return LabelNoise(0.0, 0.0, 1.0, np.zeros(num_classes), 0.0)
@@ -83,6 +82,26 @@ def label_noise(answers: Array, targets: NDArray[np.generic]) -> LabelNoise:
     share, low, high = (_of_all(value, frequency) for value in (floor, clear * low, high))
     lowest, highest = _class_interval(below[:, list(_EDGES).index(_TAIL)], targets, separation, frequency)
     return LabelNoise(share, low, high, np.clip(low, lowest, highest), separation)
+
+
+def _of_numbers(answers: Array, targets: Array) -> LabelNoise:
+    """The noise of numbers: what their residuals show, unless the ranks of their halves contradict; then that of these.
+
+    A number that is drawn anew leaves its half about every second time.
+    """
+    values, count = np.unique(targets, return_counts=True)
+    cut = values[np.abs(np.cumsum(count) / len(targets) - 0.5).argmin()]
+    upper = (targets > cut).astype(np.int64)
+    halves = label_noise(np.stack([-answers, answers], axis=1), upper)
+    leaving = max(2.0 * upper.mean() * (1.0 - upper.mean()), 1e-9)
+    share, low, high = (min(1.0, float(value / leaving)) for value in (halves.share, halves.low, halves.high))
+    found = residual_noise(answers, targets)
+    if found.share > high:
+        found = residual_noise(answers, targets, most=share)
+    else:
+        low = found.low
+    low = low if found.share <= _MOST else 0.0
+    return LabelNoise(found.share, low, high, np.array([low]), found.scale, found.freedom)
 
 
 def ranks_below(answers: Array, targets: NDArray[np.generic], edges: Array) -> Array:

@@ -36,8 +36,12 @@ class ResidualNoise:
     freedom: float
 
 
-def residual_noise(answers: Array, targets: Array) -> ResidualNoise:
-    """Fit the mixture by maximum likelihood; the interval comes from the profile over scale and freedom."""
+def residual_noise(answers: Array, targets: Array, *, most: float = 1.0) -> ResidualNoise:
+    """Fit the mixture by maximum likelihood; the interval comes from the profile over scale and freedom.
+
+    Args:
+        most: the largest share to consider, because samples of which models know little have large residuals, too.
+    """
     some = np.linspace(0, len(targets) - 1, min(len(targets), _MOST_FITTED)).astype(np.int64)
     distance = (on_line(answers, targets) - targets)[some]
     typical = 1.4826 * float(np.median(np.abs(distance))) or float(np.sqrt((distance**2).mean()))
@@ -45,11 +49,12 @@ def residual_noise(answers: Array, targets: Array) -> ResidualNoise:
         return ResidualNoise(0.0, 0.0, 0.0, typical, _FREEDOMS[-1])
     wrong = density(targets)[some]
     kinds = [(scale * typical, freedom) for scale in _SCALES for freedom in _FREEDOMS]
-    fit = np.array([_likelihoods(distance, wrong, *kind) for kind in kinds])
+    shares = np.append(_SHARES[most > _SHARES], most)
+    fit = np.array([_likelihoods(distance, wrong, shares, *kind) for kind in kinds])
     profile, best = fit.max(0), int(fit.max(0).argmax())
-    within = _SHARES[profile >= profile[best] - _DROP]
+    within = shares[profile >= profile[best] - _DROP]
     scale, freedom = kinds[int(fit[:, best].argmax())]
-    return ResidualNoise(float(_SHARES[best]), float(within.min()), float(within.max()), float(scale), freedom)
+    return ResidualNoise(float(shares[best]), float(within.min()), float(within.max()), float(scale), freedom)
 
 
 def residual_trust(answers: Array, targets: Array, *, noise: float, scale: float, freedom: float) -> Array:
@@ -99,8 +104,8 @@ def density(targets: Array) -> Array:
     return np.interp(targets, (edges[:-1] + edges[1:]) / 2, smooth)
 
 
-def _likelihoods(distance: Array, wrong: Array, scale: float, freedom: float) -> Array:
-    """[S] the log-likelihood of the residuals for each of `_SHARES`."""
+def _likelihoods(distance: Array, wrong: Array, shares: Array, scale: float, freedom: float) -> Array:
+    """[S] the log-likelihood of the residuals for each share of wrong labels."""
     right = student_t(distance / scale, freedom) / scale
-    mixed = right[:, None] + _SHARES[None, :] * (wrong - right)[:, None]
+    mixed = right[:, None] + shares[None, :] * (wrong - right)[:, None]
     return np.log(np.maximum(mixed, 1e-300)).sum(0)
