@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 from espalier.config.data import DataConfig
-from espalier.data.fingerprint import fingerprint, text_fingerprint
+from espalier.data.fingerprint import fingerprint_of_text, text_fingerprint
 
 
 def config(folder: Path, **changes: object) -> DataConfig:
@@ -20,9 +20,9 @@ def corpus(folder: Path, *texts: str) -> Path:
 def test_the_fingerprint_depends_on_contents_not_paths(tmp_path: Path) -> None:
     here = corpus(tmp_path / "here", "abc", "def")
     there = shutil.copytree(here, tmp_path / "there")
-    assert fingerprint(config(here)) == fingerprint(config(there))
+    assert fingerprint_of_text(config(here)) == fingerprint_of_text(config(there))
     (there / "1.txt").write_text("deg")
-    assert fingerprint(config(here)) != fingerprint(config(there))
+    assert fingerprint_of_text(config(here)) != fingerprint_of_text(config(there))
 
 
 def test_the_fingerprint_depends_on_every_setting(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_fingerprint_depends_on_every_setting(tmp_path: Path) -> None:
         config(here, train={"source": "hub", "dataset": "owner/name"}),
         config(here, train={"source": "hub", "dataset": "owner/name", "split": "test"}),
     ]
-    assert len({fingerprint(data) for data in changed}) == len(changed)
+    assert len({fingerprint_of_text(data) for data in changed}) == len(changed)
 
 
 def test_the_text_fingerprint_does_not_depend_on_sequence_length(tmp_path: Path) -> None:
