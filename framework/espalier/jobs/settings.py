@@ -56,7 +56,8 @@ def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
     """Yield every setting of a part, nested ones after their parent; `before` is prepended to paths."""
     for name, field in part.model_fields.items():
         annotation = field.rebuild_annotation()
-        if field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
+        is_tag = field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1
+        if is_tag and name != "format":
             continue  # the topic itself: the kind of a stage or the name of a recipe
         parts = _parts(annotation)
         is_topic = part is Job and name in _OF_THEIR_OWN
