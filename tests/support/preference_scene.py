@@ -146,11 +146,8 @@ def by_hand(root: Path) -> float:
     total = torch.zeros(())
     with torch.no_grad():
         for prompt, *answers in PAIRS:
-            of_student, of_teacher = (
-                [likelihood(one, prompt, answer) for answer in answers] for one in (student, teacher)
-            )
-            margin = of_student[0] - of_teacher[0] - (of_student[1] - of_teacher[1])
-            total -= torch.nn.functional.logsigmoid(BETA * margin)
+            gains = [likelihood(student, prompt, answer) - likelihood(teacher, prompt, answer) for answer in answers]
+            total -= torch.nn.functional.logsigmoid(BETA * (gains[0] - gains[1]))
     return float(total / len(PAIRS))
 
 

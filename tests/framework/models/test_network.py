@@ -46,8 +46,9 @@ def test_an_encoder_is_told_which_text_of_a_pair_a_token_belongs_to() -> None:
 
 @torch.no_grad()
 def test_columns_that_a_family_does_not_name_are_not_passed_on() -> None:
+    """Stock GPT-2 would add the embeddings of words to those of token types."""
     ids = tokens(rows=1)
-    network = Network(build(CONFIGS["llama"]), causal=True).eval()
+    network = Network(build(CONFIGS["gpt2"]), causal=True).eval()
     given = whole_row(ids, token_type_ids=torch.ones_like(ids), chosen=torch.ones_like(ids))
     assert torch.equal(logits(network, given), logits(network, whole_row(ids)))
 
