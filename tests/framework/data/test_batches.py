@@ -117,6 +117,11 @@ def test_columns_of_tokens_are_padded_and_those_of_samples_stacked() -> None:
     assert columns["margin"].tolist() == [2, 1]
 
 
+def test_columns_go_to_the_device_with_the_rest() -> None:
+    moved = make_batch(Pictured(), np.array([0])).to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (moved.input_ids, *moved.columns.values())} == {"meta"}
+
+
 def test_a_blank_batch_has_the_same_columns_and_nothing_in_them() -> None:
     whole, blank = (
         next(in_order(Pictured(), 1, rank=rank, num_ranks=2, microbatch_sequences=1)).to(torch.device("cpu"))
