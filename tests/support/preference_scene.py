@@ -51,7 +51,9 @@ UNFIT: list[dict[str, Any]] = [
 _HERE = World(0, 1, torch.device("cpu"))
 
 
-def write_job(root: Path, *more: dict[str, Any], workers: int = 1, microbatch: int = 2) -> Path:
+def write_job(
+    root: Path, *more: dict[str, Any], workers: int = 1, microbatch: int = 2, until: int | None = None
+) -> Path:
     """Load, tune, export; then one step of the model it began as towards the tuned one, to be checked by hand."""
     root.mkdir(parents=True)
     write_model(root / "model")
@@ -60,7 +62,7 @@ def write_job(root: Path, *more: dict[str, Any], workers: int = 1, microbatch: i
     table = {"source": "json", "files": ["pairs.jsonl"]}
     trained = {"kind": "dpo", "student": "parent", "batch": {"sequences": 8, "microbatch_sequences": microbatch}}
     trained |= {"optimizer": {"lr": 0.003}, "zero_level": "none", "checkpoint": {"every": 2}, "beta": BETA}
-    job = {
+    job: dict[str, Any] = {
         "name": "pairs",
         "storage": str(root / "runs"),
         "dtype": "float32",
@@ -75,6 +77,7 @@ def write_job(root: Path, *more: dict[str, Any], workers: int = 1, microbatch: i
             {"name": "out", "kind": "export", "model": "tuned", "dtype": "float32"},
         ],
     }
+    job["stages"] = job["stages"][:until]
     (root / "job.yaml").write_text(yaml.safe_dump(job))
     return root / "job.yaml"
 
@@ -154,7 +157,7 @@ def by_hand(root: Path) -> float:
 def play(root: Path) -> dict[str, Any]:
     calm, rough, whole, two = (root / name for name in ("calm", "rough", "whole", "two"))
     with mock.patch.object(spawn, "_START", "fork"):  # nothing but imports has happened here
-        spawn.run_ranks(run_on_rank, 2, str(write_job(two, workers=2)))
+        spawn.run_ranks(run_on_rank, 2, str(write_job(two, workers=2, until=2)))
     job, run = write_job(calm), calm / "runs" / "pairs"
     told: dict[str, Any] = {"schema": json.loads(command("schema"))["$defs"]}
     told |= {"explain": command("explain", "preference_data"), "validate": command("validate", job)}
@@ -167,7 +170,7 @@ def play(root: Path) -> dict[str, Any]:
     told["ends"] = stopped_and_resumed(write_job(rough))
     ours, theirs = weights(rough), weights(calm)
     told["same_bits"] = losses(rough) == losses(calm) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    run_job(_HERE, str(write_job(whole, microbatch=8)))
+    run_job(_HERE, str(write_job(whole, microbatch=8, until=2)))
     told["losses"] = {one.name: losses(one) for one in (calm, whole, two)}
     return told | {"by_hand": by_hand(calm)}
 
