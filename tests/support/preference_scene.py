@@ -54,7 +54,12 @@ _HERE = World(0, 1, torch.device("cpu"))
 def write_job(
     root: Path, *more: dict[str, Any], workers: int = 1, microbatch: int = 2, until: int | None = None
 ) -> Path:
-    """Load, tune, export; then one step of the model it began as towards the tuned one, to be checked by hand."""
+    """Load, tune, export; and one step of the model it began as towards the tuned one, to be checked by hand.
+
+    Args:
+        more: further stages.
+        until: number of stages to keep.
+    """
     root.mkdir(parents=True)
     write_model(root / "model")
     rows = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in PAIRS]
