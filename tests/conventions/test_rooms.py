@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from espalier.config.formats import FORMATS
+
 ROOT = Path(__file__).parents[2]
 FRAMEWORK = ROOT / "framework" / "espalier"
 CLUSTER = ROOT / "cluster" / "espalier_cluster"
@@ -35,6 +37,7 @@ ARROWS = {  # room -> rooms it may import; every room may import config, and dec
     "engine": {"checkpoint", "data", "distributed", "models", "objectives"},
     "teachers": {"data", "objectives"},
     "weighting": set(),
+    "formats": {"data", "models", "worker"},
     "evaluation": {"teachers", "data", "distributed", "engine", "models", "objectives"},
     "planning": {"data", "engine", "jobs", "models", "objectives", "stages", "surgery"},
     "report": {"jobs", "stages", "storage", "tracking"},
@@ -70,7 +73,9 @@ def is_allowed(room: str, path: Path, inside: list[str]) -> bool:
         return True
     if room == "kinds" and path.name == DECLARATION:
         return inside[0] in ("config", "jobs")
-    if room == "kinds" and inside[0] == "kinds":
+    if room == "formats" and path.name == "format.py":
+        return inside[0] == "config"  # the declaration is read with the job file
+    if room in ("kinds", "formats") and inside[0] == room:
         return inside[1] == path.parent.name  # a kind knows another's declaration and nothing else of it
     return inside[0] in {room, "config", *ARROWS[room]}
 
@@ -109,6 +114,12 @@ def test_importing_a_torch_free_room_does_not_load_torch(room: str) -> None:
         for path in (FRAMEWORK / room).glob("*.py")
         if path.stem != "__init__"
     ]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_look_at_data_does_not_load_torch() -> None:
+    modules = [f"espalier.formats.{name}.{part}" for name in FORMATS.built_in for part in ("format", "look")]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

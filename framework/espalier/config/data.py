@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from espalier.config.base import Config, Count, Words, parse_tuple
 from espalier.config.faults import Fault, RefusedInput
+from espalier.config.format import DataSettings
 from espalier.config.paths import HubName, InputFile
 
 Word = Annotated[str, Field(min_length=1, max_length=256)]
@@ -92,7 +93,7 @@ ValidConfig = Annotated[
 SpecialTokens = Literal["own", "end"]
 
 
-class DataConfig(Config):
+class DataConfig(DataSettings):
     """Text data. Layout `packed` fills every sequence, with attention inside documents; `documents`: one a sequence."""
 
     train: CorpusConfig
@@ -102,3 +103,7 @@ class DataConfig(Config):
     special_tokens: SpecialTokens = "own"
     """Special tokens around each document, and before each prompt. `own`: those that the model's tokenizer adds to a
     text, such as Llama's begin of text, and an end of text if it adds none; `end`: the end of text alone."""
+
+    @property
+    def around_documents(self) -> SpecialTokens:
+        return self.special_tokens

@@ -31,7 +31,7 @@ def child(annotation: Any, key: str | int) -> Any:
 
 @dataclass(frozen=True)
 class Tag:
-    """The discriminator of a settings class: `kind: distill`, `name: self_correction`, `function: jsd`."""
+    """The discriminator of a settings class: `kind: distill`, `name: self_correction`, `function: jsd`, `format: x`."""
 
     setting: str
     value: str
@@ -39,7 +39,7 @@ class Tag:
 
 def tag_of(kind: Any) -> Tag | None:
     """The tag of a settings class; None without one, and for plain values."""
-    for setting in ("kind", "name", "function"):
+    for setting in ("kind", "name", "function", "format"):
         field = settings_of(kind).get(setting)
         if field is not None and get_origin(field.annotation) is Literal:
             return Tag(setting, get_args(field.annotation)[0])
@@ -51,10 +51,11 @@ def variants(annotation: Any) -> dict[str, Any]:
     kind, _ = _bare(annotation)
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
-    return {_tag_or_class(option): option for option in options(kind) if settings_of(option)}
+    return {variant_name(option): option for option in options(kind) if settings_of(option)}
 
 
-def _tag_or_class(kind: Any) -> str:
+def variant_name(kind: Any) -> str:
+    """The name of a settings class in a union: the value of its tag; without one the name of the class."""
     tag = tag_of(kind)
     return tag.value if tag else str(kind.__name__)
 
@@ -85,9 +86,9 @@ def words(annotation: Any) -> str:
 
 
 def _choice(kind: Any) -> str:
-    if len(tagged := variants(kind)) > 2:
-        tag = tag_of(next(iter(tagged.values())))
-        return f"settings with one {tag.setting if tag else 'kind'} of {', '.join(tagged)}"
+    tags = [tag for option in variants(kind).values() if (tag := tag_of(option))]
+    if len(tags) > 2:
+        return f"settings with one {tags[0].setting} of {', '.join(tag.value for tag in tags)}"
     return " or ".join(words(option) for option in get_args(kind) if option is not type(None))
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from espalier.config.base import Config, Count, Words, parse_tuple
+from espalier.config.base import Count, Words, parse_tuple
 from espalier.config.data import HeldOutConfig, OriginConfig, Word
 from espalier.config.faults import Fault, RefusedInput
+from espalier.config.format import DataSettings, Targets
 
 Metric = Literal[
     "accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "pearson", "spearman", "r2", "mse", "mae", "loss"
@@ -16,6 +17,7 @@ Metric = Literal[
 OF_CLASSES: tuple[Metric, ...] = ("accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "loss")
 OF_NUMBERS: tuple[Metric, ...] = ("pearson", "spearman", "r2", "mse", "mae", "loss")
 SMALLER_IS_BETTER: tuple[Metric, ...] = ("mse", "mae", "loss")
+DEFAULT_METRICS: dict[str, Metric] = {"classification": "accuracy", "regression": "pearson"}
 
 
 class TableConfig(OriginConfig):
@@ -62,7 +64,7 @@ ClassName = Annotated[
 ]
 
 
-class LabelledConfig(Config):
+class LabelledConfig(DataSettings):
     """Labelled data. A held-out validation part has the same share of each class."""
 
     task: Literal["classification", "regression"]
@@ -106,6 +108,10 @@ class LabelledConfig(Config):
         return self
 
     @property
+    def targets(self) -> Targets:
+        return "classes" if self.task == "classification" else "values"
+
+    @property
     def watched(self) -> Metric:
         """`metric`, or its default."""
-        return self.metric or ("accuracy" if self.task == "classification" else "pearson")
+        return self.metric or DEFAULT_METRICS[self.task]

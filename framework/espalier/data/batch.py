@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -23,10 +24,11 @@ class Batch:
         positions: [B, T] int64, position of the token inside the part of its document that is in the row (padding: 0).
         documents: [B, T] int64, which document of the row a token belongs to (padding: -1); None when every
             row lies inside one document and has no padding, so that plain causal attention is right.
-        segments: [B, T] int64, which text of a pair a token belongs to, for encoders that tell them apart; else None.
         sample_ids: [B] int64, stable over epochs, workers and runs.
         sample_weights: [B] float32, factor of each sample's loss on its labels.
         signal_weights: [B] float32, factor of its loss on a teacher's signal; None: the same.
+        columns: further tensors by name, [B, T, ...] or [B, ...]: inputs of the model, of which each family takes those
+            that it knows (`Family.inputs`), and whatever a data format adds for an objective of its own.
     """
 
     input_ids: Tensor
@@ -35,8 +37,8 @@ class Batch:
     documents: Tensor | None
     sample_ids: Tensor
     sample_weights: Tensor
-    segments: Tensor | None = None
     signal_weights: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def token_mask(self) -> Tensor:
@@ -48,5 +50,7 @@ class Batch:
         return int(self.token_mask.sum())
 
     def to(self, device: torch.device) -> Batch:
-        held = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in held.items()})
+        held = {one.name: value for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)}
+        columns = {name: tensor.to(device, non_blocking=True) for name, tensor in self.columns.items()}
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in held.items()}
+        return replace(self, columns=columns, **moved)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,18 +73,19 @@ def make_batch(sequences: Sequences, indices: NDArray[np.int64]) -> Batch:
     """Make a batch of the sequences `indices`, padded on the right to the longest."""
     rows = [sequences.row(int(index)) for index in indices]
     num_tokens = max(len(row.input_ids) for row in rows)
+    no_label = NO_LABEL if rows[0].labels.dtype == np.int64 else math.nan
     plain = all(len(row.input_ids) == num_tokens and row.documents[-1] == 0 for row in rows)
     return Batch(
-        input_ids=_padded(rows, "input_ids", num_tokens, 0),
-        labels=_padded(rows, "labels", num_tokens, NO_LABEL if rows[0].labels.dtype == np.int64 else math.nan),
-        positions=_padded(rows, "positions", num_tokens, 0),
-        documents=None if plain else _padded(rows, "documents", num_tokens, -1),
+        input_ids=_padded([row.input_ids for row in rows], num_tokens, 0),
+        labels=_padded([row.labels for row in rows], num_tokens, no_label),
+        positions=_padded([row.positions for row in rows], num_tokens, 0),
+        documents=None if plain else _padded([row.documents for row in rows], num_tokens, -1),
         sample_ids=torch.from_numpy(indices.astype(np.int64)),
         sample_weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         signal_weights=None
         if rows[0].signal_weight is None
         else torch.tensor([row.signal_weight for row in rows], dtype=torch.float32),
-        segments=None if rows[0].segments is None else _padded(rows, "segments", num_tokens, 0),
+        columns=_columns(rows, num_tokens),
     )
 
 
@@ -93,11 +96,14 @@ def _dealt(
     num_rounds = -(-num_microbatches // num_ranks)
     for number in range(rank, num_rounds * num_ranks, num_ranks):
         chunk = indices[number * microbatch_sequences : (number + 1) * microbatch_sequences]
-        yield make_batch(sequences, chunk) if len(chunk) else _blank()
+        yield make_batch(sequences, chunk) if len(chunk) else _blank(sequences)
 
 
-def _blank() -> Batch:
+def _blank(sequences: Sequences) -> Batch:
+    """A batch that adds nothing to a loss, with columns of zeros in the shapes of the first sample's."""
     shape = (1, 2)  # with one token models would take it for a step of generation
+    first = sequences.row(0)
+    short = replace(first, token_columns={name: values[:2] for name, values in first.token_columns.items()})
     zeros = torch.zeros(shape, dtype=torch.int64)
     nothing = torch.full(shape, -1)
     return Batch(
@@ -107,12 +113,23 @@ def _blank() -> Batch:
         documents=nothing,
         sample_ids=nothing[:, 0],
         sample_weights=torch.zeros(1),
+        columns={name: torch.zeros_like(tensor) for name, tensor in _columns([short], 2).items()},
     )
 
 
-def _padded(rows: list[Row], name: str, num_tokens: int, padding: float) -> torch.Tensor:
-    table = np.full((len(rows), num_tokens), padding, dtype=getattr(rows[0], name).dtype)
-    for line, row in zip(table, rows, strict=True):
-        values = getattr(row, name)
+def _columns(rows: list[Row], num_tokens: int) -> dict[str, torch.Tensor]:
+    """[B, num_tokens, ...] of the columns of tokens, [B, ...] of those of samples."""
+    by_token = {
+        name: _padded([row.token_columns[name] for row in rows], num_tokens, 0) for name in rows[0].token_columns
+    }
+    by_sample = {
+        name: torch.from_numpy(np.stack([row.sample_columns[name] for row in rows])) for name in rows[0].sample_columns
+    }
+    return by_token | by_sample
+
+
+def _padded(arrays: list[NDArray[Any]], num_tokens: int, padding: float) -> torch.Tensor:
+    table = np.full((len(arrays), num_tokens, *arrays[0].shape[1:]), padding, dtype=arrays[0].dtype)
+    for line, values in zip(table, arrays, strict=True):
         line[: len(values)] = values
     return torch.from_numpy(table)

@@ -10,13 +10,13 @@ from typing import Literal
 import xxhash
 
 from espalier.config.data import DataConfig, HeldOutConfig, OriginConfig
-from espalier.config.labelled import LabelledConfig
+from espalier.config.format import DataSettings
 from espalier.data.files import list_files
 
 Split = Literal["train", "valid"]
 
 
-def fingerprint(data: DataConfig | LabelledConfig) -> str:
+def fingerprint(data: DataSettings) -> str:
     """Hash everything that the sequences depend on except the tokenizer, for the keys of stages.
 
     Files enter by their contents, in the order in which they are read, so a moved folder keeps its hash. Data sets of
@@ -25,18 +25,19 @@ def fingerprint(data: DataConfig | LabelledConfig) -> str:
     Raises:
         RefusedInput: files that are not there.
     """
-    if isinstance(data, LabelledConfig):
-        valid = data.valid.fraction if isinstance(data.valid, HeldOutConfig) else _corpus(data.valid, "data.valid")
-        settings = data.model_dump(mode="json", exclude={"train", "valid"})
-        return _hash([_corpus(data.train, "data.train"), valid, settings])
+    valid = data.valid.fraction if isinstance(data.valid, HeldOutConfig) else _corpus(data.valid, "data.valid")
+    settings = data.model_dump(mode="json", exclude={"train", "valid"})
+    return _hash([_corpus(data.train, "data.train"), valid, settings])
+
+
+def fingerprint_of_text(data: DataConfig) -> str:
+    """`fingerprint` of running text, whose parts are those that its tokens are kept under."""
     shape = data.model_dump(mode="json", include={"sequence_tokens", "layout", "special_tokens"})
     return _hash([text_fingerprint(data, "train"), text_fingerprint(data, "valid"), shape])
 
 
-def text_fingerprints(data: DataConfig | LabelledConfig) -> dict[Split, str]:
-    """Of each split of a text; of data with labels none."""
-    if isinstance(data, LabelledConfig):
-        return {}
+def text_fingerprints(data: DataConfig) -> dict[Split, str]:
+    """The fingerprint of each split of a text."""
     return {"train": text_fingerprint(data, "train"), "valid": text_fingerprint(data, "valid")}
 
 

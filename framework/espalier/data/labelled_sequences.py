@@ -55,8 +55,6 @@ class LabelledSequences:
         pad_id: int | None = None,
     ) -> LabelledSequences:
         encoded = list(_encoded(examples, tokenizer, max_tokens=max_tokens))
-        if read_at == "last":  # decoders take no segments, though their tokenizers may give some
-            encoded = [replace(one, segments=None) for one in encoded]
         return LabelledSequences(examples, encoded, read_at, pad_id)
 
     @property
@@ -70,13 +68,14 @@ class LabelledSequences:
     def row(self, index: int) -> Row:
         one = self.encoded[index]
         ids = np.array(one.ids, dtype=np.int64)
+        segments = {} if one.segments is None else {"token_type_ids": np.array(one.segments, dtype=np.int64)}
         return Row(
             input_ids=ids,
             labels=self._labels(index, ids),
             positions=np.arange(len(ids)),
             documents=np.zeros(len(ids), dtype=np.int64),
-            segments=None if one.segments is None else np.array(one.segments, dtype=np.int64),
             weight=float(self.examples.weights[index]),
+            token_columns=segments,
         )
 
     def _labels(self, index: int, ids: NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.float32]:

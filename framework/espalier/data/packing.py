@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +17,27 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence without padding; all arrays are [T] int64, labels of a regression float32 with NaN for none.
+    """One sequence without padding; the first four are [T] int64, labels of a regression float32 with NaN for none.
 
     Attributes:
         input_ids: the tokens.
         labels: the token that follows; NO_LABEL at the end of a document and of the row.
         positions: position inside the part of its document that is in this row.
         documents: 0 for the row's first document, 1 for its second, and so on.
-        segments: which text of a pair, where the model tells them apart.
         weight: factor of the sample's loss on its labels.
         signal_weight: factor of its loss on a teacher's signal; None: the same.
+        token_columns: further arrays of a value for each token, [T, ...]; 0 in padding. See `Batch.columns`.
+        sample_columns: further arrays of the sample as a whole, [...], of the same shape for all samples.
     """
 
     input_ids: NDArray[np.int64]
     labels: NDArray[np.int64] | NDArray[np.float32]
     positions: NDArray[np.int64]
     documents: NDArray[np.int64]
-    segments: NDArray[np.int64] | None = None
     weight: float = 1.0
     signal_weight: float | None = None
+    token_columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    sample_columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class Sequences(Protocol):
@@ -43,6 +46,14 @@ class Sequences(Protocol):
     def __len__(self) -> int: ...
 
     def row(self, index: int) -> Row: ...
+
+
+@runtime_checkable
+class CountedSequences(Sequences, Protocol):
+    """Rows of different lengths whose sum is known without reading them; costs are counted by it."""
+
+    @property
+    def num_tokens(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from espalier.config.data import DataConfig
 from espalier.config.faults import RefusedInput
-from espalier.config.labelled import LabelledConfig
+from espalier.config.format import DataSettings
 from espalier.jobs.job import Job
 
 DataSet = str | None
 """A name among `data_sets`; None is the job's `data`."""
 
 
-def data_sets(job: Job) -> dict[DataSet, DataConfig | LabelledConfig]:
+def data_sets(job: Job) -> dict[DataSet, DataSettings]:
     """All data sections of a job."""
-    return {None: job.data} | dict[DataSet, DataConfig | LabelledConfig](job.data_sets)
+    return {None: job.data} | dict[DataSet, DataSettings](job.data_sets)
 
 
 def data_path(name: DataSet) -> str:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.base import LONGEST_NAME, Config, Count, Name, parse_tuple
-from espalier.config.data import DataConfig
 from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.format import DataSettings
 from espalier.config.formats import AnyData
-from espalier.config.labelled import LabelledConfig
 from espalier.config.paths import Folder, Place, Resume
 from espalier.config.training import BatchConfig
 from espalier.jobs.kind import KINDS
@@ -122,7 +121,7 @@ class Job(Config):
             raise RefusedInput(faults)
         return self
 
-    def data_of(self, stage: StageSettings) -> DataConfig | LabelledConfig:
+    def data_of(self, stage: StageSettings) -> DataSettings:
         """The data that a stage works on."""
         return self.data if stage.data is None else self.data_sets[stage.data]
 

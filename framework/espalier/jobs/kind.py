@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from espalier.config.formats import Format
+from espalier.config.format import DataFormat
 from espalier.config.plugins import Registry, load_reference
 from espalier.jobs.stage import StageSettings, Yield
 
@@ -21,7 +21,7 @@ class StageKind:
         settings: of a stage of this kind, with a literal `kind`.
         work: reference to (context) -> StageResult: what every worker does. Collective.
         yields: what later stages can take from it.
-        formats: of the data that it works on; none for a kind that reads no data.
+        formats: names of the formats of the data that it works on; none for a kind that reads no data.
         preview: reference to (asked, stage preview) -> StagePreview, see `espalier.planning.preview`; without one the
             stage yields its input model, at no cost.
         checks: reference to (checked, stage preview) -> Iterator[Fault]: what cannot work, see
@@ -39,7 +39,7 @@ class StageKind:
     settings: type[StageSettings]
     work: str
     yields: tuple[Yield, ...] = ("model",)
-    formats: tuple[Format, ...] = ()
+    formats: tuple[str, ...] | Literal["any"] = ()
     unfit: str = ""
     preview: str | None = None
     checks: str | None = None
@@ -53,6 +53,10 @@ class StageKind:
     @property
     def makes_model(self) -> bool:
         return "model" in self.yields
+
+    def accepts(self, data: DataFormat) -> bool:
+        """Whether it works on data of this format, or of one that this format stands for."""
+        return self.formats == "any" or not {data.name, *data.stands_for}.isdisjoint(self.formats)
 
     def call(self, part: Literal["work", "preview", "checks", "remarks", "source"]) -> Any:
         """Import the function of a part; None if the kind has none."""

@@ -10,9 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from espalier.config.base import Config
-from espalier.config.data import DataConfig
 from espalier.config.fields import options, settings_of, tag_of, words
-from espalier.config.labelled import LabelledConfig
+from espalier.config.formats import FORMATS
 from espalier.config.losses import LOSSES
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
@@ -44,7 +43,8 @@ def topics() -> dict[str, type[Config]]:
     kinds = {kind.name: kind.settings for kind in KINDS.values()}
     recipes = {recipe.name: recipe.dials for recipe in RECIPES.values()}
     losses = {loss.name: loss.settings for loss in LOSSES.values()}
-    return {"job": Job, "data": DataConfig, "labelled_data": LabelledConfig, **kinds, **recipes, **losses}
+    formats = {"data" if one.marked_by is None else f"{one.name}_data": one.settings for one in FORMATS.values()}
+    return {"job": Job, **formats, **kinds, **recipes, **losses}
 
 
 def summary(part: type[Config]) -> str:
@@ -56,7 +56,8 @@ def settings(part: type[Config], *, before: str = "") -> Iterator[Setting]:
     """Yield every setting of a part, nested ones after their parent; `before` is prepended to paths."""
     for name, field in part.model_fields.items():
         annotation = field.rebuild_annotation()
-        if field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
+        is_tag = field.is_required() and get_origin(annotation) is Literal and len(get_args(annotation)) == 1
+        if is_tag and name != "format":
             continue  # the topic itself: the kind of a stage or the name of a recipe
         parts = _parts(annotation)
         is_topic = part is Job and name in _OF_THEIR_OWN

@@ -53,7 +53,8 @@ class Network(nn.Module):
         self.model = model
         self.projections = nn.ModuleDict() if projections is None else projections
         self._causal = causal
-        self._stock = FAMILIES[model.config.model_type].classes[type(model).__name__]
+        family = FAMILIES[model.config.model_type]
+        self._stock, self._inputs = family.classes[type(model).__name__], family.inputs
         if self._stock.head is not None:
             linear = model.get_submodule(self._stock.head)
             assert isinstance(linear, nn.Linear)
@@ -113,14 +114,13 @@ class Network(nn.Module):
 
     def body(self, batch: Batch) -> Tensor:
         """Hidden states [B, T, D] of a microbatch after the last layer and the final norm."""
-        segments = {} if batch.segments is None else {"token_type_ids": batch.segments}
         return self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
             attention_mask=None if self._causal else document_mask(batch),
             use_cache=False,
             return_dict=True,  # whatever the model's config.json asks of its callers
-            **segments,
+            **{name: batch.columns[name] for name in self._inputs if name in batch.columns},
         ).last_hidden_state
 
     @torch.no_grad()

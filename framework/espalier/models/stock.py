@@ -14,6 +14,7 @@ from transformers.utils import logging
 from espalier.data.packing import Row
 from espalier.models.architecture import architecture
 from espalier.models.build import stock_config
+from espalier.models.families import family_of
 from espalier.models.shape import ConfigDict
 
 
@@ -42,13 +43,14 @@ def stock_answers(
             **settings,
         ).eval()
         asked = model.base_model if body_only else model
-        return [_answer(asked, row) for row in rows]
+        inputs = family_of(config).inputs
+        return [_answer(asked, row, inputs) for row in rows]
 
 
-def _answer(model: torch.nn.Module, row: Row) -> Tensor:
+def _answer(model: torch.nn.Module, row: Row, inputs: Sequence[str]) -> Tensor:
     ids = torch.from_numpy(row.input_ids)[None]
-    segments = {} if row.segments is None else {"token_type_ids": torch.from_numpy(row.segments)[None]}
-    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **segments)
+    known = {name: torch.from_numpy(row.token_columns[name])[None] for name in inputs if name in row.token_columns}
+    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True, **known)
     return (outputs.logits if "logits" in outputs else outputs.last_hidden_state)[0]
 
 

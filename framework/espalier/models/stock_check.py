@@ -109,8 +109,8 @@ def _probe(config: ConfigDict) -> _Probe:
         length = min(length, shape.positions or length)
         ids = draw.integers(0, shape.vocabulary, length)
         places = np.arange(length)
-        segments = (places >= length // 2).astype(np.int64) if pairs else None
-        rows.append(Row(ids, ids.copy(), places, np.zeros(length, dtype=np.int64), segments))
+        columns = {"token_type_ids": (places >= length // 2).astype(np.int64)} if pairs else {}
+        rows.append(Row(ids, ids.copy(), places, np.zeros(length, dtype=np.int64), token_columns=columns))
     if pad is not None and pad >= 0:
         rows[-1].input_ids[-1] = pad
     return _Probe(tuple(rows))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from espalier.config.faults import Fault
 from espalier.config.formats import format_of
-from espalier.config.labelled import LabelledConfig
 from espalier.jobs.data_sets import data_path, data_sets
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
@@ -18,7 +17,6 @@ from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import shape_of
 from espalier.planning.checked import Checked
 from espalier.planning.head_checks import head_faults
-from espalier.planning.labelled_checks import metric_faults
 from espalier.planning.preview import StagePreview
 from espalier.planning.training_checks import training_faults
 
@@ -27,9 +25,8 @@ def plan_faults(checked: Checked) -> Iterator[Fault]:
     """Yield every reason why this plan would fail or lose work later."""
     job, previews = checked.job, tuple(checked.models.values())
     yield from _unused_data(checked)
-    for name, data in data_sets(job).items():
-        if isinstance(data, LabelledConfig):
-            yield from metric_faults(data, checked.labelled[name], path=data_path(name))
+    for found in checked.found.values():
+        yield from found.faults
     yield from _too_long(checked)
     for preview in previews:
         config = preview.stage.config
@@ -60,7 +57,7 @@ def _unfit(checked: Checked, config: StageSettings) -> Fault | None:
     kind, path = KINDS[config.kind], f"stages.{config.name}"
     if not kind.formats and config.data is not None:
         return Fault(f"{path}.data", config.data, f"leave it out; a stage of kind {kind.name} reads no data")
-    if kind.formats and format_of(checked.data_of(config)) not in kind.formats:
+    if kind.formats and not kind.accepts(format_of(checked.data_of(config))):
         return Fault(f"{path}.kind", kind.name, kind.unfit or f"data of format {' or '.join(kind.formats)}")
     return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espalier.config.faults import Fault
-from espalier.config.labelled import LabelledConfig
 from espalier.jobs.kind import KINDS
 from espalier.models.families import is_causal, shape_of
 from espalier.models.shape import ConfigDict
@@ -22,7 +21,7 @@ def unlike_inputs(checked: Checked, preview: StagePreview, *, instead: str = "")
         instead: another remedy, for the end of the message.
     """
     config = preview.stage.config
-    has_labels = isinstance(checked.data_of(config), LabelledConfig)
+    has_labels = checked.data_of(config).targets != "words"
     (_, own), *asked = config.inputs().items()
     for setting, name in asked:
         if KINDS[checked.kind_of(name)].makes_model:  # a cross_fit stage's predictions are known and need no tokens

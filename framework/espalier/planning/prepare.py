@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from os.path import isfile
 from pathlib import Path
 
-from espalier.config.data import DataConfig, SpecialTokens
+from espalier.config.data import SpecialTokens
 from espalier.config.faults import RefusedInput
-from espalier.config.labelled import LabelledConfig
-from espalier.data.examples import Labelled, read_labelled
-from espalier.data.fingerprint import Split, digest_of, fingerprint, text_fingerprints
-from espalier.data.look import look
+from espalier.config.format import DataSettings
+from espalier.config.formats import format_of
+from espalier.data.fingerprint import Split, digest_of
+from espalier.data.found import FoundData
 from espalier.jobs.data_sets import DataSet, data_path, data_sets, faults_of_data_set
 from espalier.jobs.files import check_files
 from espalier.jobs.job import Job
@@ -24,7 +24,6 @@ from espalier.jobs.recipe import stages_of
 from espalier.jobs.schema import resolved
 from espalier.jobs.stage import StageSettings, named_files
 from espalier.planning.checks import Checked, plan_faults
-from espalier.planning.data_remarks import data_remarks, skipped_remarks
 from espalier.planning.preview import StagePreview, preview
 from espalier.planning.sources import Source, Use, find_sources
 from espalier.planning.text_checks import text_faults, text_remarks
@@ -39,7 +38,7 @@ class PreparedJob:
     Attributes:
         remarks: sentences about the data, for whoever reads the plan or starts the run.
         reads: by stage, a hash of each thing beside its settings that its key depends on.
-        texts: by stage, the fingerprint of the text of each split.
+        texts: by stage, the fingerprint of each split, where its format has one.
     """
 
     job: Job
@@ -69,52 +68,52 @@ def prepare(job: Job) -> PreparedJob:
         raise RefusedInput(faults)
     stages = stages_of(job)
     graph = build_plan(stages, context={})  # names and cycles first, as finding models may need a download
-    labelled, remarks = _look_at_data(job)
-    job = _with_classes(job, labelled)
-    sources = find_sources(stages, _uses(job, graph, labelled))
+    found = _look_at_data(job)
+    job = _with_found(job, found)
+    sources = find_sources(stages, _uses(job, graph, found))
     context = {"seed": job.seed, "dtype": job.dtype}
     prints = {name: _fingerprint(name, data) for name, data in data_sets(job).items()}
     of_stages = {stage.name: prints[stage.data] for stage in stages}
-    texts = {name: text_fingerprints(data) for name, data in data_sets(job).items()}
+    texts = {name: _split_fingerprints(data) for name, data in data_sets(job).items()}
     identities = {name: source.identity for name, source in sources.items()} | _files_named(stages)
     plan = build_plan(stages, context=context, data=of_stages, identities=identities)
-    previews = preview(job, plan, sources, value_bytes=value_bytes(job), labelled=labelled)
-    checked = Checked(job, plan, {one.stage.name: one for one in previews}, sources, labelled)
+    previews = preview(job, plan, sources, value_bytes=value_bytes(job), found=found)
+    checked = Checked(job, plan, {one.stage.name: one for one in previews}, sources, found)
     if faults := [*plan_faults(checked), *text_faults(checked)]:
         raise RefusedInput(faults)
-    remarks += text_remarks(checked)
+    remarks = [*(remark for one in found.values() for remark in one.remarks), *text_remarks(checked)]
     reads, texts_of = _reads(of_stages, identities), {stage.name: texts[stage.data] for stage in stages}
     return PreparedJob(job, plan, previews, sources, tuple(remarks), reads, texts_of)
 
 
-def _look_at_data(job: Job) -> tuple[dict[DataSet, Labelled], list[str]]:
-    """Read the labelled data and the beginning of each text; returns the samples and remarks about the data."""
-    labelled: dict[DataSet, Labelled] = {}
-    remarks: list[str] = []
+def _look_at_data(job: Job) -> dict[DataSet, FoundData]:
+    """Read each data set as far as its format does before workers start."""
+    found: dict[DataSet, FoundData] = {}
     for name, data in data_sets(job).items():
         with faults_of_data_set(name):
-            if isinstance(data, LabelledConfig):
-                labelled[name] = read_labelled(data, seed=job.seed)
-                remarks += data_remarks(data, labelled[name], path=data_path(name))
-            else:
-                look(data)
-                remarks += skipped_remarks(data, path=data_path(name))
-    return labelled, remarks
+            found[name] = format_of(data).call("look")(data, seed=job.seed, path=data_path(name))
+    return found
 
 
-def _fingerprint(name: DataSet, data: DataConfig | LabelledConfig) -> str:
+def _fingerprint(name: DataSet, data: DataSettings) -> str:
     with faults_of_data_set(name):
-        return fingerprint(data)
+        whole: str = format_of(data).call("fingerprint")(data)
+    return whole
 
 
-def _uses(job: Job, graph: Plan, labelled: Mapping[DataSet, Labelled]) -> dict[str, Use]:
+def _split_fingerprints(data: DataSettings) -> dict[Split, str]:
+    of_splits = format_of(data).call("split_fingerprints")
+    return {} if of_splits is None else of_splits(data)
+
+
+def _uses(job: Job, graph: Plan, found: Mapping[DataSet, FoundData]) -> dict[str, Use]:
     """For each stage that brings a model: the classes of its data and its special tokens."""
     uses = {}
     for stage in graph.stages:
         line = [job.data_of(graph[name].config) for name in (stage.name, *graph.after(stage.name))]
-        special: SpecialTokens = next((data.special_tokens for data in line if isinstance(data, DataConfig)), "own")
-        own = labelled.get(stage.config.data)
-        uses[stage.name] = Use(None if own is None else own.names, special)
+        around: SpecialTokens = next((one.around_documents for one in line if one.around_documents), "own")
+        labelled = found[stage.config.data].labelled
+        uses[stage.name] = Use(None if labelled is None else labelled.names, around)
     return uses
 
 
@@ -132,12 +131,9 @@ def _files_named(stages: Sequence[StageSettings]) -> dict[str, str]:
     return {name: repr(digests) for name, digests in held.items() if digests}
 
 
-def _with_classes(job: Job, labelled: Mapping[DataSet, Labelled]) -> Job:
-    """The job with the classes that its data was found to have, as it is written down."""
-    known = {
-        name: data.model_copy(update={"labels": labelled[name].classes}) if name in labelled else data
-        for name, data in data_sets(job).items()
-    }
+def _with_found(job: Job, found: Mapping[DataSet, FoundData]) -> Job:
+    """The job with what was found in its data, such as classes, as it is written down."""
+    known = {name: one.settings for name, one in found.items()}
     return job.model_copy(update={"data": known.pop(None), "data_sets": known})
 
 

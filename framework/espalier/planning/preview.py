@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from espalier.config.data import DataConfig
-from espalier.config.labelled import LabelledConfig
-from espalier.data.examples import Labelled
+from espalier.config.format import DataSettings
+from espalier.data.found import FoundData
 from espalier.jobs.data_sets import DataSet
 from espalier.jobs.job import Job
 from espalier.jobs.kind import KINDS
@@ -83,7 +82,7 @@ class Asked:
     Attributes:
         value_bytes: of one weight while computing: 2 in bfloat16, 4 in float32.
         sources: the models that the job begins with.
-        labelled: the samples of each data set that has labels.
+        found: what is known of each data set.
         seen: previews of the earlier stages.
     """
 
@@ -91,21 +90,20 @@ class Asked:
     plan: Plan
     value_bytes: int
     sources: Mapping[str, Source]
-    labelled: Mapping[DataSet, Labelled]
+    found: Mapping[DataSet, FoundData]
     seen: dict[str, StagePreview]
 
-    def data_of(self, config: StageSettings) -> DataConfig | LabelledConfig:
+    def data_of(self, config: StageSettings) -> DataSettings:
         return self.job.data_of(config)
 
     def samples_of(self, config: StageSettings) -> int | None:
         """Number of training samples of a stage's data; None for text, which would have to be read."""
-        samples = self.labelled.get(config.data)
-        return None if samples is None else len(samples.train)
+        return self.found[config.data].num_samples
 
     def outputs_of(self, config: StageSettings) -> tuple[str, ...] | None:
-        """Names of the classes of a stage's data, none for a regression; None over text."""
-        samples = self.labelled.get(config.data)
-        return None if samples is None else samples.names
+        """Names of the classes of a stage's data, none for a regression; None where targets are words."""
+        labelled = self.found[config.data].labelled
+        return None if labelled is None else labelled.names
 
 
 def preview(
@@ -114,17 +112,17 @@ def preview(
     sources: Mapping[str, Source],
     *,
     value_bytes: int,
-    labelled: Mapping[DataSet, Labelled] | None = None,
+    found: Mapping[DataSet, FoundData],
 ) -> tuple[StagePreview, ...]:
     """Preview every stage of the plan, in order.
 
     Args:
-        value_bytes, labelled: see `Asked`.
+        value_bytes, found: see `Asked`.
 
     Raises:
         RefusedInput: a target that cannot be reached.
     """
-    asked = Asked(job, plan, value_bytes, sources, labelled or {}, {})
+    asked = Asked(job, plan, value_bytes, sources, found, {})
     for stage in plan.stages:
         asked.seen[stage.name] = _preview(asked, stage)
     return tuple(asked.seen.values())

@@ -1,10 +1,9 @@
-"""Check that models and tokenizers fit the text of their stages."""
+"""Check that models and tokenizers fit the words that their stages predict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espalier.config.data import DataConfig
 from espalier.config.faults import Fault
 from espalier.jobs.data_sets import data_path, data_sets
 from espalier.jobs.kind import KINDS
@@ -36,11 +35,11 @@ def text_remarks(checked: Checked) -> tuple[str, ...]:
 
 
 def _over_text(checked: Checked) -> Iterator[StagePreview]:
-    """Yield the stages that run a model on text."""
+    """Yield the stages that run a model on data whose targets are words."""
     for preview in checked.models.values():
         config = preview.stage.config
         reads = bool(KINDS[config.kind].formats) and bool(config.inputs())
-        if reads and isinstance(checked.data_of(config), DataConfig):
+        if reads and checked.data_of(config).targets == "words":
             yield preview
 
 
@@ -57,7 +56,7 @@ def _beyond(checked: Checked) -> Iterator[str]:
 
 
 def _around(checked: Checked) -> Iterator[str]:
-    text = [name for name, data in data_sets(checked.job).items() if isinstance(data, DataConfig)]
+    text = [name for name, data in data_sets(checked.job).items() if data.around_documents is not None]
     for name, source in checked.sources.items():
         if text and source.tokenizer is not None and source.tokenizer.begin_ids:
             begin, end = _names(source.tokenizer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espalier.config.faults import Fault
-from espalier.config.labelled import LabelledConfig
 from espalier.jobs.job import Job
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.architecture import is_language_model
@@ -26,7 +25,7 @@ def training_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
         yield Fault(f"{path}.optimizer.offload", True, "false on CPU workers: their memory is the host's")
     if config.optimizer.offload and config.zero_level == "none":
         yield Fault(f"{path}.optimizer.offload", True, "with zero_level optimizer, gradients or parameters")
-    if config.validation is not None and not isinstance(job.data_of(config), LabelledConfig):
+    if config.validation is not None and job.data_of(config).targets == "words":
         yield Fault(f"{path}.validation", "settings", "leave it out over text; use an evaluate stage")
 
 
@@ -43,8 +42,8 @@ def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePrevi
 
 
 def headless(job: Job, preview: StagePreview) -> Iterator[Fault]:
-    """Yield the fault of an encoder without a language-model head over text."""
+    """Yield the fault of an encoder without a language-model head where targets are words."""
     config = preview.stage.config
-    if not isinstance(job.data_of(config), LabelledConfig) and not is_language_model(preview.config):
+    if job.data_of(config).targets == "words" and not is_language_model(preview.config):
         allowed = "a language model, causal or masked; a bare encoder learns from labelled data (data.task)"
         yield Fault(f"stages.{config.name}", preview.config["model_type"], allowed)

@@ -28,7 +28,7 @@ def confusion(run: RunRecord, evaluation: StageResult) -> Confusion | None:
     counts: list[list[int]] | None = measured.models.get(name, {}).get("confusion") if measured else None
     if not counts:
         return None
-    known = run.class_names(evaluation.stage)
+    known = run.shown(evaluation.stage).classes
     names = known if len(known) == len(counts) else tuple(f"class {number}" for number in range(len(counts)))
     if len(counts) > _LARGEST_MATRIX:
         sentence = f"The most frequent mistakes of {name} among {len(counts)} classes."

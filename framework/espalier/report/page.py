@@ -55,7 +55,7 @@ def render(run: RunRecord) -> str:
         evaluated=evaluated(run),
         measured_on="validation samples" if shown and shown.measured and shown.measured.watched else "held-out text",
         charts=[
-            stage_charts(steps, loss="loss per sample" if run.watched(stage) else None)
+            stage_charts(steps, loss="loss per sample" if run.shown(stage).watched else None)
             for stage, steps in run.steps.items()
             if steps
         ],

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espalier.config.faults import RefusedInput
+from espalier.config.format import ShownData
+from espalier.config.formats import shown_data
 from espalier.jobs.kind import StageKind, shown_kind
 from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
@@ -18,7 +20,6 @@ from espalier.tracking.epochs import EPOCHS, EpochRecord, final_epochs
 from espalier.tracking.events import EVENTS, Event, read_events
 from espalier.tracking.follow import News
 from espalier.tracking.goodput import Goodput, measure_goodput
-from espalier.tracking.payload import class_names
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.stage_status import StageState, StageStatuses
 from espalier.tracking.time_log import TIME, TimeEntry, read_time_log
@@ -93,15 +94,9 @@ class RunRecord:
             return self.job.get("data") or {}
         return (self.job.get("data_sets") or {}).get(planned.data) or {}
 
-    def watched(self, stage: str) -> str | None:
-        """The metric that decides on the labelled data of a stage; None for text."""
-        data = self.data_of(stage)
-        by_task = {"classification": "accuracy", "regression": "pearson"}
-        return data.get("metric") or by_task.get(data.get("task", ""))
-
-    def class_names(self, stage: str) -> tuple[str, ...]:
-        """The class names of a stage's data, in order; empty when the job leaves them to the data."""
-        return class_names(self.data_of(stage))
+    def shown(self, stage: str) -> ShownData:
+        """How the data of a stage is shown, by its format."""
+        return shown_data(self.data_of(stage))
 
     def stage(self, name: str) -> PlannedStage | None:
         return next((stage for stage in self.stages if stage.name == name), None)

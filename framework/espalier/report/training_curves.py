@@ -100,15 +100,8 @@ def _training_curve(run: RunRecord, last: PlannedStage, label: str) -> TrainingC
         taken = list(_points(run, stage, before))
         before = taken[-1] if taken else before
         points += taken
-    vocabulary = last.shape.get("vocabulary", 0)
-    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), _measure(run, last)[1], vocabulary)
-
-
-def _measure(run: RunRecord, stage: PlannedStage) -> tuple[str, str]:
-    """The loss term that is compared across trainings on the data of a stage, and its unit."""
-    task = run.data_of(stage.name).get("task", "")
-    by_task = {"classification": ("cross_entropy", "nats per sample"), "regression": ("squared_error", "squared error")}
-    return by_task.get(task, ("cross_entropy", "nats per token"))
+    unit, vocabulary = run.shown(last.name).unit, last.shape.get("vocabulary", 0)
+    return TrainingCurve(label, tuple(points), tuple(growths), _nll(run, last.name), unit, vocabulary)
 
 
 def _reshaped(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
@@ -120,11 +113,11 @@ def _reshaped(run: RunRecord, stage: PlannedStage, before: Point) -> Point:
 
 
 def _points(run: RunRecord, stage: PlannedStage, before: Point) -> Iterator[Point]:
-    seconds, (term, _) = before.seconds, _measure(run, stage)
+    seconds, compared = before.seconds, run.shown(stage.name).loss
     for step in run.steps[stage.name]:
         seconds += step.step_seconds
         flops = before.flops + (step.flops or _share(run, step))
-        loss = step.loss if step.kind == "train" else step.terms.get(term, math.nan)
+        loss = step.loss if step.kind == "train" else step.terms.get(compared, math.nan)
         yield Point(before.tokens + step.tokens, flops, seconds, loss, step.depth is None)
 
 

@@ -19,7 +19,7 @@ SMALL = Look(330, 180)
 def validation_charts(run: RunRecord, stage: str) -> tuple[tuple[str, Markup], ...]:
     """(title, chart) of each metric, the watched one first, with a vertical line at the best epoch."""
     records = [record for record in run.epochs[stage] if record.metrics]
-    watched = run.watched(stage)
+    watched = run.shown(stage).watched
     if not records or watched is None:
         return ()
     result = run.results.get(stage)

@@ -88,7 +88,7 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     ]
     caption = _caption(records, looks[-1].num_samples)
     chart = _picture(records, [look.quantiles for look in looks])
-    has_classes = (run.job.get("data") or {}).get("task") == "classification"
+    has_classes = run.shown(stage).targets == "classes"
     shown, suspects = rows[: len(first)], rows[len(first) :]
     trust = trust_note(records[-1].correction)
     return SampleWeights(stage, caption, chart, tuple(charts), shown, suspects, has_classes, trust)
@@ -148,7 +148,7 @@ def _rows(
     path, top = run.folder / str(record.samples), float(weights.max(initial=0.0))
     listed = listed_samples(run.folder, record.stage)
     names = sample_names(run.folder, record.stage, samples)
-    classes = run.class_names(record.stage)
+    classes = run.shown(record.stage).classes
     teacher, student = (sample_answers(path, side, samples, classes) for side in ("teacher", "student"))
     return tuple(
         _row(

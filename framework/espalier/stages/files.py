@@ -34,7 +34,7 @@ class PlanEntry(Record):
         data: name of the data set that the stage works on; None for the job's `data`.
         shape: sizes of the resulting model, with `parameters`; empty for a stage without a model.
         code_version: of the espalier that made the plan; None when that version did not record it.
-        texts: fingerprint of the text of each split, so that workers need not read it; empty for data with labels.
+        texts: fingerprint of each split, so that workers need not read it; empty for formats that keep no tokens.
         reads: hashes of everything else that the key depends on; when one changes, the stage is repeated.
     """
 

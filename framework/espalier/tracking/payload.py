@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,3 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float):
             found[f"{prefix}{name}"] = value
     return found
-
-
-def class_names(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names that the job's data settings give, in order; empty when they leave that to the data."""
-    return tuple(data.get("names") or data.get("labels") or ())

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from espalier.config.formats import shown_data
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking import payload, sample_reader
@@ -124,7 +125,7 @@ class WandbTracker:
         """The histogram of the sample weights and the table of the largest ones."""
         import wandb
 
-        folder, names = self._tracked.folder, payload.class_names(self._data_of(record.stage))
+        folder, names = self._tracked.folder, shown_data(self._data_of(record.stage)).classes
         weights = sample_reader.weight_column(folder / str(record.samples))
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espalier.checkpoint.steps import step_folder
-from espalier.config.labelled import LabelledConfig
 from espalier.engine.contract import Engine
 from espalier.evaluation.answers import all_answers, probabilities
 from espalier.evaluation.metrics import is_better, measure
@@ -130,9 +129,8 @@ class EpochEnds:
         )
         self.asked += len(labelled.valid)
         metrics = measure(probabilities(logits), labelled.valid.targets)
-        data = self.context.data
-        assert isinstance(data, LabelledConfig)
-        watched = data.watched
+        watched = self.context.data.watched
+        assert watched is not None, "labelled data has a metric"
         if not self.best or is_better(watched, metrics[watched], self.best["value"]):
             self.best, self.worse_epochs = {"epoch": epoch, "step": step, "value": metrics[watched]}, 0
         else:

@@ -8,8 +8,7 @@ from typing import Any
 
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import Fault, RefusedInput
-from espalier.data.labelled_sequences import LabelledSequences
-from espalier.data.packing import Sequences
+from espalier.data.packing import CountedSequences, Sequences
 from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
 from espalier.engine import schedule
@@ -171,8 +170,8 @@ class Prepared:
 
 
 def mean_tokens(sequences: Sequences, most: int) -> float:
-    """Mean tokens of a sequence; sequences of text all have `most`."""
-    return sequences.num_tokens / len(sequences) if isinstance(sequences, LabelledSequences) else most
+    """Mean tokens of a sequence; `most`, as sequences of text have, where they are not counted."""
+    return sequences.num_tokens / len(sequences) if isinstance(sequences, CountedSequences) else most
 
 
 def _earlier_steps(context: StageContext[TrainedStage]) -> int:

@@ -15,21 +15,19 @@ from espalier.checkpoint.manifest import DamagedCheckpoint, Manifest
 from espalier.checkpoint.manifest_file import Hashed
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
-from espalier.config.data import DataConfig
-from espalier.config.labelled import LabelledConfig
-from espalier.data.examples import Labelled, read_labelled
+from espalier.config.format import DataSettings
+from espalier.config.formats import format_of
+from espalier.data.examples import Labelled
 from espalier.data.fingerprint import Split
-from espalier.data.labelled_sequences import LabelledSequences, ReadAt
 from espalier.data.packing import Sequences
-from espalier.data.sequences import keep_tokens, open_sequences
 from espalier.distributed.world import World
 from espalier.jobs.data_sets import faults_of_data_set
 from espalier.jobs.job import Job
 from espalier.jobs.recipe import stages_of
 from espalier.jobs.stage import StageSettings
-from espalier.models.families import is_causal
 from espalier.models.model_files import require_key
 from espalier.models.pretrained import PretrainedTokenizer
+from espalier.models.shape import ConfigDict
 from espalier.stages.failures import StageFailed
 from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
@@ -48,7 +46,7 @@ class StageContext(Generic[Settings]):
     Attributes:
         key: the stage's key in the plan; its result carries it.
         parent: name of the loaded model that this stage's line comes from.
-        texts: fingerprint of the text of each split, as planned; empty for data with labels.
+        texts: fingerprint of each split, as planned; empty for formats that keep no tokens.
         hashed: files of states that this worker has held to their hashes in this attempt.
     """
 
@@ -125,65 +123,38 @@ class StageContext(Generic[Settings]):
             raise StageFailed("error", f"stage {self.config.name}: {damage}; {remedy}") from damage
 
     @property
-    def data(self) -> DataConfig | LabelledConfig:
+    def data(self) -> DataSettings:
         """The data settings of the stage."""
         return self.job.data_of(self.config)
 
     @cached_property
     def labelled(self) -> Labelled | None:
-        """The labelled samples of the stage, read by every worker; None for text."""
-        data = self.data
-        if not isinstance(data, LabelledConfig):
+        """The labelled samples of the stage, read by every worker; None where targets are words."""
+        read = format_of(self.data).call("labelled")
+        if read is None:
             return None
         with faults_of_data_set(self.config.data):
-            return read_labelled(data, seed=self.job.seed)
+            labelled: Labelled = read(self.data, seed=self.job.seed)
+        return labelled
 
     def tokenizer(self) -> PretrainedTokenizer:
         """The tokenizer of the `load` stage that this stage's model comes from."""
         result = self.folder.result(self.parent)
         assert result is not None
-        key, data = result.tokenizer, self.data
-        folder = self.folder.tokenizer(key)
-        require_key(folder, key)
-        if isinstance(data, LabelledConfig):
-            return PretrainedTokenizer(folder)
-        return PretrainedTokenizer(folder, special_tokens=data.special_tokens)
+        folder = self.folder.tokenizer(result.tokenizer)
+        require_key(folder, result.tokenizer)
+        return PretrainedTokenizer(folder, special_tokens=self.data.around_documents or "own")
 
     def sequences(self, split: Split) -> Sequences:
-        """The tokenised samples of a split; rank zero makes the cache of a text if needed. Collective."""
-        tokenizer, data = self.tokenizer(), self.data
-        if isinstance(data, LabelledConfig):
-            return self._labelled_sequences(split, tokenizer, max_tokens=data.sequence_tokens)
+        """The tokenised samples of a split, as the format of the stage's data makes them. Collective."""
         with faults_of_data_set(self.config.data):
-            kept = self.world.from_rank_zero(self._keep_tokens(split, data, tokenizer))
-            return open_sequences(data, split, tokenizer=tokenizer, cache=self.folder.cache, kept=kept)
-
-    def _labelled_sequences(self, split: Split, tokenizer: PretrainedTokenizer, *, max_tokens: int) -> Sequences:
-        model = self.model_of(self._first_input).manifest.origin.model
-        read_at: ReadAt = "last" if is_causal(model) else "first"
-        pad_id = model.get("pad_token_id")
-        examples = getattr(self.labelled, split)
-        return LabelledSequences.of(examples, tokenizer, max_tokens=max_tokens, read_at=read_at, pad_id=pad_id)
+            found: Sequences = format_of(self.data).call("sequences")(self, split)
+        return found
 
     @property
-    def _first_input(self) -> str:
-        """The stage that gives this one its model."""
-        return next(iter(self.config.inputs().values()))
-
-    def _keep_tokens(self, split: Split, data: DataConfig, tokenizer: PretrainedTokenizer) -> str | None:
-        """On rank zero verify or make the cached tokens of a text; the name of their folder."""
-        if not self.world.is_rank_zero:
-            return None
-        self.activity(f"reading the {split} text")
-        return keep_tokens(
-            data,
-            split,
-            tokenizer=tokenizer,
-            cache=self.folder.cache,
-            planned=self.texts.get(split),
-            on_progress=lambda done: self.control.alive(),
-            on_distrust=self.announce,
-        )
+    def input_model(self) -> ConfigDict:
+        """The configuration of the model that this stage starts from, that of its first input."""
+        return self.model_of(next(iter(self.config.inputs().values()))).manifest.origin.model
 
     def activity(self, text: str) -> None:
         """Report the current activity: to the hang detector on every worker, to the record on rank zero."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from espalier.config.training import BatchConfig
 from espalier.data.batch import Batch
 from espalier.data.batches import in_order, make_batch, spread, window
-from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences
+from espalier.data.packing import NO_LABEL, DocumentSequences, PackedSequences, Row
 from espalier.data.token_files import Tokens
 
 LENGTHS = [7, 2, 13, 3, 5, 11, 17, 2, 19, 23, 31]
@@ -92,6 +92,47 @@ def test_documents_are_left_out_only_for_plain_causal_attention() -> None:
     assert documents(SEQUENCES, 8, 7) is not None  # one is shorter
     assert documents(PACKED, len(PACKED) - 2) is None  # inside the last, long document
     assert documents(PACKED, 1) is not None  # documents meet
+
+
+class Pictured:
+    """Rows of different lengths with columns of every kind: of tokens, also of several values each, and of samples."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def row(self, index: int) -> Row:
+        length = (3, 5)[index]
+        columns = {"token_type_ids": np.full(length, 1), "boxes": np.full((length, 7), 2.5, dtype=np.float32)}
+        picture = {"pixel_values": np.full((2, 3), index, dtype=np.float32), "margin": np.array(index + 1.0)}
+        ids = np.arange(length)
+        return Row(ids, ids, ids, ids * 0, token_columns=columns, sample_columns=picture)
+
+
+def test_columns_of_tokens_are_padded_and_those_of_samples_stacked() -> None:
+    columns = make_batch(Pictured(), np.array([1, 0])).columns
+    assert columns["token_type_ids"].tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
+    assert columns["boxes"].shape == (2, 5, 7) and columns["boxes"].dtype == torch.float32
+    assert columns["boxes"].sum(2).tolist() == [[17.5] * 5, [17.5, 17.5, 17.5, 0, 0]]
+    assert columns["pixel_values"].shape == (2, 2, 3) and columns["pixel_values"][:, 1, 2].tolist() == [1, 0]
+    assert columns["margin"].tolist() == [2, 1]
+
+
+def test_columns_go_to_the_device_with_the_rest() -> None:
+    moved = make_batch(Pictured(), np.array([0])).to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (moved.input_ids, *moved.columns.values())} == {"meta"}
+
+
+def test_a_blank_batch_has_the_same_columns_and_nothing_in_them() -> None:
+    whole, blank = (
+        next(in_order(Pictured(), 1, rank=rank, num_ranks=2, microbatch_sequences=1)).to(torch.device("cpu"))
+        for rank in (0, 1)
+    )
+    assert blank.sample_ids.tolist() == [-1] and blank.columns.keys() == whole.columns.keys()
+    for name, tensor in blank.columns.items():
+        inside = 2 if name in ("token_type_ids", "boxes") else 1
+        assert not tensor.any() and tensor.dtype == whole.columns[name].dtype
+        assert tensor.shape[inside:] == whole.columns[name].shape[inside:]
+    assert blank.columns["boxes"].shape[:2] == blank.input_ids.shape
 
 
 def test_types_are_those_of_the_contract() -> None:

@@ -78,10 +78,8 @@ def test_a_decoder_is_read_where_stock_code_reads_it(name: str, pad: int | None)
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_encoders_are_told_the_texts_of_a_pair_apart_and_decoders_are_not() -> None:
-    assert sequences("first").row(1).segments.tolist() == [0, 0, 0, 1]
-    assert sequences("last").row(1).segments is None
-    assert make_batch(sequences("last"), np.arange(3)).segments is None
+def test_encoders_are_told_the_texts_of_a_pair_apart() -> None:
+    assert sequences("first").row(1).token_columns["token_type_ids"].tolist() == [0, 0, 0, 1]
 
 
 def test_padding_has_no_labels() -> None:
@@ -91,7 +89,7 @@ def test_padding_has_no_labels() -> None:
         length = len(found.row(1).input_ids)
         assert batch.input_ids.shape == (2, 15) and batch.num_counted_tokens() == 2
         assert batch.token_mask[:, 0].all() and (batch.documents[1, length:] == -1).all()
-        assert not batch.segments[1, length:].any() and batch.sample_ids.tolist() == [2, 1]
+        assert not batch.columns["token_type_ids"][1, length:].any() and batch.sample_ids.tolist() == [2, 1]
         assert batch.labels[:, 0].tolist() == [targets[2], targets[1]]
 
 

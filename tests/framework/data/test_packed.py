@@ -18,7 +18,7 @@ import pytest
 from espalier.config.data import CorpusConfig, DataConfig
 from espalier.config.faults import RefusedInput
 from espalier.data.corpus import documents
-from espalier.data.look import look
+from espalier.formats.text.look import check_text
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -128,13 +128,13 @@ def test_files_that_are_no_text_are_found_before_anything_starts(tmp_path: Path)
     (tmp_path / "later.txt").write_bytes(zipped(b"text"))
     both = CorpusConfig(source="text", files=(str(tmp_path / "*.txt"),))
     with pytest.raises(RefusedInput, match=r"data\.valid\.files.*later\.txt.*packed with zip"):
-        look(DataConfig(train=good, valid=both))
+        check_text(DataConfig(train=good, valid=both))
     with pytest.raises(RefusedInput, match=r"data\.train\.files.*row 1.*`text`"):
-        look(DataConfig(train=corpus(tmp_path / "bad.csv", b"title\nx\n", "csv"), valid=good))
+        check_text(DataConfig(train=corpus(tmp_path / "bad.csv", b"title\nx\n", "csv"), valid=good))
     blank = corpus(tmp_path / "blank.jsonl", b'{"text": " "}\n', "json")
     with pytest.raises(RefusedInput, match=r"`data\.train` has no document"):
-        look(DataConfig(train=blank, valid=good))
-    look(DataConfig(train=good, valid=good))
+        check_text(DataConfig(train=blank, valid=good))
+    check_text(DataConfig(train=good, valid=good))
 
 
 def test_a_plan_refuses_them(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from espalier.config.faults import RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.data.corpus import documents, num_skipped
 from espalier.data.cutting import cut_text
-from espalier.data.fingerprint import _corpus, fingerprint
-from espalier.data.look import look
+from espalier.data.fingerprint import _corpus, fingerprint_of_text
 from espalier.data.split import split_documents
+from espalier.formats.labelled.remarks import data_remarks
+from espalier.formats.text.look import check_text, skipped_remarks
 from espalier.jobs.files import check_files
 from espalier.jobs.load import read_job
-from espalier.planning.data_remarks import data_remarks, skipped_remarks
 from support.tiny import write_job
 
 ROWS = ['{"text": "one"}', '{"text": null}', "", '{"text": " \\n"}', '{"text": ""}', '{"text": "two"}']
@@ -61,7 +61,7 @@ def test_what_holds_no_text_is_left_out_and_counted(tmp_path: Path, source: str)
     assert sorted(documents(corpus)) == ["one", "two"]
     assert num_skipped(corpus, setting="data.train") == skipped
     data = DataConfig(train=corpus, valid={"fraction": 0.5})
-    look(data)
+    check_text(data)
     assert list(skipped_remarks(data)) == [f"data.train: {skipped} empty files and rows without text are left out"]
 
 
@@ -108,7 +108,7 @@ def test_data_that_uses_neither_keeps_its_hash(tmp_path: Path) -> None:
     plain = DataConfig(train=CorpusConfig(source="text", files=(str(tmp_path / "a.txt"),)), valid={"fraction": 0.5})
     for changes in ({"cut": 9}, {"skip_blank": True}):
         changed = plain.model_copy(update={"train": plain.train.model_copy(update=changes)})
-        assert fingerprint(changed) != fingerprint(plain)
+        assert fingerprint_of_text(changed) != fingerprint_of_text(plain)
     assert set(_corpus(plain.train, "data.train")) == {
         "source", "dataset", "subset", "revision", "split", "text", "contents",
     }  # fmt: skip
@@ -138,9 +138,9 @@ def test_a_single_file_can_be_divided(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"source": "text", "files": [str(tmp_path / "own.txt")]}
     whole = DataConfig.model_validate({"train": settings, "valid": {"fraction": 0.2}})
     with pytest.raises(RefusedInput, match=r"data\.valid\.fraction.*set `data\.train\.cut`"):
-        look(whole)
+        check_text(whole)
     cut = DataConfig.model_validate({"train": {**settings, "cut": "paragraphs"}, "valid": {"fraction": 0.2}})
-    look(cut)
+    check_text(cut)
     train, valid = (list(split_documents(cut, side)) for side in ("train", "valid"))
     assert len(train) + len(valid) == 40 and valid
 

@@ -86,8 +86,8 @@ def test_pretrain_then_fine_tune_in_one_job(root: Path) -> None:
         "pretrained": "nats per token",
         "tuned": "nats per sample",
     }
-    assert (run.watched("pretrained"), run.watched("tuned")) == (None, "accuracy")
-    assert run.class_names("tuned") == ("bad", "good")
+    assert (run.shown("pretrained").watched, run.shown("tuned").watched) == (None, "accuracy")
+    assert run.shown("tuned").classes == ("bad", "good")
     model = AutoModelForSequenceClassification.from_pretrained(folder.export("out"))
     assert model.config.id2label == {0: "bad", 1: "good"} and model.config.pad_token_id is not None
 

@@ -39,8 +39,8 @@ class Rows:
         ids = np.random.default_rng(index).integers(3, 53, lengths.sum())
         documents = np.repeat(np.arange(len(lengths)), lengths)
         positions = np.concatenate([np.arange(length) for length in lengths])
-        segments = (positions > lengths[documents] // 2).astype(np.int64) if self.pairs else None
-        return Row(ids, ids.copy(), positions, documents, segments)
+        columns = {"token_type_ids": (positions > lengths[documents] // 2).astype(np.int64)} if self.pairs else {}
+        return Row(ids, ids.copy(), positions, documents, token_columns=columns)
 
 
 def logits_of(network: Network, batch: Batch) -> Tensor:
@@ -55,8 +55,7 @@ def require_same(network: Network, stock: torch.nn.Module, rows: Rows) -> None:
     for line, row in zip(found, map(rows.row, range(len(rows))), strict=True):
         for document in np.unique(row.documents):
             inside = row.documents == document
-            segments = {} if row.segments is None else {"token_type_ids": row.segments[inside]}
-            inputs = {name: torch.from_numpy(ids)[None].to(device) for name, ids in segments.items()}
+            inputs = {name: torch.from_numpy(ids[inside])[None].to(device) for name, ids in row.token_columns.items()}
             ids = torch.from_numpy(row.input_ids[inside])[None].to(device)
             expected = stock(input_ids=ids, **inputs).logits[0].cpu()
             own = line[: len(inside)][torch.from_numpy(inside)]

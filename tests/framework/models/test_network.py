@@ -11,10 +11,10 @@ from espalier.models.network import Network
 from support.architectures import CONFIGS, build, tokens
 
 
-def whole_row(ids: torch.Tensor, segments: torch.Tensor | None = None) -> Batch:
+def whole_row(ids: torch.Tensor, **columns: torch.Tensor) -> Batch:
     rows, length = ids.shape
     positions = torch.arange(length).expand(rows, length)
-    return Batch(ids, ids.clone(), positions, None, torch.arange(rows), torch.ones(rows), segments)
+    return Batch(ids, ids.clone(), positions, None, torch.arange(rows), torch.ones(rows), columns=columns)
 
 
 def logits(network: Network, batch: Batch) -> torch.Tensor:
@@ -39,8 +39,18 @@ def test_an_encoder_is_told_which_text_of_a_pair_a_token_belongs_to() -> None:
     segments = (torch.arange(ids.shape[1]) > 4).long()[None]
     expected = build(config)(input_ids=ids, token_type_ids=segments).logits
     network = Network(build(config), causal=False).eval()
-    torch.testing.assert_close(logits(network, whole_row(ids, segments))[:, 0], expected, atol=1e-5, rtol=1e-5)
+    found = logits(network, whole_row(ids, token_type_ids=segments))[:, 0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(logits(network, whole_row(ids))[:, 0], expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_columns_that_a_family_does_not_name_are_not_passed_on() -> None:
+    """Stock GPT-2 would add the embeddings of words to those of token types."""
+    ids = tokens(rows=1)
+    network = Network(build(CONFIGS["gpt2"]), causal=True).eval()
+    given = whole_row(ids, token_type_ids=torch.ones_like(ids), chosen=torch.ones_like(ids))
+    assert torch.equal(logits(network, given), logits(network, whole_row(ids)))
 
 
 def test_a_body_alone_has_no_head() -> None:

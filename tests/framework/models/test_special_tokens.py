@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from espalier.config.data import DataConfig
-from espalier.data.fingerprint import fingerprint
+from espalier.data.fingerprint import fingerprint_of_text
 from espalier.data.packing import NO_LABEL
 from espalier.data.sequences import open_sequences
 from espalier.models.pretrained import PretrainedTokenizer
@@ -78,8 +78,8 @@ def test_none_of_them_is_hidden_from_a_masked_model(folder: Path) -> None:
 def test_the_setting_is_in_the_keys(tmp_path: Path) -> None:
     write_text(tmp_path / "text", num_files=2)
     data = tiny_job(tmp_path)["data"]
-    prints = {fingerprint(DataConfig.model_validate(data | {"special_tokens": way})) for way in ("own", "end")}
-    assert len(prints) == 2 and fingerprint(DataConfig.model_validate(data)) in prints
+    prints = {fingerprint_of_text(DataConfig.model_validate(data | {"special_tokens": way})) for way in ("own", "end")}
+    assert len(prints) == 2 and fingerprint_of_text(DataConfig.model_validate(data)) in prints
 
 
 def test_a_run_measures_text_as_its_model_reads_it(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
+from espalier.formats.labelled.remarks import data_remarks, near_equal
 from espalier.jobs.load import read_job
-from espalier.planning.data_remarks import data_remarks, near_equal
 from espalier.planning.prepare import prepare
 from espalier_cluster.show import show_plan, show_remarks
 from support.labelled import write_labelled_job

@@ -11,6 +11,8 @@ import pytest
 
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
+from espalier.data.found import FoundData
+from espalier.formats.labelled.look import look
 from espalier.jobs.job import Job
 from espalier.models.classifier import classifier_config
 from espalier.planning.checked import Checked
@@ -50,12 +52,13 @@ def job_of(data: dict[str, Any], *stages: dict[str, Any]) -> Job:
 
 def said(data: dict[str, Any], *stages: dict[str, Any]) -> list[str]:
     job = job_of(data, *stages)
-    labelled = {None: read_labelled(job.data, seed=0)} if isinstance(job.data, LabelledConfig) else {}
+    over_labels = isinstance(job.data, LabelledConfig)
+    found = look(job.data, seed=0, path="data") if over_labels else FoundData(job.data)
     plan = build_plan(job.stages, context={})
-    model = classifier_config(MODEL, names=labelled[None].names, setting="model") if labelled else MODEL
+    model = classifier_config(MODEL, names=found.labelled.names, setting="model") if found.labelled else MODEL
     source = Source(model, None, "one")
     models = {stage.name: StagePreview(stage, "parent", model, makes_model=True) for stage in plan.stages}
-    faults = list(plan_faults(Checked(job, plan, models, {"parent": source}, labelled)))
+    faults = list(plan_faults(Checked(job, plan, models, {"parent": source}, {None: found})))
     for fault in faults:
         assert fault.path and fault.allowed
         assert fault.value is not None or fault.given is not None or "is missing" in str(fault)

@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+from espalier.config.formats import shown_data
 from espalier.stages.result import StageResult
 from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import table_path
@@ -94,4 +95,4 @@ def test_models_on_labelled_data_have_the_watched_metric_first():
     ],
 )
 def test_classes_are_called_what_the_job_calls_them(data, names):
-    assert payload.class_names(data) == names
+    assert shown_data({"task": "classification", **data}).classes == names

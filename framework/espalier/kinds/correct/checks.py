@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from espalier.config.exact import as_written
 from espalier.config.faults import Fault, RefusedInput
-from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import Labelled
 from espalier.data.sample_weights import read_excluded, read_sample_weights
 from espalier.jobs.kind import KINDS
@@ -35,13 +34,13 @@ def faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     """See `StageKind.checks`."""
     config = preview.stage.config
     assert isinstance(config, CorrectStage)
-    data, labelled, path = checked.data_of(config), checked.labelled_of(config), f"stages.{config.name}"
-    if labelled is None or not isinstance(data, LabelledConfig):
+    labelled, path = checked.labelled_of(config), f"stages.{config.name}"
+    if labelled is None:
         yield from unlike_inputs(checked, preview)
         yield from _over_text(checked, config, path=path)
     else:
         yield from unlike_inputs(checked, preview, instead="; or a cross_fit stage of it")
-        yield from _over_labels(checked, config, data, labelled, path=path)
+        yield from _over_labels(checked, config, labelled, path=path)
 
 
 def _over_text(checked: Checked, config: CorrectStage, *, path: str) -> Iterator[Fault]:
@@ -57,16 +56,15 @@ def _over_text(checked: Checked, config: CorrectStage, *, path: str) -> Iterator
         yield from unread(getattr(config, part), [setting], owner="a job with labelled data", path=f"{path}.{part}")
 
 
-def _over_labels(
-    checked: Checked, config: CorrectStage, data: LabelledConfig, labelled: Labelled, *, path: str
-) -> Iterator[Fault]:
+def _over_labels(checked: Checked, config: CorrectStage, labelled: Labelled, *, path: str) -> Iterator[Fault]:
+    targets = checked.data_of(config).targets
     is_held_out = config.teacher is not None and not KINDS[checked.kind_of(config.teacher)].makes_model
     raises = config.weights.step_size(is_held_out=is_held_out) > 0.0
     alike = config.weights.measure == "class" and config.weights.tolerance is None
-    if data.task == "regression" and raises and alike:
+    if targets == "values" and raises and alike:
         allowed = "probability, which takes distances as a share of the largest; or set weights.tolerance"
         yield Fault(f"{path}.weights.measure", config.weights.measure, allowed)
-    if data.task == "classification" and config.weights.tolerance is not None:
+    if targets == "classes" and config.weights.tolerance is not None:
         yield Fault(f"{path}.weights.tolerance", config.weights.tolerance, "leave it out; classes have no distance")
     try:
         if config.distrust.exclude is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from espalier.config.labelled import LabelledConfig
 from espalier.kinds.correct.kind import CorrectStage
 from espalier.planning import training_preview
 from espalier.planning.preview import Asked, StagePreview
@@ -12,6 +11,6 @@ def preview(asked: Asked, base: StagePreview) -> StagePreview:
     """See `StageKind.preview`."""
     config = base.stage.config
     assert isinstance(config, CorrectStage)
-    if isinstance(asked.data_of(config), LabelledConfig):
+    if asked.data_of(config).targets != "words":
         return training_preview.trained(asked, base, config)
     return training_preview.preview(asked, base)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from espalier.config.data import DataConfig
-from espalier.config.labelled import LabelledConfig
+from espalier.config.format import DataSettings
 from espalier.kinds.correct.corrected_labels import CorrectedLabels
 from espalier.kinds.correct.corrected_text import CorrectedText
 from espalier.kinds.correct.kind import CorrectStage
 from espalier.objectives.terms import Term
 from espalier.stages.result import StageResult
-from espalier.training.label_terms import is_regression, label_term
+from espalier.training.label_terms import label_term
 from espalier.training.loop import train
 from espalier.training.supervised import Supervised
 from espalier.worker.context import StageContext
@@ -26,9 +25,9 @@ def run(context: StageContext[CorrectStage]) -> StageResult:
     return train(context, open_method, teacher=context.config.teacher)
 
 
-def _terms(stage: CorrectStage, data: DataConfig | LabelledConfig) -> tuple[Term, ...]:
+def _terms(stage: CorrectStage, data: DataSettings) -> tuple[Term, ...]:
     """The loss on labels and the loss on the signal; a term of weight 0 is left out."""
-    share, regression = stage.signal.weight, is_regression(data)
+    share, regression = stage.signal.weight, data.targets == "values"
     signal = Term.of("squared_distance") if regression else Term.of("forward_kl", temperature=stage.signal.temperature)
     terms = (label_term(data, weight=1.0 - share), signal.weighted(share))
     return tuple(term for term in terms if term.weight > 0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espalier.config.data import DataConfig
 from espalier.config.faults import Fault
-from espalier.config.labelled import LabelledConfig
+from espalier.config.format import DataSettings
 from espalier.config.losses import losses_that_compare
 from espalier.kinds.distill.hidden_state_checks import hidden_state_faults
 from espalier.kinds.distill.kind import DistillStage
@@ -24,9 +23,8 @@ def faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     yield from hidden_state_faults(checked, config)
 
 
-def _losses(data: DataConfig | LabelledConfig, config: DistillStage) -> Iterator[Fault]:
-    regression = isinstance(data, LabelledConfig) and data.task == "regression"
-    allowed = losses_that_compare("values" if regression else "classes", "states")
+def _losses(data: DataSettings, config: DistillStage) -> Iterator[Fault]:
+    allowed = losses_that_compare("values" if data.targets == "values" else "classes", "states")
     for place, loss in enumerate(config.losses):
         if loss.function not in allowed:
             yield Fault(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espalier.config.faults import Fault
-from espalier.config.labelled import LabelledConfig
+from espalier.config.format import DataSettings
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.kinds.evaluate.prompts import prompt_faults
 from espalier.models.architecture import is_masked_lm
@@ -26,7 +26,7 @@ def faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
     data, path = checked.data_of(config), f"stages.{config.name}"
     yield from unlike_inputs(checked, preview, instead="; or measure it in an evaluate stage of its own")
     yield from headless(checked.job, preview)
-    if isinstance(data, LabelledConfig):
+    if data.targets != "words":
         yield from _over_labels(data, config, path=path)
         return
     yield from _not_to_be_unrolled(config, preview)
@@ -44,7 +44,7 @@ def _not_to_be_unrolled(config: EvaluateStage, preview: StagePreview) -> Iterato
         yield Fault(f"{path}.prompts", config.prompts[0], wanted)
 
 
-def _over_labels(data: LabelledConfig, config: EvaluateStage, *, path: str) -> Iterator[Fault]:
+def _over_labels(data: DataSettings, config: EvaluateStage, *, path: str) -> Iterator[Fault]:
     for name in ("perplexity", "perplexity_ratio"):
         if getattr(config.gate, name) is not None:
             yield Fault(f"{path}.gate.{name}", "a range", f"gate.metric, which bounds {data.watched} here")

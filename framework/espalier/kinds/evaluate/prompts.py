@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espalier.config.faults import Fault
-from espalier.config.labelled import LabelledConfig
 from espalier.config.sizes import SAMPLE_TOKENS
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.models.families import shape_of
@@ -30,7 +29,7 @@ def remarks(checked: Checked, preview: StagePreview) -> Iterator[str]:
     """Yield sentences about prompts that leave fewer positions than a sample needs."""
     config = preview.stage.config
     assert isinstance(config, EvaluateStage)
-    if isinstance(checked.data_of(config), LabelledConfig):
+    if checked.data_of(config).targets != "words":
         return
     tokenizer = checked.sources[preview.parent].tokenizer
     for path, prompt in _prompts(checked, config):

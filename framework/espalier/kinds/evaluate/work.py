@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Literal
 
-from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import Labelled
 from espalier.data.labelled_sequences import LabelledSequences
 from espalier.engine.frozen import FrozenModel
@@ -33,9 +32,9 @@ from espalier.worker.cost import forget_peak, peak_bytes, stage_cost
 
 def run(context: StageContext[EvaluateStage]) -> StageResult:
     """Measure `model` and each of `against` on the same data, one after another. Collective."""
-    data, labelled = context.data, context.labelled
-    if isinstance(data, LabelledConfig) and labelled is not None:
-        return _on_labels(context, labelled, data.watched)
+    labelled, watched = context.labelled, context.data.watched
+    if labelled is not None and watched is not None:
+        return _on_labels(context, labelled, watched)
     return _on_text(context)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from espalier.config.data import DataConfig
+from espalier.config.formats import format_of
 from espalier.config.growth import FromScratch
-from espalier.data.split import split_documents
 from espalier.distributed.streams import stream_seed
 from espalier.kinds.load.kind import LoadStage
 from espalier.models.build import build_initialised
@@ -44,9 +43,8 @@ def _tokenizer(context: StageContext[LoadStage], settings: FromScratch) -> str:
         source = Path(made)
         if settings.train_tokenizer is not None:
             context.activity("making a tokenizer from the training text")
-            data = context.data
-            assert isinstance(data, DataConfig)  # over labels there is no model from scratch
-            train_tokenizer(split_documents(data, "train"), settings.train_tokenizer.vocabulary, source)
+            documents = format_of(context.data).call("documents")(context.data, "train")
+            train_tokenizer(documents, settings.train_tokenizer.vocabulary, source)
         else:
             assert settings.tokenizer is not None
             source = find_model(settings.tokenizer, setting=f"{setting}.tokenizer")

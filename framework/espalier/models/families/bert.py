@@ -202,6 +202,7 @@ BERT = Family(
     norms_after=True,
     ends_in_projection=lambda config: False,
     row_flops=_row_flops,
+    inputs=("token_type_ids",),
     token_types=_token_types,
     scratch=ScratchConfig(build=_scratch, faults=_scratch_faults),
 )

@@ -165,6 +165,7 @@ class Family:
         ends_in_projection: whether a layer's last operations are its down projection and the residual sum. Activation
             checkpointing then does not run that projection again, since no gradient asks for its output.
         row_flops: of what the body computes once for each row.
+        inputs: names of the columns of a batch that the stock forward takes beside ids, positions and mask.
         token_types: number of embeddings for the texts of a pair; 1 where the family knows no pairs.
         scratch: None where the family cannot begin from random weights.
     """
@@ -181,6 +182,7 @@ class Family:
     norms_after: bool = False
     ends_in_projection: Callable[[ConfigDict], bool]
     row_flops: Callable[[ConfigDict, ModelShape], int] = lambda config, shape: 0
+    inputs: tuple[str, ...] = ()
     token_types: Callable[[ConfigDict], int] = lambda config: 1
     scratch: ScratchConfig | None = None
 

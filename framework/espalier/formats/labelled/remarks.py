@@ -1,4 +1,4 @@
-"""Remarks on the data before a run: classes and their sizes, and likely mistakes."""
+"""Remarks on labelled data before a run: classes and their sizes, and likely mistakes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
-from espalier.config.data import CorpusConfig, DataConfig
 from espalier.config.labelled import LabelledConfig
-from espalier.data.corpus import num_skipped
 from espalier.data.examples import Labelled
 
 _MOST_CLASSES = 20
@@ -24,13 +22,6 @@ def data_remarks(data: LabelledConfig, labelled: Labelled, *, path: str = "data"
         path: of the data in the job file.
     """
     return tuple(_remarks(data, labelled, path))
-
-
-def skipped_remarks(data: DataConfig, *, path: str = "data") -> Iterator[str]:
-    """Sentences about what `skip_blank` leaves out of each corpus of files. Reads them to the end."""
-    for setting, corpus in ((f"{path}.train", data.train), (f"{path}.valid", data.valid)):
-        if isinstance(corpus, CorpusConfig) and corpus.skip_blank and corpus.source != "hub":
-            yield f"{setting}: {num_skipped(corpus, setting=setting):,} empty files and rows without text are left out"
 
 
 def _remarks(data: LabelledConfig, labelled: Labelled, path: str) -> Iterator[str]:
