@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +61,7 @@ def test_the_decision_and_its_reason_are_recorded(clean: Path) -> None:
         assert figures["noise_acting"] == figures["heard"] == figures["alpha"] == 0.0 and figures["trust"] == 1.0
         assert 0.0 <= figures["noise_low"] <= figures["noise"] <= figures["noise_high"]
     notes = [line for path in clean.glob("runs/tiny/**/*.jsonl") for line in path.read_text().splitlines()]
-    assert any("corrected: nothing is corrected" in json.dumps(json.loads(line)) for line in notes)
+    assert any(
+        "corrected: nothing is corrected" in line and "passes over the samples to find that out" in line
+        for line in notes
+    )

@@ -27,6 +27,7 @@ from espalier.teachers.source import SignalSource
 from espalier.training.epoch_counter import EpochCounter
 from espalier.training.prepared import Prepared
 from espalier.weighting.boosting import bounded_weights
+from espalier.weighting.decision import Decision
 from espalier.worker.context import StageContext
 
 
@@ -67,7 +68,7 @@ class CorrectedLabels:
         if tables:
             correction.restore(tables)
         elif stage.teacher:
-            context.announce(f"stage {stage.name}: {correction.decision.reason}")
+            context.announce(f"stage {stage.name}: {correction.decision.reason}{_price(context, correction.decision)}")
         return CorrectedLabels(context, prepared, correction, running)
 
     @property
@@ -98,6 +99,15 @@ class CorrectedLabels:
             world=self._context.world,
             on_progress=lambda done: self._context.control.beat(f"answers of {self._context.config.name}"),
         )
+
+
+def _price(context: StageContext[CorrectStage], decision: Decision) -> str:
+    """The training that a decision to correct nothing has cost, for people."""
+    result = context.folder.result(context.config.teacher or "")
+    if decision.noise > 0.0 or result is None or result.cost is None or context.labelled is None:
+        return ""
+    passes = result.cost.samples / len(context.labelled.train)
+    return f"; {context.config.teacher} took {passes:.1f} passes over the samples to find that out"
 
 
 def _teacher_answers(context: StageContext[CorrectStage], samples: LabelledSequences) -> Tensor:
