@@ -20,6 +20,7 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.failures import FULL
 from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster.audit_commands import suspects
 from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
@@ -231,6 +232,9 @@ def compare(
     if page is not None:
         write_page(comparison, page)
         print_path(page)
+
+
+app.command()(suspects)
 
 
 def require_run(folder: Path) -> None:

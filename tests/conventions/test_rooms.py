@@ -22,6 +22,18 @@ _WORK = {
     "surgery", "teachers", "tracking", "training", "weighting", "worker",
 }  # fmt: skip
 ARROWS = {  # room -> rooms it may import; every room may import config, and declarations of stage kinds
+    "audit": {
+        "checkpoint",
+        "data",
+        "distributed",
+        "evaluation",
+        "jobs",
+        "models",
+        "stages",
+        "storage",
+        "tracking",
+        "weighting",
+    },
     "config": set(),
     "jobs": set(),
     "storage": set(),

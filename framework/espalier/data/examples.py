@@ -168,12 +168,17 @@ def _held_out(whole: Examples, fraction: float) -> NDArray[np.bool_]:
 
 
 def _found_classes(rows: Sequence[TableRow], *, setting: str) -> tuple[str, ...]:
-    found = {_class_of(row, setting=setting) for row in rows}
+    found = {class_of(row, setting=setting) for row in rows}
     numeric = all(_NUMERAL.fullmatch(name) for name in found)
     return tuple(sorted(found, key=lambda name: (float(name) if numeric else 0.0, name)))
 
 
-def _class_of(row: TableRow, *, setting: str) -> str:
+def class_of(row: TableRow, *, setting: str) -> str:
+    """The class in the label column of a row, as text.
+
+    Raises:
+        RefusedInput: an empty cell, or no word and no number.
+    """
     value = row.values["label"]
     if isinstance(value, bool):
         return str(int(value))
@@ -207,7 +212,7 @@ def _text(row: TableRow, *, setting: str) -> str:
 
 def _classes(rows: Sequence[TableRow], classes: Sequence[str], *, setting: str) -> NDArray[np.int64]:
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = [_class_of(row, setting=setting) for row in rows]
+    labels = [class_of(row, setting=setting) for row in rows]
     for row, given in zip(rows, labels, strict=True):
         if given not in numbers:
             near = nearest(given, classes)

@@ -1,0 +1,53 @@
+"""The commands `suspects` and `score`: what a run says of its labels, and a model's answers for new data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espalier_cluster.terminal import open_terminal, print_path, say
+
+_SHOWN = 20
+
+
+def suspects(
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)],
+    top: Annotated[
+        int | None, typer.Option(min=1, help="The most suspect ones, so many; left out: all that are doubted.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="A `correct` or `cross_fit` stage; left out: the last.")] = None,
+    apply: Annotated[Path | None, typer.Option(help="An edited table; write a corrected copy of the data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write: suspects, or with --apply the copy.")] = None,
+) -> None:
+    """List the labels that a run doubts most; write them to a table; apply the table that somebody has edited."""
+    from espalier.audit.fixes import read_fixes, write_corrected, write_fixes
+    from espalier.audit.judged_labels import read_judged_labels
+    from espalier.config.faults import Fault, RefusedInput
+    from espalier_cluster.command import require_run
+    from espalier_cluster.show_samples import show_judged
+
+    require_run(run_folder)
+    if apply is not None and out is None:
+        raise RefusedInput([Fault("--out", None, "with --apply the file to write the corrected table to")])
+    judged = read_judged_labels(run_folder, stage=stage)
+    console = open_terminal(stderr=out is not None)
+    if apply is not None and out is not None:
+        fixes = read_fixes(apply, judged)
+        write_corrected(out, judged, fixes, fixes_file=apply)
+        left = fixes.kept + fixes.undecided
+        say(console, f"{len(fixes.labels)} labels changed, {len(fixes.dropped)} rows dropped, {left} left as they are")
+        setting = f"{judged.setting}.train.files=[{out.absolute()}]"
+        say(console, f"to train on it: espalier run JOB {setting} name={judged.job.name}-fixed")
+        print_path(out)
+        return
+    samples = judged.suspects(top)
+    if out is not None:
+        write_fixes(out, judged, samples)
+        say(
+            console, f"{len(samples)} suspects; write keep, drop or a label into the column `decision`, then --apply it"
+        )
+        print_path(out)
+        return
+    show_judged(console, judged, samples if top is not None else samples[:_SHOWN])
