@@ -51,3 +51,41 @@ def suspects(
         print_path(out)
         return
     show_judged(console, judged, samples if top is not None else samples[:_SHOWN])
+
+
+def score(
+    export: Annotated[Path, typer.Argument(help="The folder of an exported model.", show_default=False)],
+    table: Annotated[Path, typer.Argument(help="csv, tsv, JSON lines or parquet, packed or not.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Write an answer for each row to this csv file.")] = None,
+    against: Annotated[Path | None, typer.Option(help="A run whose validation samples tell what is usual.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column; left out: the one of the training table.")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text's column; left out: as in training.")] = None,
+    id: Annotated[str | None, typer.Option(help="A column that names each row; left out: its number.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=8, help="Where texts are cut; left out: as in training.")] = None,
+    skip_blank: Annotated[bool, typer.Option(help="Leave out rows without text.")] = False,
+) -> None:
+    """Answer for new data by an exported classifier or regressor; --against a run, tell how the data has drifted."""
+    from espalier.audit.exported_model import ExportedModel
+    from espalier.audit.scoring import NewData, known_answers
+    from espalier.audit.scoring import score as score_table
+    from espalier.config.faults import Fault, RefusedInput
+    from espalier_cluster.command import require_run
+    from espalier_cluster.show_scores import ScoreProgress, show_scores
+
+    if against is not None:
+        require_run(against)
+    console = open_terminal(stderr=out is not None)
+    model = ExportedModel.open(export, setting="EXPORT")
+    known, of_run = (None, None) if against is None else known_answers(model, against)
+    max_tokens = tokens or (model.read_as.sequence_tokens if model.read_as else of_run)
+    if max_tokens is None:
+        allowed = "the sequence_tokens of its training, which this export does not tell; or --against its run"
+        raise RefusedInput([Fault("--tokens", None, allowed)])
+    asked = {"text": text or (model.read_as.text if model.read_as else "text"), "id": id}
+    asked["pair"] = pair or (model.read_as.pair if model.read_as else None)
+    data = NewData(table, {use: name for use, name in asked.items() if name}, skip_blank=skip_blank)
+    progress = ScoreProgress(open_terminal(stderr=True))
+    scores = score_table(model, data, max_tokens=max_tokens, known=known, out=out, on_progress=progress)
+    show_scores(console, scores, model.names, max_tokens=max_tokens)
+    if out is not None:
+        print_path(out)

@@ -20,7 +20,7 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.failures import FULL
 from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
-from espalier_cluster.audit_commands import suspects
+from espalier_cluster.audit_commands import score, suspects
 from espalier_cluster.terminal import open_terminal, print_path, say
 
 app = typer.Typer(
@@ -235,6 +235,7 @@ def compare(
 
 
 app.command()(suspects)
+app.command()(score)
 
 
 def require_run(folder: Path) -> None:

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+import xxhash
+
 from espalier.checkpoint.manifest import FileRecord
 from espalier.config.faults import Fault, RefusedInput
 from espalier.storage.contract import is_unfinished, unfinished
@@ -56,6 +58,24 @@ def require_replaceable(path: Path, *, verify: bool = True) -> None:
     written = [name for name in files if name in names]
     if changed := [name for name in written if not _is_as_written(path / name, files[name], verify=verify)]:
         raise _refused(path, f"holds {_listed(changed)} not as the export left it")
+
+
+def export_hash(path: Path) -> str:
+    """Hash of an export's files, after each was held to its own; files that somebody has put beside them do not count.
+
+    Raises:
+        RefusedInput: a folder that is no export, or an export of which a file is missing or changed.
+    """
+    names, allowed = _names(path), "an export as espalier wrote it; export the model again"
+    if MARK not in names:
+        raise RefusedInput([Fault(str(path), None, allowed, given=f"holds no `{MARK}`")])
+    files = _files(path)
+    if changed := [n for n, one in files.items() if n not in names or not _is_as_written(path / n, one, verify=True)]:
+        raise RefusedInput([Fault(str(path), None, allowed, given=f"holds {_listed(changed)} not as it was written")])
+    digest = xxhash.xxh3_128()
+    for name, record in sorted(files.items()):
+        digest.update(f"{name} {record.xxh3 if record else ''}\n".encode())
+    return digest.hexdigest()
 
 
 def is_left_over(path: Path) -> bool:

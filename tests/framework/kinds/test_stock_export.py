@@ -30,6 +30,7 @@ def write(root: Path, config: dict[str, object], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(export, "read_model_files", lambda folder, setting: {})
     monkeypatch.setattr(export, "exported_files", lambda files, config: {})
     monkeypatch.setattr(export, "model_card", lambda run, model: "card")
+    monkeypatch.setattr(export, "_read_as", lambda run, stage: {})
 
     class Run:
         def tokenizer(self, key: str) -> Path:

@@ -15,6 +15,8 @@ from espalier.checkpoint.huggingface import ModelFolder
 from espalier.checkpoint.places import state_storage
 from espalier.checkpoint.read import StateReader
 from espalier.config.faults import Fault, RefusedInput, nearest
+from espalier.config.labelled import LabelledConfig
+from espalier.jobs.recipe import stages_of
 from espalier.kinds.export.card import model_card
 from espalier.kinds.export.kind import ExportStage
 from espalier.models.architecture import architecture
@@ -70,7 +72,7 @@ def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str
     origin = model.manifest.origin
     kept = read_model_files(run.tokenizer(origin.tokenizer or ""), setting="tokenizers")
     files = exported_files(kept, origin.model) | {"README.md": model_card(run, model).encode()}
-    config = _stock(origin.model, dtype)
+    config = _stock(origin.model, dtype) | _read_as(run, origin.stage)
     plain = ModelFolder(config, model.shapes, lambda name: model.tensor("parameter", name), files)
     values = getattr(torch, dtype)
 
@@ -87,6 +89,16 @@ def write(run: RunFolder, model: StateReader, storage: LocalStorage, folder: str
             raise RefusedInput([Fault(folder, apart, allowed, given=given)])
 
     write_folder(storage, folder, model=plain, dtype=values, check=check)
+
+
+def _read_as(run: RunFolder, stage: str) -> ConfigDict:
+    """How the model's labelled data was read in training, for `espalier score`; nothing for a model of text."""
+    job = run.read_job()
+    data = next((job.data_of(config) for config in stages_of(job) if config.name == stage), None)
+    if not isinstance(data, LabelledConfig):
+        return {}
+    columns = {"text": data.train.text, "pair": data.train.pair}
+    return {"espalier_data": {"sequence_tokens": data.sequence_tokens, **columns}}
 
 
 def _stock(config: ConfigDict, dtype: str) -> ConfigDict:
