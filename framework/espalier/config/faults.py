@@ -27,11 +27,15 @@ class Fault:
     line: int | None = None
     given: str | None = None
 
+    @property
+    def found(self) -> str:
+        """What was given, in words: `is 7`, `is missing`."""
+        return self.given or ("is missing" if self.value is None else f"is {_short(self.value)}")
+
     def __str__(self) -> str:
-        given = self.given or ("is missing" if self.value is None else f"is {_short(self.value)}")
         place = f"`{self.path}`" + (f" (line {self.line})" if self.line else "")
         hint = f" Did you mean `{self.near}`?" if self.near else ""
-        sentence = f"{place} {given}; allowed: {self.allowed}.{hint}"
+        sentence = f"{place} {self.found}; allowed: {self.allowed}.{hint}"
         # control characters of a job file or a file's name must not reach a terminal
         return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
 

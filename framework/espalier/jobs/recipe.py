@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -26,11 +26,13 @@ class Recipe:
         name: `name` in the job file.
         dials: its settings, with a literal `name`.
         stages: (dials, sequence_tokens of the job's data) -> the stages.
+        renamed: setting of the stages, or `stage.setting` -> the dial that decides on it, where that has another name.
     """
 
     name: str
     dials: type[Config]
     stages: Callable[[Any, int], tuple[StageSettings, ...]]
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 RECIPES: Registry[Recipe] = Registry(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from espalier.config.faults import Fault
+from espalier.jobs.dials import dial_path
 from espalier.jobs.job import Job
 from espalier.jobs.recipe import stages_of
 from espalier.stages.changes import Change, stage_changes, value_changes
@@ -30,7 +31,7 @@ def changes_for(stage: str, old: Job, new: Job, plan: Plan) -> list[Change]:
     found = [*_job_changes(old, new)]
     for name in sorted(before.keys() & after.keys(), key=list(after).index):
         found += [
-            replace(change, path=_as_given(change.path, new))
+            replace(change, path=dial_path(change.path, new))
             for change in stage_changes(before[name], after[name])
             if change.alters_result or name == stage
         ]
@@ -72,10 +73,3 @@ def _job_changes(old: Job, new: Job) -> Iterator[Change]:
 def _sources(stage: str, plan: Plan) -> set[str]:
     """The stage and all its direct and indirect inputs."""
     return {stage}.union(*(_sources(name, plan) for name in plan[stage].inputs))
-
-
-def _as_given(path: str, job: Job) -> str:
-    """The path in the job file: a recipe's setting where it has the name of the stage's setting."""
-    _, _, setting = path.split(".", 2)
-    is_dial = job.recipe is not None and setting.split(".")[0] in type(job.recipe).model_fields
-    return f"recipe.{setting}" if is_dial else path

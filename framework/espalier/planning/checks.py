@@ -78,9 +78,8 @@ def _longer_than_positions(job: Job, preview: StagePreview, *, path: str, length
     name, known = preview.stage.name, shape_of(preview.config).positions
     scratch = getattr(preview.stage.config, "from_scratch", None)
     if scratch is not None and scratch.positions < length:
-        place = "recipe" if job.recipe is not None else f"stages.{name}"
         wanted = f"at least {length}, as {path}.sequence_tokens says"
-        yield Fault(f"{place}.from_scratch.positions", scratch.positions, wanted)
+        yield Fault(f"stages.{name}.from_scratch.positions", scratch.positions, wanted)
     elif scratch is None and known and known < length:
         wanted = f"at most the {known} positions that the model of stage {name} knows"
         yield Fault(f"{path}.sequence_tokens", length, wanted)

@@ -18,6 +18,7 @@ from espalier.config.formats import format_of
 from espalier.data.fingerprint import Split, digest_of
 from espalier.data.found import FoundData
 from espalier.jobs.data_sets import DataSet, data_path, data_sets, faults_of_data_set
+from espalier.jobs.dials import faults_of_recipe
 from espalier.jobs.files import check_files
 from espalier.jobs.job import Job
 from espalier.jobs.recipe import stages_of
@@ -66,6 +67,11 @@ def prepare(job: Job) -> PreparedJob:
     """
     if faults := check_files(job):
         raise RefusedInput(faults)
+    with faults_of_recipe(job):
+        return _prepared(job)
+
+
+def _prepared(job: Job) -> PreparedJob:
     stages = stages_of(job)
     graph = build_plan(stages, context={})  # names and cycles first, as finding models may need a download
     found = _look_at_data(job)

@@ -246,4 +246,10 @@ def _trained(dials: ProgressiveGrowth, **settings: Any) -> TrainStage:
     )
 
 
-RECIPE = Recipe("progressive_growth", ProgressiveGrowth, stages)
+_RENAMED = {
+    "sequences": "evaluation_sequences",
+    "dtype": "export_dtype",
+    "target": "depths",
+    "depth_sampling": "sampling",
+}
+RECIPE = Recipe("progressive_growth", ProgressiveGrowth, stages, _RENAMED)

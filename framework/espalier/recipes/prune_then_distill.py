@@ -95,4 +95,6 @@ def stages(dials: PruneThenDistill, sequence_tokens: int) -> tuple[StageSettings
     )
 
 
-RECIPE = Recipe("prune_then_distill", PruneThenDistill, stages)
+RECIPE = Recipe(
+    "prune_then_distill", PruneThenDistill, stages, {"sequences": "evaluation_sequences", "dtype": "export_dtype"}
+)

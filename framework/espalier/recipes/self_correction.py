@@ -100,4 +100,4 @@ def stages(dials: SelfCorrection, sequence_tokens: int) -> tuple[StageSettings, 
     )
 
 
-RECIPE = Recipe("self_correction", SelfCorrection, stages)
+RECIPE = Recipe("self_correction", SelfCorrection, stages, {"twins.budget": "fold_budget", "dtype": "export_dtype"})

@@ -8,6 +8,7 @@ from torch.utils import deterministic
 from espalier.checkpoint.manifest_file import discard
 from espalier.checkpoint.steps import replaced, stage_folder
 from espalier.distributed.world import World
+from espalier.jobs.dials import faults_of_recipe
 from espalier.jobs.kind import KINDS
 from espalier.jobs.stage import StageSettings
 from espalier.jobs.trained_stage import TrainedStage
@@ -37,7 +38,8 @@ def run_stage(order: StageOrder, world: World, control: Control) -> StageResult:
         context.times.record("working", order.stage)
     control.num_steps = 0
     try:
-        result = KINDS[context.config.kind].call("work")(context)
+        with faults_of_recipe(context.job):
+            result = KINDS[context.config.kind].call("work")(context)
     except Exception as error:
         if control.num_steps == 0:
             mark_lasting(error)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from espalier.config.faults import RefusedInput
 from espalier.config.labelled import LabelledConfig
 from espalier.data.examples import read_labelled
 from espalier.data.found import FoundData
@@ -232,3 +233,20 @@ def test_first_weights_that_the_ceiling_does_not_let_reach_a_mean_of_one_are_ref
     )
     for enough in ({"ceiling": 8.0}, {"ceiling": 4.5, "floor": 0.5}):
         assert said(data, HEAL | {"weights": {"initial": path, **enough}}) == []
+
+
+def test_a_class_of_one_text_has_no_fold_model_that_knows_it(data: dict[str, Any], tmp_path: Path) -> None:
+    assert said(data, TWINS) == []
+    rows = (tmp_path / "train.tsv").read_text()
+    (tmp_path / "train.tsv").write_text(f"{rows}only one\trare\nonly one\trare\ntext 1\trarer\n")
+    (sentence,) = said(data, TWINS)
+    assert sentence.startswith("`data.train.label` has a single text of 'rare', 'rarer'; allowed: two different texts")
+    (tmp_path / "train.tsv").write_text(f"{rows}only one\trare\nanother\trare\n")
+    assert said(data, TWINS) == []
+
+
+def test_one_class_is_named_with_its_column(data: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("one\t0\ntwo\t0\n")
+    (tmp_path / "valid.tsv").write_text("three\t0\n")
+    with pytest.raises(RefusedInput, match=r"`data.train.label` has the one class 0; allowed: two classes or more"):
+        said(data, TWINS)

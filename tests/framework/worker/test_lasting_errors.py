@@ -32,8 +32,8 @@ def failure(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after_steps: i
         control.num_steps += after_steps
         raise error
 
-    config = SimpleNamespace(kind="load")
-    context = SimpleNamespace(config=config, times=SimpleNamespace(record=lambda *_: None))
+    config, job = SimpleNamespace(kind="load"), SimpleNamespace(recipe=None)
+    context = SimpleNamespace(config=config, job=job, times=SimpleNamespace(record=lambda *_: None))
     monkeypatch.setattr(StageContext, "open", staticmethod(lambda *_: context))
     monkeypatch.setattr(StageKind, "call", lambda kind, part: work)
     with pytest.raises(type(error)) as raised:

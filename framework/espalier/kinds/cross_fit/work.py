@@ -15,6 +15,7 @@ from espalier.data.labelled_sequences import LabelledSequences, Part
 from espalier.engine.open import open_engine
 from espalier.evaluation.answers import all_answers, as_logits, probabilities
 from espalier.evaluation.metrics import measure
+from espalier.jobs.dials import dial_path
 from espalier.kinds.cross_fit.fold_model import Fold, FoldModel, folds_of
 from espalier.kinds.cross_fit.kind import CrossFitStage
 from espalier.models.families import num_outputs
@@ -73,7 +74,9 @@ def _predict(context: StageContext[CrossFitStage], prepared: Prepared, fold: Fol
             report = updates.take(step).report
             if not math.isfinite(report.loss + report.gradient_norm):
                 text = f"stage {stage.name}: {model.name} has a loss that is not finite at step {step + 1}"
-                raise StageFailed("unstable", f"{text}; try a smaller stages.{stage.name}.optimizer.lr")
+                raise StageFailed(
+                    "unstable", f"{text}; try a smaller {dial_path(f'stages.{stage.name}.optimizer.lr', context.job)}"
+                )
             context.control.num_steps += 1
         logits = all_answers(
             engine.evaluate,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from espalier.config.faults import Fault
 from espalier.config.sizes import SAMPLE_TOKENS
+from espalier.jobs.dials import dial_path
 from espalier.kinds.evaluate.kind import EvaluateStage
 from espalier.models.families import shape_of
 from espalier.planning.checked import Checked
@@ -41,9 +42,8 @@ def remarks(checked: Checked, preview: StagePreview) -> Iterator[str]:
 
 def _prompts(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, str]]:
     """The setting's path and the text of each prompt."""
-    place = f"stages.{config.name}" if checked.job.recipe is None else "recipe"
     for number, prompt in enumerate(config.prompts):
-        yield f"{place}.prompts[{number}]", prompt
+        yield dial_path(f"stages.{config.name}.prompts[{number}]", checked.job), prompt
 
 
 def _tables(checked: Checked, config: EvaluateStage) -> Iterator[tuple[str, int]]:
