@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from espalier.report.charts import Axis, Band, Look, Series, line_chart, sparkline
 from espalier.report.run import RunRecord
+from espalier.report.tables import Cell, Grid
 from espalier.report.validation import EPOCHS_AXIS, SMALL
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.number_format import count_text, number_text
@@ -18,6 +19,7 @@ from espalier.tracking.sample_reader import (
     Row,
     heaviest,
     listed_samples,
+    read_confused,
     read_list,
     sample_answers,
     sample_names,
@@ -27,7 +29,11 @@ from espalier.tracking.sample_reader import (
 )
 
 _SHOWN = 20
-_LONGEST_TEXT = 500
+_FEW_CLASSES = 16
+_OF_EACH_CLASS = 2  # rows where classes are many
+_LISTED = 400  # rows that these are taken from
+_LONGEST_TEXT = 2000
+_FOLDED_FROM = 180  # letters: what is longer shows its beginning, and the rest on request
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _MEASUREMENTS = (
     ("effective_share", "effective share of the samples"),
@@ -38,16 +44,35 @@ _MEASUREMENTS = (
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A text: its beginning, and the rest, which is shown on request; empty when it is short."""
+
+    beginning: str
+    rest: str = ""
+
+    @staticmethod
+    def of(text: str) -> Folded:
+        if len(text) <= _FOLDED_FROM:
+            return Folded(text)
+        cut = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " …"
+        end = cut.rfind(" ", _FOLDED_FROM // 2, _FOLDED_FROM)
+        place = end if end > 0 else _FOLDED_FROM
+        return Folded(cut[:place], cut[place:])
+
+
+@dataclass(frozen=True)
 class ShownSample:
     """One row of a table of samples; unknown cells are empty. `weights` is a sparkline over the epochs."""
 
     name: str
-    text: str
-    pair: str
+    text: Folded
+    pair: Folded
     label: str
     teacher: str
+    probability: str
     student: str
     doubt: str
+    why: str
     weight: str
     weights: Markup
 
@@ -59,6 +84,8 @@ class SampleWeights:
     Attributes:
         others: (title, chart) shown beside the weights.
         suspects: the samples whose labels have the lowest confidence.
+        confused: the classes that are taken for one another most often; None without a record of them.
+        by_class: whether the suspects are a few of each class, because classes are many.
         trust: a caution about the list of suspects; empty when none is needed.
         has_classes: whether predictions are right or wrong; those of a regression are only near or far.
     """
@@ -69,7 +96,9 @@ class SampleWeights:
     others: tuple[tuple[str, Markup], ...]
     heaviest: tuple[ShownSample, ...]
     suspects: tuple[ShownSample, ...]
+    confused: Grid | None
     has_classes: bool
+    by_class: bool
     trust: str
 
 
@@ -78,7 +107,8 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     records = [one for one in run.epochs[stage] if one.samples and (run.folder / one.samples).exists()]
     if not records:
         return None
-    listed = [int(row["sample"]) for row in read_list(run.folder, stage, "suspects", _SHOWN)]
+    by_class = len(run.class_names(stage)) > _FEW_CLASSES
+    listed = _listed(run, stage, by_class=by_class)
     first = heaviest(_weights(run, records[-1]), _SHOWN)
     samples = np.array([*first, *listed], dtype=np.int64)
     looks = [_look_at(run, record, samples) for record in records]
@@ -91,7 +121,39 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     has_classes = run.shown(stage).targets == "classes"
     shown, suspects = rows[: len(first)], rows[len(first) :]
     trust = trust_note(records[-1].correction)
-    return SampleWeights(stage, caption, chart, tuple(charts), shown, suspects, has_classes, trust)
+    confused = _confused(run, stage)
+    return SampleWeights(stage, caption, chart, tuple(charts), shown, suspects, confused, has_classes, by_class, trust)
+
+
+def _listed(run: RunRecord, stage: str, *, by_class: bool) -> list[int]:
+    """The suspects to show: the first of all, or of many classes the first of each, those of one class together."""
+    rows = read_list(run.folder, stage, "suspects", _LISTED if by_class else _SHOWN)
+    if not by_class:
+        return [int(row["sample"]) for row in rows]
+    of_class: dict[str, list[int]] = {}
+    for row in rows:
+        of_class.setdefault(row["label"], []).append(int(row["sample"]))
+    most = [samples[:_OF_EACH_CLASS] for samples in list(of_class.values())[:_SHOWN]]
+    return [sample for samples in most for sample in samples]
+
+
+def _confused(run: RunRecord, stage: str) -> Grid | None:
+    """The table of classes that are taken for one another, whatever their number."""
+    rows = read_confused(run.folder, stage, _SHOWN)
+    if not rows:
+        return None
+    most = max(int(row["samples"]) for row in rows)
+    cells = tuple(
+        (
+            Cell(row["given"]),
+            Cell(row["answered"]),
+            Cell(row["samples"], share=int(row["samples"]) / max(most, 1)),
+            Cell(f"{float(row['probability']):.2f}"),
+            Cell(f"{float(row['noise']):.1%}"),
+        )
+        for row in rows
+    )
+    return Grid(("label", "answered", "samples", "mean probability", "assumed noise of the label"), cells)
 
 
 def _caption(records: Sequence[EpochRecord], num_samples: int) -> str:
@@ -163,16 +225,14 @@ def _rows(
 def _row(values: Row, weights: Sequence[float], top: float) -> ShownSample:
     return ShownSample(
         name=values["name"],
-        text=_cut(values.get("text", "")),
-        pair=_cut(values.get("pair", "")),
+        text=Folded.of(values.get("text", "")),
+        pair=Folded.of(values.get("pair", "")),
         label=values.get("label", ""),
         teacher=values["teacher"],
+        probability=values.get("probability", ""),
         student=values["student"],
         doubt=values.get("doubt", ""),
+        why=values.get("why", ""),
         weight=f"{weights[-1]:.3g}",
         weights=sparkline(weights, top=top),
     )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " …"

@@ -80,6 +80,7 @@ def names_path(stage: str) -> Path:
     return Path("records", "samples", stage, "names.parquet")
 
 
-def list_path(stage: str, name: Literal["suspects", "heaviest"]) -> Path:
-    """Path of a list of samples with their texts: suspects (probable label errors) or heaviest (largest weights)."""
+def list_path(stage: str, name: Literal["suspects", "heaviest", "confused"]) -> Path:
+    """Path of a list of samples with their texts, suspects (probable label errors) or heaviest (largest weights); or of
+    the list of confused classes."""
     return Path("records", "samples", stage, f"{name}.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -22,10 +23,17 @@ from espalier.tracking.epochs import list_path, names_path
 COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
 """Columns of the CSV lists of samples."""
 
+ADDED_COLUMNS = ("probability", "why")
+"""Columns that lists of earlier versions do not have: the probability of the teacher's answer, and a sentence."""
+
+CONFUSED_COLUMNS = ("given", "answered", "samples", "probability", "noise")
+"""Columns of the CSV list of confused classes."""
+
 Row = dict[str, str]
 """One row of a CSV list: column -> text."""
 
 _MOST_SAMPLES = 2**31
+_SHARE = re.compile(r"[0-9]+(\.[0-9]+)?")
 _REMEDY = "the file as a stage wrote it; bring back a copy, or remove it, and what it tells is left out"
 _LONGEST_FIELD = 2**31 - 1  # Python's default bound of a CSV field, 128 KiB, is less than the length of some texts
 
@@ -149,6 +157,29 @@ def read_list(
         RefusedInput: a column is missing, or a row has no sample number.
     """
     path = run_folder / list_path(stage, name)
+    rows = _read_rows(path, COLUMNS, most)
+    for number, row in enumerate(rows, start=1):
+        if not (row["sample"].isascii() and row["sample"].isdecimal() and len(row["sample"]) < 19):
+            raise _list_refused(path, f"row {number} names no sample by its number")
+    return [{name: cell_text(row.get(name, "")) for name in (*COLUMNS, *ADDED_COLUMNS)} for row in rows]
+
+
+def read_confused(run_folder: Path, stage: str, most: int) -> list[Row]:
+    """Read the first `most` rows of the list of confused classes, most frequent first; empty without one.
+
+    Raises:
+        RefusedInput: a column is missing, or a number is none.
+    """
+    path = run_folder / list_path(stage, "confused")
+    rows = _read_rows(path, CONFUSED_COLUMNS, most)
+    for number, row in enumerate(rows, start=1):
+        if not row["samples"].isdecimal() or not all(_SHARE.fullmatch(row[name]) for name in ("probability", "noise")):
+            raise _list_refused(path, f"row {number} has a number that is none")
+    return [{name: cell_text(row[name]) for name in CONFUSED_COLUMNS} for row in rows]
+
+
+def _read_rows(path: Path, columns: Sequence[str], most: int | None) -> list[Row]:
+    """The first rows of a CSV list that has these columns; empty without the file."""
     usual = csv.field_size_limit(_LONGEST_FIELD)
     try:
         with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
@@ -159,16 +190,9 @@ def read_list(
         raise _list_refused(path, str(error)) from None
     finally:
         csv.field_size_limit(usual)
-    for number, row in enumerate(rows, start=1):
-        if not set(COLUMNS) <= row.keys():
-            raise _list_refused(path, f"it has no column `{next(one for one in COLUMNS if one not in row)}`")
-        if not (row["sample"].isascii() and row["sample"].isdecimal() and len(row["sample"]) < 19):
-            raise _list_refused(path, f"row {number} names no sample by its number")
-    return [_unescaped(row) for row in rows]
-
-
-def _unescaped(row: Row) -> Row:
-    return {column: cell_text(row[column]) for column in COLUMNS}
+    if rows and (missing := [one for one in columns if one not in rows[0]]):
+        raise _list_refused(path, f"it has no column `{missing[0]}`")
+    return rows
 
 
 def _list_refused(path: Path, reason: str) -> RefusedInput:

@@ -24,6 +24,16 @@ _FAR = 3.0  # standard deviations
 
 
 @dataclass(frozen=True)
+class ConfusedPair:
+    """Samples of one label whose likeliest class is a certain other one; `probability` is the mean of that answer."""
+
+    given: int
+    answered: int
+    num_samples: int
+    probability: float
+
+
+@dataclass(frozen=True)
 class Suspicion:
     """What predictions say of N labels.
 
@@ -65,6 +75,18 @@ class Suspicion:
         """[K] the doubted share of the samples of each class; 0 for a class without samples."""
         count = np.bincount(self.targets, minlength=self.answers.shape[1])
         return np.bincount(self.targets, weights=self.doubted, minlength=len(count)) / np.maximum(count, 1)
+
+    def confused(self, most: int) -> list[ConfusedPair]:
+        """The most frequent pairs of a label and another class that is answered; none for a regression."""
+        if not self.has_classes:
+            return []
+        said, width = self.answers.argmax(axis=1), self.answers.shape[1]
+        pairs = (self.targets * width + said)[said != self.targets]
+        sure = self.answers.max(axis=1)[said != self.targets]
+        found, place, count = np.unique(pairs, return_inverse=True, return_counts=True)
+        mean = np.bincount(place, weights=sure, minlength=len(found)) / np.maximum(count, 1)
+        order = np.argsort(-count, kind="stable")[:most]
+        return [ConfusedPair(*divmod(int(found[i]), width), int(count[i]), float(mean[i])) for i in order]
 
     @cached_property
     def spread(self) -> float:

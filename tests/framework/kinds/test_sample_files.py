@@ -15,7 +15,7 @@ from espalier.kinds.correct.correction import Correction
 from espalier.kinds.correct.kind import CorrectStage
 from espalier.kinds.correct.sample_files import SampleFiles
 from espalier.tracking.epochs import EPOCHS, EpochLog, EpochRecord, list_path
-from espalier.tracking.sample_reader import read_list
+from espalier.tracking.sample_reader import read_confused, read_list
 
 COUNT = 5
 STAGE = {"name": "heal", "kind": "correct", "student": "parent", "teacher": "twins", "budget": {"epochs": 9}}
@@ -55,7 +55,7 @@ def test_lists_escape_formulas_and_are_read_back(tmp_path: Path) -> None:
     texts = tuple(f"{name}, \x1b[2J" for name in evil)
     samples = Examples(evil, texts, texts, np.arange(COUNT) % 2, np.ones(COUNT))
     files = SampleFiles(tmp_path, "heal", Labelled(samples, samples, ("a", "b"), ("=yes", "no")))
-    belief = np.full((COUNT, 2), 0.5)
+    belief = np.tile([0.6, 0.4], (COUNT, 1))
     correction = Correction(
         CorrectStage.model_validate(STAGE),
         LabelledSequences(samples, [Encoded([1, 2], None)] * COUNT, "first"),
@@ -65,10 +65,15 @@ def test_lists_escape_formulas_and_are_read_back(tmp_path: Path) -> None:
         excluded=np.zeros(COUNT, bool),
     )
     files.write(1, correction.revise(as_logits(belief)).table, correction)
+    (tmp_path / list_path("heal", "confused")).read_text()
+    for row in read_confused(tmp_path, "heal", 9):
+        assert (row["given"], row["answered"]) == ("no", "=yes")
     for name in ("suspects", "heaviest"):
         written = (tmp_path / list_path("heal", name)).read_text()
         assert "\x1b" not in written
         assert not [cell for cells in csv.reader(written.splitlines()) for cell in cells if cell[:1] in ("=", "+", "@")]
         rows = {row["name"]: row for row in read_list(tmp_path, "heal", name)}
         assert set(rows) == set(evil) and rows["=1+1"]["label"] == "=yes"
+        assert rows["+a"]["why"].startswith("the teacher answers `=yes` with 0.60; ")
+        assert rows["+a"]["probability"] == "0.6000"
         assert rows["-c"]["text"] == rows["-c"]["pair"] == r"-c, \x1b[2J"

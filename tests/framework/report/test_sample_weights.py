@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from espalier.config.faults import RefusedInput
 from espalier.report.page import write_report
 from espalier.report.run import read_run
-from espalier.report.weights import sample_weights
+from espalier.report.weights import Folded, sample_weights
 from espalier.tracking import sample_reader
 from espalier.tracking.epochs import EPOCHS, EpochLog, list_path
 from espalier_cluster.show_samples import show_suspects
 from framework.report.labelled_runs import NUM_EPOCHS, write_labelled_run
 from framework.report.runs import EVIL
 from framework.report.test_page import Page
-from framework.tracking.epochs import epoch, weights, write_list
+from framework.tracking.epochs import epoch, weights, write_confused, write_list
 
 
 def shown(folder):
@@ -68,7 +69,8 @@ def test_measurements_of_the_correction_are_shown_beside_the_weights(tmp_path):
 def test_the_samples_that_count_most_come_first_with_their_texts(tmp_path):
     rows = shown(write_labelled_run(tmp_path)).heaviest
     assert [row.name for row in rows] == [f"s{sample:03d}" for sample in range(96, 76, -1)]
-    assert (rows[0].text, rows[0].label, rows[0].teacher, rows[0].student) == ("text 96", "good", "bad", "good")
+    assert rows[0].text == Folded("text 96")
+    assert (rows[0].label, rows[0].teacher, rows[0].student) == ("good", "bad", "good")
     assert rows[0].weight == f"{weights(NUM_EPOCHS)[96]:.3g}"
     sparks = [heights(ElementTree.fromstring(row.weights).find("path").get("d")) for row in rows]
     assert all(len(spark) == NUM_EPOCHS for spark in sparks)
@@ -88,11 +90,14 @@ def test_texts_are_escaped_on_the_page(tmp_path):
     assert sum(EVIL in text for text in Page(html).texts) >= 2 * 20  # text and pair of each suspect
 
 
-def test_a_long_text_is_cut(tmp_path):
+def test_a_long_text_is_folded_and_cut(tmp_path):
     write_labelled_run(tmp_path)
     write_list(tmp_path, "heal", "suspects", [1], text="x" * 100_000)
     (row,) = shown(tmp_path).suspects
-    assert len(row.text) < 600 and row.text.endswith("…")
+    assert len(row.text.beginning) < 200 and len(row.text.rest) < 2000 and row.text.rest.endswith("…")
+    words = " ".join(["word"] * 100)
+    assert Folded.of(words).beginning + Folded.of(words).rest == words
+    assert Folded.of(words).rest.startswith(" word") and Folded.of("short").rest == ""
 
 
 def test_answers_against_the_label_are_marked_where_there_are_classes(tmp_path):
@@ -110,13 +115,13 @@ def test_without_lists_samples_have_names_and_answers_still(tmp_path):
     found = shown(write_labelled_run(tmp_path, lists=False))
     assert found.suspects == ()
     row = found.heaviest[0]
-    assert (row.name, row.text, row.label, row.teacher, row.student) == ("s096", "", "", "bad", "good")
+    assert (row.name, row.text.beginning, row.label, row.teacher, row.student) == ("s096", "", "", "bad", "good")
     assert "The most suspect labels" not in write_report(tmp_path).read_text()
 
 
 def test_samples_of_text_go_by_their_numbers(tmp_path):
     row = shown(write_labelled_run(tmp_path, lists=False, bare=True)).heaviest[0]
-    assert (row.name, row.text, row.teacher) == ("96", "", "")
+    assert (row.name, row.text.beginning, row.teacher) == ("96", "", "")
     write_report(tmp_path)
 
 
@@ -181,3 +186,40 @@ def test_a_list_that_is_missing_leaves_the_other(tmp_path, name):
     found = shown(tmp_path)
     assert (len(found.heaviest), len(found.suspects)) == (20, 0 if name == "suspects" else 20)
     write_report(tmp_path)
+
+
+def test_many_classes_and_long_texts_leave_the_page_readable(tmp_path):
+    """150 classes: pairs instead of columns, a few suspects of each class, texts folded, nothing that cannot wrap."""
+    names = [f"a_class_with_a_long_name_{number:03d}" for number in range(150)]
+    folder = write_labelled_run(tmp_path, labels=[str(number) for number in range(150)], names=names)
+    text = f"{EVIL} " + "a long text " * 400
+    many = {sample: names[sample % 30] for sample in range(97)}
+    write_list(folder, "heal", "suspects", list(many), text=text, labels=many, why="fold models answer `x` with 0.97")
+    write_confused(folder, "heal", [(names[i], names[149 - i], 90 - i, 0.9, 0.05) for i in range(60)])
+    found = shown(folder)
+    assert [row.label for row in found.suspects[:4]] == [names[0], names[0], names[1], names[1]]
+    assert len(found.suspects) == 40 and found.by_class
+    assert [cell.text for cell in found.confused.rows[0]] == [names[0], names[149], "90", "0.90", "5.0%"]
+    html = write_report(folder).read_text()
+    assert len(html) < 400_000
+    assert EVIL not in html and html.count("<details>") >= 40 and "fold models answer" in html
+    assert max(row.count("<td") for row in html.split("<tr>")) <= 8
+    (fixed,) = {word for word in re.findall(r"min-width: *([0-9]+)px", html) if int(word) > 360} or {"0"}
+    assert fixed == "0"
+
+
+def test_few_classes_are_listed_by_doubt_with_their_reasons(tmp_path):
+    folder = write_labelled_run(tmp_path)
+    write_list(folder, "heal", "suspects", [3, 4], why="fold models answer `bad` with 0.97", probability="0.97")
+    found = shown(folder)
+    assert not found.by_class and [row.name for row in found.suspects] == ["s003", "s004"]
+    html = write_report(folder).read_text()
+    assert html.count('<p class="why">') == 2 and "<small>0.97</small>" in html
+    assert found.confused is None and "contradicted most often" not in html
+
+
+def test_a_list_of_confused_classes_that_somebody_has_changed_is_refused(tmp_path):
+    folder = write_labelled_run(tmp_path)
+    write_confused(folder, "heal", [("good", "bad", 3, "much", 0.1)])
+    with pytest.raises(RefusedInput, match="row 1 has a number that is none"):
+        shown(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from espalier.tracking.samples import SampleTable, write_names, write_samples
 NUM_SAMPLES = 97
 STEPS_EACH = 3
 COLUMNS = ("name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair")
+CONFUSED_COLUMNS = ("given", "answered", "samples", "probability", "noise")
 CLASSES = ("bad", "good")
 
 
@@ -54,13 +56,32 @@ def write_epoch(folder: Path, record: EpochRecord, *, num_samples: int = NUM_SAM
     EpochLog(folder / EPOCHS).append(record)
 
 
-def write_list(folder: Path, stage: str, name: str, samples: list[int], *, text: str = "text", pair: str = "") -> None:
-    """A list of samples such as suspects.csv."""
+def write_list(
+    folder: Path,
+    stage: str,
+    name: str,
+    samples: list[int],
+    *,
+    text: str = "text",
+    pair: str = "",
+    labels: Mapping[int, str] | None = None,
+    **added: str,
+) -> None:
+    """A list of samples such as suspects.csv; `added`: columns that earlier versions did not write."""
     path = folder / list_path(stage, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, *added])
         for sample in samples:
-            words = (CLASSES[1], CLASSES[sample % 2], CLASSES[sample % 3 == 0])
-            writer.writerow([f"s{sample:03d}", sample, "0.9", *words, "1.2", "1.0", f"{text} {sample}", pair])
+            words = ((labels or {}).get(sample, CLASSES[1]), CLASSES[sample % 2], CLASSES[sample % 3 == 0])
+            texts = (f"{text} {sample}", pair)
+            writer.writerow([f"s{sample:03d}", sample, "0.9", *words, "1.2", "1.0", *texts, *added.values()])
+
+
+def write_confused(folder: Path, stage: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """The list of confused classes."""
+    path = folder / list_path(stage, "confused")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([CONFUSED_COLUMNS, *rows])

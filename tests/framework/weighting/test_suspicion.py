@@ -59,6 +59,13 @@ def test_the_sentence_says_who_answers_what_how_surely_and_how_common_that_is() 
     )
 
 
+def test_confused_classes_are_counted_by_pair() -> None:
+    answers = np.array([[0.9, 0.1, 0.0], [0.7, 0.3, 0.0], [0.1, 0.2, 0.7], [0.0, 0.0, 1.0], [0.6, 0.2, 0.2]])
+    found = Suspicion(answers, np.array([1, 1, 0, 2, 2]), ("x", "y", "z"), "teacher")
+    pairs = [(one.given, one.answered, one.num_samples, round(one.probability, 6)) for one in found.confused(2)]
+    assert pairs == [(1, 0, 2, 0.8), (0, 2, 1, 0.7)]
+
+
 def test_not_knowing_is_no_doubt() -> None:
     """Fold models of many classes contradict a third of right labels, without being sure of anything else."""
     found, _ = made(150, wrong=0.0, skill=3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from espalier.weighting.disagreement import agreement, as_answers, disagreement
 from espalier.weighting.label_confidence import ConfidenceHistory, label_confidence
 from espalier.weighting.label_trust import trust_of_confidence
 from espalier.weighting.noise import LabelNoise
+from espalier.weighting.suspicion import Suspicion
 
 Array = NDArray[np.float64]
 
@@ -140,6 +142,19 @@ class Correction:
     def decision(self) -> Decision:
         """Whether labels are corrected, and for which reason."""
         return self._evidence.decision
+
+    def suspicion(self, names: Sequence[str]) -> Suspicion:
+        """What the teacher, or without one the student, says of the labels, after the first revision."""
+        answers = self._past if self._teacher is None else self._teacher
+        assert answers is not None
+        if self._teacher is None:
+            return Suspicion(answers, self._targets, names, "student")
+        return Suspicion(answers, self._targets, names, "fold models" if self._judge.is_held_out else "teacher")
+
+    @property
+    def noise_of_class(self) -> Array:
+        """[K] the share of wrong labels to assume in each class."""
+        return self._evidence.noise.of_class
 
     @property
     def doubt(self) -> Array:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,15 @@ from espalier.kinds.correct.kind import CorrectStage
 from espalier.storage.local import LocalStorage
 from espalier.tracking.csv_cells import csv_cell
 from espalier.tracking.epochs import EPOCHS, final_epochs, list_path, names_path, table_path
-from espalier.tracking.sample_reader import table_refused
+from espalier.tracking.sample_reader import ADDED_COLUMNS, COLUMNS, CONFUSED_COLUMNS, table_refused
 from espalier.tracking.samples import SampleTable, read_samples, write_names, write_samples
 from espalier.worker.context import StageContext
 
 SUSPECTS = 1000
 HEAVIEST = 50
-"""Most rows of the lists: the labels of least confidence, and the samples of largest weight in the loss."""
+CONFUSED = 200
+"""Most rows of the lists: the labels of least confidence, the samples of largest weight in the loss, and the pairs of
+classes that are confused."""
 
 
 class SampleFiles:
@@ -41,25 +44,30 @@ class SampleFiles:
         """Write an epoch's table and replace both lists; the table's path in the run's folder."""
         path = table_path(self._stage, epoch)
         write_samples(self._root / path, table, data=self._labelled.train.key)
-        doubt = correction.doubt
         suspects = correction.suspects[:SUSPECTS]
         heaviest = np.argsort(-table.weight, kind="stable")[:HEAVIEST]
-        self._write_list(list_path(self._stage, "suspects"), epoch, table, doubt, suspects)
-        self._write_list(list_path(self._stage, "heaviest"), epoch, table, doubt, heaviest)
+        self._write_list("suspects", epoch, table, correction, suspects)
+        self._write_list("heaviest", epoch, table, correction, heaviest)
+        if self._labelled.names:
+            self._write_confused(correction)
         return str(path)
 
     def _write_list(
-        self, place: Path, epoch: int, table: SampleTable, doubt: NDArray[np.float64], chosen: NDArray[np.int64]
+        self,
+        name: Literal["suspects", "heaviest"],
+        epoch: int,
+        table: SampleTable,
+        correction: Correction,
+        chosen: NDArray[np.int64],
     ) -> None:
         """Write chosen samples with text, label, predictions and their weights in the loss over the epochs."""
-        train, student = self._labelled.train, table.student
+        train, student, doubt = self._labelled.train, table.student, correction.doubt
+        suspicion = correction.suspicion(self._labelled.names)
         assert student is not None
         history = [weights[chosen] for weights in self._earlier_weights(epoch)] + [table.weight[chosen]]
-        made = io.StringIO()
-        writer = csv.writer(made)
-        writer.writerow(["name", "sample", "doubt", "label", "teacher", "student", "loss", "weights", "text", "pair"])
+        rows = []
         for row, sample in enumerate(chosen):
-            writer.writerow(
+            rows.append(
                 [
                     csv_cell(train.names[sample]),
                     sample,
@@ -71,8 +79,29 @@ class SampleFiles:
                     " ".join(f"{weights[row]:.3f}" for weights in history),
                     csv_cell(train.texts[sample]),
                     csv_cell(train.pairs[sample]) if train.pairs else "",
+                    suspicion.probability(sample),
+                    csv_cell(suspicion.why(sample)),
                 ]
             )
+        self._write_csv(list_path(self._stage, name), (*COLUMNS, *ADDED_COLUMNS), rows)
+
+    def _write_confused(self, correction: Correction) -> None:
+        """Write which class is answered where another one is given, most frequent pairs first."""
+        rows = [
+            [
+                csv_cell(self._labelled.names[pair.given]),
+                csv_cell(self._labelled.names[pair.answered]),
+                pair.num_samples,
+                f"{pair.probability:.4f}",
+                f"{correction.noise_of_class[pair.given]:.4f}",
+            ]
+            for pair in correction.suspicion(self._labelled.names).confused(CONFUSED)
+        ]
+        self._write_csv(list_path(self._stage, "confused"), CONFUSED_COLUMNS, rows)
+
+    def _write_csv(self, place: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        made = io.StringIO()
+        csv.writer(made).writerows([columns, *rows])
         path = self._root / place
         LocalStorage(path.parent).replace(path.name, made.getvalue().encode())
 
