@@ -139,7 +139,8 @@ def run(
     if job.seeds > 1:
         from espalier_cluster.seeds import run_seeds
 
-        raise SystemExit(run_seeds(job, how, open_terminal()))
+        peaks = (preview.memory.total for preview in prepared.previews if preview.memory)
+        raise SystemExit(run_seeds(job, how, open_terminal(), worker_bytes=int(max(peaks, default=0))))
     raise SystemExit(drive(prepared, how, open_terminal()))
 
 

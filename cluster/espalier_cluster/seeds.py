@@ -1,12 +1,13 @@
-"""Run one job under several seeds, in parallel where the cluster has room, and compare the results."""
+"""Run one job under several seeds, side by side where cluster or machine have room, and compare the results."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
 from espalier_cluster.local_cluster import cluster
+from espalier_cluster.local_resources import Room, local_room
 from espalier_cluster.outcome import failure_reported
 from espalier_cluster.stopping import handle_signals
 from espalier_cluster.tables import show_table
@@ -44,18 +46,23 @@ class Child:
     log: Path
 
 
-def run_seeds(job: Job, how: HowToRun, console: Console) -> ExitCode:
+def run_seeds(job: Job, how: HowToRun, console: Console, *, worker_bytes: int = 0) -> ExitCode:
     """Run every seed to its end, or resume those that were stopped, in `<storage>/<name>/<name>-seed-<n>`.
 
     Each seed is an `espalier run` process, whose run can be resumed, followed and inspected by itself.
+
+    Args:
+        worker_bytes: peak memory of a worker.
     """
     folder = RunFolder.of(job)
     require_own(folder)
     folder.make(job)
     claim(folder, versions={"espalier": __version__})
     children = [_child(job, folder, job.seed + number) for number in range(job.seeds)]
-    say(console, f"{job.seeds} seeds, {at_once(job, how)} at a time; logs in {folder.path}")
-    codes = _run_all(children, how, at_once(job, how), console)
+    room = room_for(job, how, worker_bytes=worker_bytes)
+    why = f", as more would lack {room.bound}" if len(room.places) < job.seeds else ""
+    say(console, f"{job.seeds} seeds, {len(room.places)} at a time{why}; logs in {folder.path}")
+    codes = _run_all(children, how, room.places, console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
     with failure_reported(console, "the seeds cannot be compared"):
         shown = summary(ended)
@@ -71,14 +78,15 @@ def worst(codes: Sequence[int]) -> ExitCode:
     return next((code for code in _WORST if code in codes), ExitCode.DONE)
 
 
-def at_once(job: Job, how: HowToRun) -> int:
-    """How many runs fit on the cluster at once; one without a cluster to join, as each run then starts its own."""
+def room_for(job: Job, how: HowToRun, *, worker_bytes: int) -> Room:
+    """The places for runs at once: on the cluster, or on this machine, where each run starts a cluster of its own."""
     if how.address is None:
-        return 1
+        return local_room(job.workers, worker_bytes=worker_bytes, in_process=how.in_process, most=job.seeds)
     with cluster(job.workers, address=how.address, insecure=how.insecure):
         from espalier_cluster.preflight import room  # Ray reads its environment on import
 
-        return max(1, min(job.seeds, room(job.workers) // job.workers.count))
+        fitting = room(job.workers) // job.workers.count
+        return Room(({},) * max(1, min(job.seeds, fitting)), "room on the cluster")
 
 
 def summary(children: Sequence[Child]) -> list[dict[str, Any]]:
@@ -137,12 +145,15 @@ def _child(job: Job, folder: RunFolder, seed: int) -> Child:
     return Child(seed, own, folder.path / f"{name}.json", folder.path / f"{name}.log")
 
 
-def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Console) -> list[int]:
-    """Run the children, at most `most` at once; returns their exit codes.
+def _run_all(
+    children: Sequence[Child], how: HowToRun, places: Sequence[Mapping[str, str]], console: Console
+) -> list[int]:
+    """Run the children, one at a time in each place, with the variables of the place; returns their exit codes.
 
     A stop signal is passed on to those that run, and the others are not started. No process is left behind.
     """
-    waiting, stopping = list(children), False
+    waiting, free, stopping = list(children), list(places), False
+    held: dict[int, Mapping[str, str]] = {}
     running: dict[int, subprocess.Popen[bytes]] = {}
     codes: dict[int, int] = {}
 
@@ -156,12 +167,14 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
     with handle_signals(on_signal):
         try:
             while running or (waiting and not stopping):
-                while waiting and len(running) < most and not stopping:
+                while waiting and free and not stopping:
                     child = waiting.pop(0)
-                    running[child.seed] = _start(child, how)
+                    held[child.seed] = free.pop(0)
+                    running[child.seed] = _start(child, how, held[child.seed])
                 for seed, process in list(running.items()):
                     if process.poll() is not None:
                         codes[seed] = process.returncode
+                        free.append(held.pop(seed))
                         del running[seed]
                         say(console, f"seed {seed}: {_word(process.returncode)}")
                 time.sleep(_LOOK_SECONDS)
@@ -173,7 +186,7 @@ def _run_all(children: Sequence[Child], how: HowToRun, most: int, console: Conso
     return [codes.get(child.seed, ExitCode.RESUMABLE) for child in children]
 
 
-def _start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
+def _start(child: Child, how: HowToRun, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own, so that Ctrl-C does not reach it directly as well."""
     with child.log.open("ab") as log:
         return subprocess.Popen(
@@ -182,6 +195,7 @@ def _start(child: Child, how: HowToRun) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            env={**os.environ, **variables},
         )
 
 

@@ -71,7 +71,7 @@ class Job(Config):
     """Where the states are kept instead, under <checkpoints>/<name>: an absolute folder, or a URL as s3://bucket/runs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Runs of this job under seed, seed + 1 and so on, side by side where a cluster has room, compared at the end."""
+    """Runs of this job under seed, seed + 1 and so on, side by side where there is room, compared at the end."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     resume: Resume = "auto"
     """auto, never, or the folder of a checkpoint."""

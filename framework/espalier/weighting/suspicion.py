@@ -86,7 +86,9 @@ class Suspicion:
         found, place, count = np.unique(pairs, return_inverse=True, return_counts=True)
         mean = np.bincount(place, weights=sure, minlength=len(found)) / np.maximum(count, 1)
         order = np.argsort(-count, kind="stable")[:most]
-        return [ConfusedPair(*divmod(int(found[i]), width), int(count[i]), float(mean[i])) for i in order]
+        return [
+            ConfusedPair(int(found[i] // width), int(found[i] % width), int(count[i]), float(mean[i])) for i in order
+        ]
 
     @cached_property
     def spread(self) -> float:
