@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from espalier.config.faults import RefusedInput
+from espalier.jobs.load import read_job
+from espalier.planning.prepare import prepare
 from espalier_cluster.command import app
 from framework.audit.tables import read_table
 from support.labelled import labelled_job, write_labelled_job
@@ -69,6 +71,9 @@ def test_find_look_and_fix_are_three_commands(root: Path, tmp_path: Path) -> Non
     assert before.keys() - after.keys() == {rows[1]["id"]}
     assert [name for name in after if after[name] != before[name]] == [rows[0]["id"]]
     assert after[rows[0]["id"]]["label"] == other
+    (command,) = [line for line in done.stderr.splitlines() if "espalier run JOB" in line]
+    again = prepare(read_job(root / "job.yaml", command.split("JOB ")[1].split()))
+    assert again.job.name == "tiny-fixed" and again.remarks[0].startswith("data: 44 training and 15 validation samples")
 
 
 def test_a_training_table_that_has_changed_is_refused(root: Path, copied: Path, tmp_path: Path) -> None:
