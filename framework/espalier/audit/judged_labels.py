@@ -63,12 +63,12 @@ def read_judged_labels(run_folder: Path, *, stage: str | None = None) -> JudgedL
         DamagedCheckpoint: the answers are not as they were written.
     """
     folder = RunFolder(run_folder)
-    entry = _chosen(folder, stage)
     job = folder.read_job()
+    entry = _chosen(folder, job, stage)
     data = data_sets(job)[entry.data]
     assert isinstance(data, LabelledConfig)
     setting = data_path(entry.data)
-    checkpoint = _checkpoint(folder, entry)
+    checkpoint = _checkpoint(folder, job, entry)
     with faults_of_data_set(entry.data):
         require_unchanged(data, entry, setting=setting)
         labelled = read_labelled(data, seed=job.seed)
@@ -91,8 +91,10 @@ def require_unchanged(data: LabelledConfig, entry: PlanEntry, *, setting: str) -
         raise RefusedInput([Fault(setting, None, allowed, given=given)])
 
 
-def _chosen(folder: RunFolder, stage: str | None) -> PlanEntry:
-    found = {entry.name: entry for kind in reversed(_KINDS) for entry in _labelled_stages(folder) if entry.kind == kind}
+def _chosen(folder: RunFolder, job: Job, stage: str | None) -> PlanEntry:
+    found = {
+        entry.name: entry for kind in reversed(_KINDS) for entry in _labelled_stages(folder, job) if entry.kind == kind
+    }
     if not found:
         allowed = "the folder of a run with a `correct` or `cross_fit` stage over labelled data"
         kinds = ", ".join(dict.fromkeys(entry.kind for entry in folder.plan())) or "no stages"
@@ -104,19 +106,19 @@ def _chosen(folder: RunFolder, stage: str | None) -> PlanEntry:
     return found[stage]
 
 
-def _labelled_stages(folder: RunFolder) -> Iterator[PlanEntry]:
-    values = folder.job_values()
+def _labelled_stages(folder: RunFolder, job: Job) -> Iterator[PlanEntry]:
     for entry in folder.plan():
-        data = values.get("data") if entry.data is None else (values.get("data_sets") or {}).get(entry.data)
-        if entry.kind in _KINDS and isinstance(data, dict) and data.get("task"):
+        if entry.kind in _KINDS and isinstance(data_sets(job).get(entry.data), LabelledConfig):
             yield entry
 
 
-def _checkpoint(folder: RunFolder, entry: PlanEntry) -> str:
+def _checkpoint(folder: RunFolder, job: Job, entry: PlanEntry) -> str:
     result = folder.result(entry.name)
     if result is None or result.key != entry.key or result.checkpoint is None:
         others = [
-            one.name for one in _labelled_stages(folder) if one is not entry and folder.result(one.name) is not None
+            one.name
+            for one in _labelled_stages(folder, job)
+            if one is not entry and folder.result(one.name) is not None
         ]
         instead = f"; or --stage {others[-1]}, which is finished" if others else ""
         allowed = f"a run whose stage {entry.name} is finished; go on with `espalier run`{instead}"

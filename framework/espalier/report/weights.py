@@ -107,7 +107,7 @@ def sample_weights(run: RunRecord, stage: str) -> SampleWeights | None:
     records = [one for one in run.epochs[stage] if one.samples and (run.folder / one.samples).exists()]
     if not records:
         return None
-    by_class = len(run.class_names(stage)) > _FEW_CLASSES
+    by_class = len(run.shown(stage).classes) > _FEW_CLASSES
     listed = _listed(run, stage, by_class=by_class)
     first = heaviest(_weights(run, records[-1]), _SHOWN)
     samples = np.array([*first, *listed], dtype=np.int64)
