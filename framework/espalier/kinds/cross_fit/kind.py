@@ -34,5 +34,6 @@ KIND = StageKind(
     unfit="labelled data (data.task); text has no labels to be judged",
     preview="espalier.kinds.cross_fit.preview:preview",
     checks="espalier.kinds.cross_fit.checks:faults",
+    remarks="espalier.kinds.cross_fit.checks:remarks",
     past="cross-fitted",
 )
