@@ -1,5 +1,6 @@
 # `make demo`, `make demo-dcs` and `make test`. Everything lives in .venv and .demo.
 PYTHON ?= python3
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 JOB := jobs/quickstart/prune_then_distill.yaml
@@ -17,8 +18,9 @@ demo-dcs: setup
 	$(BIN)/espalier run $(DCS)
 	@echo "the page to look at: .demo/runs/reviews-corrected/report.html"
 
+# In two processes: many files use one core alone. `make test PROCESSES=0` is one process.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Long: what the everyday suite leaves out, every fault of the matrix, then runs killed at points drawn by seed.
 faults: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -21,7 +22,15 @@ from espalier.jobs.kind import KINDS
 # Without GPUs ranks are forked from a process that has only imported these: each would take seconds for it. CUDA
 # cannot be used after a fork.
 _START = "spawn" if torch.cuda.is_available() else "forkserver"
-multiprocessing.set_forkserver_preload(["deepspeed", *(kind.work.partition(":")[0] for kind in KINDS.values())])
+_LAZY = (  # what these import on first use
+    "deepspeed.runtime.superoffload.superoffload_stage3",
+    "deepspeed.runtime.zero.stage_1_and_2",
+    "deepspeed.runtime.zero.stage3",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.llama.tokenization_llama",
+)
+_WORK = (kind.work.partition(":")[0] for kind in KINDS.values())
+multiprocessing.set_forkserver_preload(["deepspeed", *_WORK, *_LAZY, "espalier.worker.run_stage"])
 
 
 def run_ranks(work: Callable[..., Any], num_ranks: int, *arguments: Any, seconds: float = 240) -> list[Any]:
@@ -55,6 +64,7 @@ def _rank(
 ) -> None:
     os.environ |= environment
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
+    gc.freeze()  # engines collect as they close: not through all that was imported
     torch.set_num_threads(1)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",

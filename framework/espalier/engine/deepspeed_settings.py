@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -101,4 +102,21 @@ def prepare_deepspeed() -> None:
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _import_muon_uncompiled()
     deepspeed.init_distributed(dist_init_required=False, verbose=False)
+
+
+def _import_muon_uncompiled() -> None:
+    """Import DeepSpeed's Muon, which no stage uses, without the compiler that its functions are decorated with.
+
+    Every ZeRO optimizer imports it (0.19.8) to compare types, and `torch.compile` then loads torch's inductor: 4 s of
+    each worker's start.
+    """
+    from deepspeed.runtime import compiler
+
+    decorator = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+    finally:
+        compiler.compile = decorator

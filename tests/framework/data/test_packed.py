@@ -105,12 +105,12 @@ def zipped(content: bytes) -> bytes:
         (b"\x04\x22\x4d\x18rest", "packed with lz4"),
         (b"7z\xbc\xaf\x27\x1crest", "packed with 7-Zip"),
         (tar(b"text"), "being a tar archive"),
-        (gzip.compress(tar(b"text")), "being a tar archive"),
-        (gzip.compress(bz2.compress(b"text")), "packed twice"),
+        (gzip.compress(tar(b"text"), mtime=0), "being a tar archive"),
+        (gzip.compress(bz2.compress(b"text"), mtime=0), "packed twice"),
         ("wide text".encode("utf-16"), "being UTF-16"),
         ("wide text".encode("utf-32"), "being UTF-32"),
         ("wide text".encode("utf-16-be"), "9 zero bytes among the first 18, as in UTF-16"),
-        (gzip.compress("wide text".encode("utf-16-le")), "as in UTF-16"),
+        (gzip.compress("wide text".encode("utf-16-le"), mtime=0), "as in UTF-16"),
     ],
 )
 def test_unsupported_packing_is_named(tmp_path: Path, content: bytes, said: str) -> None:
