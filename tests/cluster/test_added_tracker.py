@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.installed import install
 from support.kill import finish, kill_when, num_steps, start
@@ -20,12 +22,16 @@ TOKEN = "a-secret-of-the-lines"
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = tmp_path / "site"
+    install_lines(tmp_path, monkeypatch)
+
+
+def install_lines(root: Path, patch: pytest.MonkeyPatch) -> None:
+    site = root / "site"
     site.mkdir()
     install(site, "lines_for_espalier", {"lines": "support.lines_tracker:LINES"}, group="espalier.trackers")
     paths = [str(site), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    monkeypatch.setenv("LINES_TOKEN", TOKEN)
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    patch.setenv("LINES_TOKEN", TOKEN)
 
 
 def told(root: Path) -> list[dict[str, Any]]:
@@ -45,14 +51,25 @@ def record(root: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed when its tracker had been told of a step."""
+    root = tmp_path_factory.mktemp("killed")
+    run = root / "runs" / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        install_lines(root, patch)
+        process = start(job_of(root, team="blue"), "--in-process")
+        kill_when(process, lambda: num_steps(run) >= 10 and any("loss" in one for one in told(root)))
+    return root
+
+
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("rewrites", [True, False])
-def test_it_is_told_of_every_step_and_epoch_once_through_a_kill(tmp_path: Path, rewrites: bool) -> None:
-    job = job_of(tmp_path, team="blue", rewrites=rewrites)
-    process = start(job, "--in-process")
-    kill_when(
-        process, lambda: num_steps(tmp_path / "runs" / "tiny") >= 10 and any("loss" in one for one in told(tmp_path))
-    )
+def test_it_is_told_of_every_step_and_epoch_once_through_a_kill(killed: Path, tmp_path: Path, rewrites: bool) -> None:
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    job, settings = tmp_path / "job.yaml", yaml.safe_load((killed / "job.yaml").read_text())
+    settings["tracking"]["lines"] |= {"file": str(tmp_path / "told.jsonl"), "rewrites": rewrites}
+    job.write_text(yaml.safe_dump(settings | {"storage": str(tmp_path / "runs")}))
     before = told(tmp_path)
     assert finish(job, "--in-process") == 0
     lines, steps, epochs = told(tmp_path), record(tmp_path, "steps.jsonl"), record(tmp_path, "epochs.jsonl")
