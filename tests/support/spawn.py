@@ -26,6 +26,8 @@ _LAZY = (  # what these import on first use
     "deepspeed.runtime.superoffload.superoffload_stage3",
     "deepspeed.runtime.zero.stage_1_and_2",
     "deepspeed.runtime.zero.stage3",
+    "sklearn.metrics",
+    "transformers.models.bert.modeling_bert",
     "transformers.models.llama.modeling_llama",
     "transformers.models.llama.tokenization_llama",
 )
