@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-_STARTS_PROCESSES = ("run_ranks", "finish", "cluster")
+_STARTS_PROCESSES = ("run_ranks", "finish", "cluster", "subprocess")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

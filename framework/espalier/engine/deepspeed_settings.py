@@ -109,7 +109,7 @@ def prepare_deepspeed() -> None:
 def _import_muon_uncompiled() -> None:
     """Import DeepSpeed's Muon, which no stage uses, without the compiler that its functions are decorated with.
 
-    Every ZeRO optimizer imports it (0.19.8) to compare types, and `torch.compile` then loads torch's inductor: 4 s of
+    Every ZeRO optimizer imports it (0.19.8) to compare types, and `torch.compile` then loads torch's inductor: 2 s of
     each worker's start.
     """
     from deepspeed.runtime import compiler
