@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import torch
@@ -117,6 +117,7 @@ def _import_muon_uncompiled() -> None:
     decorator = compiler.compile
     compiler.compile = lambda: lambda function: function
     try:
-        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+        with suppress(ModuleNotFoundError):  # other versions have it elsewhere
+            importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
     finally:
         compiler.compile = decorator
