@@ -18,8 +18,8 @@ from espalier.engine.frozen import FrozenModel
 from espalier.engine.hidden_states import objective_of
 from espalier.engine.objective import LogProbabilityObjective, Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
-from espalier.models.projections import Projections
-from espalier.objectives.hidden_states import state_terms, teacher_layers
+from espalier.models.projections import projections_of
+from espalier.objectives.hidden_states import teacher_layers
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
@@ -140,8 +140,7 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
     reader = StateReader.open(storage, "odd" if case.odd else "tied" if case.tied else "untied")
     objective = PAIRS if case.pairs else _tokens(case)
     microbatches = sequences_of(case.microbatch, world, padded=bool(case.terms))
-    names = dict.fromkeys(name for _, settings in state_terms(case.terms) for name in settings.projections() if name)
-    beside = (Projections(tuple(names), reader.manifest.origin.model, TEACHER),) if names else ()
+    beside = projections_of([term.settings for term in case.terms], reader.manifest.origin.model, TEACHER)
     spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing, beside)
     teacher = _teacher(storage, case, world)
     with (

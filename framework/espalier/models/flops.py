@@ -84,11 +84,9 @@ def trained_flops(
     forward = body + head_flops(config, tokens=tokens, read_share=read_share)
     run = shape.layers if layers is None else layers
     if part is not None:
-        within, outside = part.added_flops()
-        body, forward = (
-            body + tokens * run / shape.layers * within,
-            forward + tokens * (run / shape.layers * within + outside),
-        )
+        within, outside = (tokens * flops for flops in part.added_flops())
+        body += run / shape.layers * within
+        forward += run / shape.layers * within + outside
     if part is None or part.is_whole_model:
         backward, share = 2 * forward, 1.0
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from espalier.config.loss import HiddenStateSettings, LossSettings
 from espalier.models.addition import AddedParameter
 from espalier.models.families import shape_of
 from espalier.models.forward_order import LAST_MAP
@@ -47,9 +48,11 @@ class Projections:
         from torch import nn
 
         outputs, inputs = self._shape
-        maps = {name: nn.Linear(inputs, outputs, bias=False, dtype=network.model.dtype) for name in self.names}
-        network.beside.update(maps)
-        return {_on_disk(name): linear.weight for name, linear in maps.items()}
+        found = {}
+        for name in self.names:
+            network.beside[name] = nn.Linear(inputs, outputs, bias=False, dtype=network.model.dtype)
+            found[_on_disk(name)] = network.beside[name].get_parameter("weight")
+        return found
 
     def fold(self, name: str, value_of: Callable[[str], Tensor]) -> Tensor:
         raise AssertionError("projections change nothing of the model")
@@ -57,6 +60,15 @@ class Projections:
     @property
     def _shape(self) -> tuple[int, int]:
         return shape_of(self.teacher).hidden, shape_of(self.student).hidden
+
+
+def projections_of(
+    losses: Sequence[LossSettings], student: ConfigDict, teacher: ConfigDict | None
+) -> tuple[Projections, ...]:
+    """What losses of hidden states train along with these models: one addition, or none."""
+    of_states = (loss for loss in losses if isinstance(loss, HiddenStateSettings))
+    names = dict.fromkeys(name for loss in of_states for name in loss.projections() if name is not None)
+    return (Projections(tuple(names), student, teacher),) if names and teacher is not None else ()
 
 
 def _on_disk(name: str) -> str:

@@ -98,25 +98,18 @@ class TrainedPart:
         found = (name for name in self.names if self.places[name][1] in inside and parameters[name].layer is not None)
         norms = (FIRST_NORM, MIDDLE_NORM, LAST_NORM)
         weights = (name for name in found if name.endswith(".weight") or self.places[name][1] in norms)
-        added = (one.place for one in self.added.values() if len(one.shape) > 1)
-        beside = {place[0] for place in added if self._is_in_layer(place) and place[1:] in [(one,) for one in inside]}
+        beside = {place[0] for place, _, _ in self._added_matrices()[0] if place[1] in inside and len(place) == 2}
         return len({parameters[name].layer for name in weights} | beside)
 
     def added_flops(self) -> tuple[float, float]:
         """Of what is added, a token's in the forward pass: in each layer once, and outside of the layers."""
-        within = outside = 0.0
-        for place, rows, columns in self._added_matrices:
-            within += self._is_in_layer(place) * 2 * rows * columns
-            outside += (not self._is_in_layer(place)) * 2 * rows * columns
-        return within, outside
+        within, outside = self._added_matrices()
+        return sum(2 * out * into for _, out, into in within), sum(2 * out * into for _, out, into in outside)
 
     def added_inputs(self) -> tuple[int, int]:
         """Widths of inputs that added matrices keep for backward and nothing else keeps: in layers, and outside."""
-        within = outside = 0
-        for place, _, columns in self._added_matrices:
-            within += columns * (self._is_in_layer(place) and len(place) > 2)
-            outside += columns * (not self._is_in_layer(place))
-        return within, outside
+        within, outside = self._added_matrices()
+        return sum(into for place, _, into in within if len(place) > 2), sum(into for _, _, into in outside)
 
     def backward_flops(self, *, sequence_tokens: float, read_share: float) -> tuple[float, float]:
         """A token's, in each layer once, and outside of the layers. Arguments as in `flops`."""
@@ -137,18 +130,16 @@ class TrainedPart:
         if (head := _head_weight(self.config)) is not None:
             products = (head in self.names) + (lowest < (shape.layers, LAST_MAP))
             after += products * read_share * 2 * layout(self.config)[head].num_elements
-        for place, out, into in self._added_matrices:
-            products = 1 + (lowest < place)
-            within += self._is_in_layer(place) * products * 2 * out * into
-            after += (not self._is_in_layer(place)) * products * 2 * out * into
-        return within, after
+        added = [
+            sum((1 + (lowest < place)) * 2 * out * into for place, out, into in one) for one in self._added_matrices()
+        ]
+        return within + added[0], after + added[1]
 
-    @property
-    def _added_matrices(self) -> list[tuple[Place, int, int]]:
-        return [(one.place, *one.shape) for one in self.added.values() if len(one.shape) == 2]
-
-    def _is_in_layer(self, place: Place) -> bool:
-        return 0 <= place[0] < self.num_layers
+    def _added_matrices(self) -> tuple[list[tuple[Place, int, int]], list[tuple[Place, int, int]]]:
+        """(place, outputs, inputs) of what is added in layers, and of what is added outside of them."""
+        found = [(one.place, *one.shape) for one in self.added.values() if len(one.shape) == 2]
+        in_layers = [one for one in found if 0 <= one[0][0] < self.num_layers]
+        return in_layers, [one for one in found if one not in in_layers]
 
 
 class _Settings(Protocol):
