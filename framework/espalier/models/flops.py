@@ -94,7 +94,7 @@ def trained_flops(
         backward, share = tokens * (run / shape.layers * parts[0] + parts[1]), part.layers / shape.layers
     if not activation_checkpointing:
         return forward + backward
-    spared = family_of(config).ends_in_projection(config)
+    spared = family_of(config).ends_in_projection(config) * (1.0 if part is None else 1 - part.share_ending_in_added)
     again = body - spared * tokens * run * 2 * (_read_width(config, "ffn") / shape.layers) * shape.hidden
     return forward + backward + share * again
 

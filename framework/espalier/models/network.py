@@ -106,19 +106,18 @@ class Network(nn.Module):
         """Put the modules of an addition in place.
 
         Raises:
-            ValueError: it takes a name that is there, has other parameters than it declares, or renames the model's.
+            ValueError: it takes a name that is there, adds other parameters than it declares, or renames the model's.
         """
-        before = self.weights
+        before, who = self.weights, type(addition).__name__
         added = dict(addition.attach(self))
-        self._added |= added
         if added.keys() != addition.parameters.keys() or not added.keys().isdisjoint(before):
-            raise ValueError(
-                f"{type(addition).__name__} adds {sorted(added)}, and declares {sorted(addition.parameters)}"
-            )
-        if list(self.weights) != [*before, *added]:
-            raise ValueError(
-                f"{type(addition).__name__} changes the names of the model's parameters, or has others of its own"
-            )
+            raise ValueError(f"{who} adds {sorted(added)} and declares {sorted(addition.parameters)}")
+        self._added |= added
+        now = self.weights
+        if missing := before.keys() - now.keys():
+            raise ValueError(f"{who} renames parameters of the model, such as {min(missing)}")
+        if more := now.keys() - before.keys() - added.keys():
+            raise ValueError(f"{who} has parameters of its own that it does not declare, such as {min(more)}")
 
     def forward(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
         """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""

@@ -13,6 +13,7 @@ from espalier.models.families import layout, shape_of, stock_class, tuned_names
 from espalier.models.forward_order import (
     ATTENTION,
     ATTENTION_OUT,
+    FFN_OUT,
     FIRST_NORM,
     HEAD_LAYER,
     LAST_MAP,
@@ -98,8 +99,12 @@ class TrainedPart:
         found = (name for name in self.names if self.places[name][1] in inside and parameters[name].layer is not None)
         norms = (FIRST_NORM, MIDDLE_NORM, LAST_NORM)
         weights = (name for name in found if name.endswith(".weight") or self.places[name][1] in norms)
-        beside = {place[0] for place, _, _ in self._added_matrices()[0] if place[1] in inside and len(place) == 2}
-        return len({parameters[name].layer for name in weights} | beside)
+        return len({parameters[name].layer for name in weights} | self._layers_added_to(*inside))
+
+    @property
+    def share_ending_in_added(self) -> float:
+        """Share of the layers whose last map has something added to it, and is thus not the last that is computed."""
+        return len(self._layers_added_to(FFN_OUT)) / self.num_layers
 
     def added_flops(self) -> tuple[float, float]:
         """Of what is added, a token's in the forward pass: in each layer once, and outside of the layers."""
@@ -134,6 +139,10 @@ class TrainedPart:
             sum((1 + (lowest < place)) * 2 * out * into for place, out, into in one) for one in self._added_matrices()
         ]
         return within + added[0], after + added[1]
+
+    def _layers_added_to(self, *inside: int) -> set[int]:
+        """Layers in which an added matrix reads the input of one of these places."""
+        return {place[0] for place, _, _ in self._added_matrices()[0] if place[1] in inside and len(place) == 2}
 
     def _added_matrices(self) -> tuple[list[tuple[Place, int, int]], list[tuple[Place, int, int]]]:
         """(place, outputs, inputs) of what is added in layers, and of what is added outside of them."""
