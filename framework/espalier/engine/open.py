@@ -88,6 +88,7 @@ def open_engine(
             level=spec.zero_level,
             optimizer=spec.optimizer,
             rate_scales=scales,
+            may_be_unused=[name for name, one in added.items() if one.may_be_unused],
             config=config,
             world=world,
         )

@@ -27,11 +27,14 @@ class AddedParameter:
         place: where the forward pass uses it. What reads the same input as a parameter of the model has that one's
             place; what reads the result of that has the same place with a number behind it.
         rate_scale: factor of its learning rate, beside the decay of its layer.
+        may_be_unused: whether a worker may come to no use of it in a microbatch, as of an expert that nothing there is
+            routed to. It has to be in a layer.
     """
 
     shape: tuple[int, ...]
     place: Place
     rate_scale: float = 1.0
+    may_be_unused: bool = False
 
     @property
     def num_elements(self) -> int:

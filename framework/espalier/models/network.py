@@ -106,9 +106,13 @@ class Network(nn.Module):
         """Put the modules of an addition in place.
 
         Raises:
-            ValueError: it takes a name that is there, adds other parameters than it declares, or renames the model's.
+            ValueError: it takes a name that is there, adds other parameters than it declares, renames the model's, or
+                has some outside of the layers that may be unused.
         """
         before, who = self.weights, type(addition).__name__
+        for name, one in addition.parameters.items():
+            if one.may_be_unused and not 0 <= one.place[0] < len(self.layers):
+                raise ValueError(f"{who}: {name} may be unused and is in no layer")
         added = dict(addition.attach(self))
         if added.keys() != addition.parameters.keys() or not added.keys().isdisjoint(before):
             raise ValueError(f"{who} adds {sorted(added)} and declares {sorted(addition.parameters)}")
