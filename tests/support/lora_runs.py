@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
+from espalier.config.faults import RefusedInput
 from espalier.distributed.world import World
+from espalier.jobs.load import read_job
+from espalier.planning.prepare import prepare
 from support.growing import run_whole_and_in_pieces, trained
 from support.installed import install
 from support.spawn import run_ranks
@@ -55,6 +58,8 @@ def _main(root: Path) -> None:
     jobs = [str(write_job(one, stages=stages_of(one))) for one in (whole, pieces)]
     results = dict(zip(("whole", "pieces"), run_whole_and_in_pieces(alone, *jobs), strict=True))
     results["redone"] = _redone(root / "redone")
+    refused = {"kept": {"optimizer_state": "keep"}, "nothing": {"targets": ["*.no_proj.*"]}}
+    results["refused"] = {name: _refusal(root / "refused", settings) for name, settings in refused.items()}
     shared = str(write_job(two, stages=stages_of(two, level="parameters"), workers={"count": 2}))
     results["two"] = run_ranks(run_job, 2, shared)[0]
     (root / "results.json").write_text(json.dumps(results))
@@ -65,6 +70,16 @@ def _redone(root: Path) -> dict[str, Any]:
     results, run = run_job(world, str(job)), root / "runs" / "tiny"
     (run / "stages" / "lora" / "result.json").unlink()
     return results | {"lora": run_again(world, str(run), "lora")}
+
+
+def _refusal(root: Path, settings: dict[str, Any]) -> str:
+    """Of a stage with these settings on a model that was trained here."""
+    stages = [stages_of(root)[0], trained("first", "parent"), trained("lora", "first", kind="lora", **settings)]
+    try:
+        prepare(read_job(write_job(root, stages=stages)))
+    except RefusedInput as refused:
+        return str(refused)
+    return ""
 
 
 if __name__ == "__main__":

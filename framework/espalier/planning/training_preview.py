@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.kind import KINDS
 from espalier.jobs.trained_stage import TrainedStage
 from espalier.models.families import layout, num_parameters, shape_of
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.planning.memory import Training, WorkerMemory, student_memory, teacher_memory
 from espalier.planning.preview import MASTER_AND_MOMENTS_BYTES, Asked, StagePreview
 
@@ -35,7 +37,7 @@ def trained(
         teacher: the configuration of a model that runs at every step.
         depths: mean and largest number of layers of a pass; the model's when left out.
     """
-    base = replace(base, trained=KINDS[config.kind].call("trains")(config, base.config, teacher))
+    base = replace(base, trained=_trained_part(base, config, teacher))
     length, num_samples = asked.data_of(config).sequence_tokens, asked.samples_of(config)
     if config.budget.epochs is not None and num_samples is None:
         return base  # the number of sequences would need reading the text
@@ -67,6 +69,13 @@ def trained(
         memory=_memory(asked, base, config, teacher, most_layers=depths[1] if depths else None),
         bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * held + 4 * folded,
     )
+
+
+def _trained_part(base: StagePreview, config: TrainedStage, teacher: ConfigDict | None) -> TrainedPart | None:
+    part: TrainedPart | None = KINDS[config.kind].call("trains")(config, base.config, teacher)
+    if part is not None and not part.num_parameters:
+        raise RefusedInput([Fault(f"stages.{config.name}", config.kind, "settings with which something is trained")])
+    return part
 
 
 def _memory(

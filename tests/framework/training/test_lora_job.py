@@ -114,3 +114,14 @@ def test_an_export_is_a_stock_folder(runs: Runs) -> None:
     assert not (info["missing_keys"] or info["unexpected_keys"])
     state = result(runs, "whole", "again")
     assert all(torch.equal(weight, state.tensor("parameter", name)) for name, weight in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("kept", "`stages.lora.optimizer_state` is 'keep'; allowed: fresh, as the stage trains nothing of the model"),
+        ("nothing", "`stages.lora` is 'lora'; allowed: settings with which something is trained"),
+    ],
+)
+def test_what_cannot_work_is_refused(runs: Runs, settings: str, told: str) -> None:
+    assert told in str(runs[1]["refused"][settings])
