@@ -24,7 +24,7 @@ _HALF, _END = 2, 4
 Case = tuple[str, tuple[str, ...], str, int]
 CASES: list[Case] = [("llama", (), level, ranks) for level in _LEVELS for ranks in (1, 2)]
 CASES += [("gpt2", (), level, 2) for level in _LEVELS]  # gone on with one rank, at every level, too
-CASES += [("llama", _NORMS, "none", 2), ("llama", _NORMS, "parameters", 2)]
+CASES += [("llama", _NORMS, "parameters", 2)]
 
 
 def adapters_of(model: str) -> LowRank:

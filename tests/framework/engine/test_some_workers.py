@@ -52,8 +52,8 @@ def _experts(*, first: bool = False, declared: bool = True) -> Experts:
     return Experts(_WIDTH, _LAYERS, first_pairs if first else by_pairs, declared)
 
 
-_RIGHT = [Case(level, _experts(), whole) for level in _LEVELS for whole in (True, False)]
-_RIGHT += [Case(level, _experts(first=True)) for level in _LEVELS]
+_RIGHT = [Case(level, _experts()) for level in _LEVELS]
+_RIGHT += [Case(level, _experts(first=True), whole=False) for level in ("optimizer", "gradients", "parameters")]
 _WRONG = [Case(level, _experts(declared=False)) for level in ("optimizer", "gradients")]
 _WRONG += [Case("gradients", _experts(), orders=((0, 1, 2), (0, 2)))]
 
