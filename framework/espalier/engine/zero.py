@@ -73,6 +73,8 @@ class ZeroEngine:
             self._engine.step()
         scales = [scale * self._world.size for scale in scales]
         total, sums = self._engine(batch, self._objective.use(batch, signal, scales))
+        if not total.requires_grad:  # nothing that is trained took part; the other workers reduce with this one
+            total = total + torch.zeros_like(total, requires_grad=True)
         # A product, because the loss must not be the forward's output itself: DeepSpeed (0.19.8) has a hook on that,
         # and at level optimizer in bfloat16 it divides by the number of microbatches whatever it is told here.
         self._engine.backward(total * 1.0, scale_wrt_gas=False)
