@@ -29,6 +29,7 @@ from espalier.engine.open import EngineSpec, open_engine
 from espalier.models.build import build_initialised
 from espalier.models.families import layout, tuned_names
 from espalier.models.flops import trained_flops
+from espalier.models.trained_part import TrainedPart
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
@@ -73,7 +74,8 @@ def main() -> None:
         for name, patterns in PARTS.items():
             names = tuned_names(MODEL, None if patterns is None else TuneConfig(only=patterns))
             seconds[name] = _seconds(reader, names, asked)
-            flops[name] = trained_flops(MODEL, tokens=1, sequence_tokens=asked.tokens, trained=names)
+            part = None if names is None else TrainedPart.of(MODEL, names)
+            flops[name] = trained_flops(MODEL, tokens=1, sequence_tokens=asked.tokens, part=part)
             parameters = layout(MODEL)
             count = sum(parameters[one].num_elements for one in names or parameters)
             share = count / sum(one.num_elements for one in parameters.values())

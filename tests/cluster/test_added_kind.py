@@ -22,6 +22,7 @@ from support.tiny import tiny_job, write_job
 SUPPORT = Path(__file__).parents[1] / "support"
 PLUGIN = SUPPORT / "focal_plugin"
 PAIRS = SUPPORT / "preference_plugin" / "espalier_preference"
+LORA = SUPPORT / "lora_plugin" / "espalier_lora"
 README = Path(__file__).parents[2] / "framework" / "README.md"
 COMMAND = (sys.executable, "-m", "espalier_cluster.command")
 
@@ -186,12 +187,14 @@ SHOWN = [  # file, from where, up to where
     (PLUGIN / "espalier_focal" / "recipe.py", "def stages", None),
     (PAIRS / "format.py", "class PairsConfig", None),
     (PAIRS / "pairs.py", "    def row", "def _labels"),
+    (LORA / "trained.py", "def trained_part", None),
+    (LORA / "adapter.py", "    def attach", "    def _widths"),
     (SUPPORT / "olmo2.py", "def _layer", "def _last_norm"),
     (SUPPORT / "olmo2.py", "OLMO2 = Family(", None),
     (SUPPORT / "lines_tracker.py", "    def log_step", "    def log_result"),
     (SUPPORT / "lines_tracker.py", "LINES = TrackerKind(", None),
 ]
-"""What the README shows of files that tests of added kinds, formats, recipes, families and trackers run."""
+"""What the README shows of files that tests of added kinds, formats, additions, recipes, families and trackers run."""
 
 
 @pytest.mark.parametrize(("file", "begin", "end"), SHOWN)

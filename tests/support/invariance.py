@@ -18,7 +18,8 @@ from espalier.engine.frozen import FrozenModel
 from espalier.engine.hidden_states import objective_of
 from espalier.engine.objective import LogProbabilityObjective, Objective, TokenObjective
 from espalier.engine.open import EngineSpec, open_engine
-from espalier.objectives.hidden_states import projection_shapes, teacher_layers
+from espalier.models.projections import projections_of
+from espalier.objectives.hidden_states import teacher_layers
 from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
@@ -139,8 +140,7 @@ def _step(world: World, storage: LocalStorage, case: Case) -> tuple[float, float
     reader = StateReader.open(storage, "odd" if case.odd else "tied" if case.tied else "untied")
     objective = PAIRS if case.pairs else _tokens(case)
     microbatches = sequences_of(case.microbatch, world, padded=bool(case.terms))
-    widths = {"student_width": reader.manifest.origin.model["hidden_size"], "teacher_width": TEACHER["hidden_size"]}
-    beside = projection_shapes(case.terms, **widths)
+    beside = projections_of([term.settings for term in case.terms], reader.manifest.origin.model, TEACHER)
     spec = EngineSpec(case.zero_level, case.dtype, _NO_CLIP, len(microbatches), case.checkpointing, beside)
     teacher = _teacher(storage, case, world)
     with (

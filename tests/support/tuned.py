@@ -1,20 +1,24 @@
-"""Training a part of a model, in a naive loop of plain torch and through engines that save and go on elsewhere."""
+"""Training a part of a model or low-rank adapters, in a naive loop of plain torch and through engines that save and go
+on elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn import Parameter
 
 from espalier.checkpoint.manifest import Origin
 from espalier.checkpoint.read import StateReader
 from espalier.checkpoint.write import RankFiles, begin, commit, write_fragments
 from espalier.config.training import OptimizerConfig, TuneConfig, ZeroLevel
 from espalier.data.batch import NO_LABEL, Batch
+from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
 from espalier.engine.contract import Engine
 from espalier.engine.objective import TokenObjective
@@ -25,6 +29,7 @@ from espalier.objectives.terms import Term
 from espalier.storage.local import LocalStorage
 from espalier.training.step import take_step
 from support.architectures import CONFIGS
+from support.lora_plugin.espalier_lora.adapter import LowRank
 from support.models import LLAMA, save_initial
 
 INITIAL = "stages/parent/step-00000000"
@@ -51,7 +56,9 @@ class Part:
     """Some steps of one model at one level, from one committed state to the next.
 
     Attributes:
+        patterns: of the parameters of the model that are trained.
         steps: (first, behind the last).
+        adapters: trained beside them.
     """
 
     model: str
@@ -62,9 +69,12 @@ class Part:
     steps: tuple[int, int]
     checkpointing: bool = False
     dtype: torch.dtype = torch.float32
+    adapters: LowRank | None = None
 
 
 def trained(model: str, patterns: Sequence[str]) -> frozenset[str]:
+    if not patterns:
+        return frozenset()
     names = tuned_names(MODELS[model], TuneConfig(only=tuple(patterns)))
     assert names is not None
     return names
@@ -85,25 +95,50 @@ def rows_of(model: str, step: int) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
-def naive(model: str, patterns: Sequence[str], *, steps: int) -> dict[str, Tensor]:
-    """Every parameter after some steps of the stock model in plain torch, from whole logits."""
+def naive(model: str, patterns: Sequence[str], *, steps: int, adapters: LowRank | None = None) -> dict[str, Tensor]:
+    """Every parameter after some steps of the stock model in plain torch, from whole logits.
+
+    Adapted matrices are W + scale * B A in each forward pass.
+    """
     stock, names = build_initialised(MODELS[model], seed=SEED).train(), trained(model, patterns)
-    held = dict(stock.named_parameters())
-    chosen = [held[name] for name in names]
+    held = dict(stock.named_parameters()) | first_adapters(adapters)
+    chosen = {name: held[name] for name in held if name in names or "lora_" in name}
     groups = [
-        {"params": [one for one in chosen if one.dim() > 1], "weight_decay": OPTIMIZER.weight_decay},
-        {"params": [one for one in chosen if one.dim() <= 1], "weight_decay": 0.0},
+        {
+            "params": [one],
+            "weight_decay": OPTIMIZER.weight_decay if one.dim() > 1 else 0.0,
+            "lr": OPTIMIZER.lr * (adapters.up_rate if adapters and "lora_b" in name else 1.0),
+        }
+        for name, one in chosen.items()
     ]
-    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER.lr, betas=OPTIMIZER.betas, eps=OPTIMIZER.eps)
+    optimizer = torch.optim.AdamW(groups, betas=OPTIMIZER.betas, eps=OPTIMIZER.eps)
     for step in range(steps):
         ids, labels = rows_of(model, step)
-        logits = stock(input_ids=ids).logits
+        logits = functional_call(stock, adapted(held, adapters), kwargs={"input_ids": ids}).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL)
-        stock.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(chosen, OPTIMIZER.clip)
+        torch.nn.utils.clip_grad_norm_(chosen.values(), OPTIMIZER.clip)
         optimizer.step()
     return {name: value.detach() for name, value in held.items()}
+
+
+def first_adapters(adapters: LowRank | None) -> dict[str, Parameter]:
+    """The parameters of adapters before the first step."""
+    if adapters is None:
+        return {}
+    draws = {name: torch.Generator().manual_seed(stream_seed(SEED, f"added {name}")) for name in adapters.parameters}
+    return {name: Parameter(adapters.first_value(name, draw)) for name, draw in draws.items()}
+
+
+def adapted(held: Mapping[str, Tensor], adapters: LowRank | None) -> dict[str, Tensor]:
+    """The matrices that adapters change, by name."""
+    found = {}
+    for target in adapters.targets if adapters else ():
+        up, down = (held[target.replace(".weight", f".lora_{which}.weight")] for which in "ba")
+        change = adapters.scale * up @ down
+        found[target] = held[target] + (change.t() if "c_attn" in target else change)
+    return found
 
 
 def carry_out(world: World, root: str, parts: list[Part]) -> list[list[float]]:
@@ -115,7 +150,10 @@ def _carry_out(world: World, storage: LocalStorage, part: Part) -> list[float]:
     reader, names = StateReader.open(storage, part.source), trained(part.model, part.patterns)
     first, end = part.steps
     microbatches = [microbatches_of(part.model, step, world) for step in range(first, end)]
-    spec = EngineSpec(part.zero_level, part.dtype, OPTIMIZER, len(microbatches[0]), part.checkpointing, trained=names)
+    added = (part.adapters,) if part.adapters else ()
+    spec = EngineSpec(
+        part.zero_level, part.dtype, OPTIMIZER, len(microbatches[0]), part.checkpointing, added, names, SEED
+    )
     with closing(open_engine(spec, OBJECTIVE, reader, steps_taken=first, world=world)) as engine:
         losses = []
         for step in range(first, end):
@@ -149,7 +187,17 @@ def _save(world: World, storage: LocalStorage, part: Part, engine: Engine) -> No
             stage="tuned", step=step, attempt=1, world_size=world.size, zero_level=part.zero_level, model=config
         )
         bases = parent.bases_without(names)
-        commit(storage, part.target, origin=origin, shapes=parent.shapes, state={}, ranks=ranks, bases=bases)
+        beside = {name: one.shape for name, one in part.adapters.parameters.items()} if part.adapters else {}
+        commit(
+            storage,
+            part.target,
+            origin=origin,
+            shapes=parent.shapes,
+            state={},
+            ranks=ranks,
+            bases=bases,
+            beside=beside,
+        )
     world.barrier()
 
 

@@ -40,13 +40,20 @@ def step_folder(stage: str, step: int) -> str:
 
 
 def latest(
-    storage: Storage, folder: str, *, key: str | None = None, verify: bool = True, hashed: Hashed | None = None
+    storage: Storage,
+    folder: str,
+    *,
+    key: str | None = None,
+    first_step: int = 0,
+    verify: bool = True,
+    hashed: Hashed | None = None,
 ) -> Latest:
     """The newest checkpoint of a stage, by step, that is committed and as it was written.
 
     Args:
         folder: of the stage.
         key: that it was made under; those of other keys are passed over without a word. None for any.
+        first_step: those of earlier steps are passed over, too.
         verify: hash every file; without it only the manifest and the files' sizes are checked.
         hashed: see `check_files`.
 
@@ -55,7 +62,7 @@ def latest(
     """
     damaged: list[DamagedCheckpoint] = []
     for step, candidate in _newest_first(storage, folder):
-        if not is_committed(storage, candidate) or is_of_other_key(storage, candidate, key):
+        if step < first_step or not is_committed(storage, candidate) or is_of_other_key(storage, candidate, key):
             continue
         try:
             _check(storage, candidate, step=step, verify=verify, hashed=hashed)

@@ -44,6 +44,11 @@ class HiddenStateSettings(LossSettings):
     """Whether a linear map from the student's to the teacher's width is trained for each pair. It begins as the
     identity and is no part of the model. Without it the widths have to be equal."""
 
+    def projections(self) -> tuple[str | None, ...]:
+        """Of each pair the name of its linear map, which losses of the same pair share; None where there is none."""
+        learned = self.projection == "learned"
+        return tuple(f"{student}-{teacher}" if learned else None for student, teacher in self.layers)
+
     @model_validator(mode="after")
     def _each_pair_once(self) -> HiddenStateSettings:
         if len(set(self.layers)) < len(self.layers):

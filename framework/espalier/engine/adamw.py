@@ -10,6 +10,7 @@ from torch import nn
 
 from espalier.checkpoint.fragments import Slot
 from espalier.config.training import OptimizerConfig
+from espalier.models.addition import AddedParameter
 from espalier.models.families import layout, shape_of
 from espalier.models.network import Network
 from espalier.models.shape import ConfigDict
@@ -45,6 +46,12 @@ def rate_scales(model: ConfigDict, layer_decay: float) -> dict[str, float]:
             depth = layers + 1
         depths[name] = depth
     return {name: layer_decay ** (layers + 1 - depth) for name, depth in depths.items()}
+
+
+def added_rate_scales(added: Mapping[str, AddedParameter], model: ConfigDict, layer_decay: float) -> dict[str, float]:
+    """As `rate_scales`, of what is added to a model: as in the layer that it belongs to, times its own scale."""
+    layers = shape_of(model).layers
+    return {name: one.rate_scale * layer_decay ** (layers - one.place[0]) for name, one in added.items()}
 
 
 def set_rate(optimizer: Any, lr: float) -> None:

@@ -11,16 +11,8 @@ from torch import Tensor
 
 from espalier.data.batch import Batch
 from espalier.engine.objective import Objective, TokenObjective
-from espalier.models.families import shape_of
-from espalier.models.hidden_states import Projections, StatesUse
-from espalier.models.shape import ConfigDict
-from espalier.objectives.hidden_states import (
-    hidden_state_sum,
-    projection_name,
-    projection_shapes,
-    state_terms,
-    teacher_layers,
-)
+from espalier.models.hidden_states import StatesUse
+from espalier.objectives.hidden_states import hidden_state_sum, state_terms, teacher_layers
 from espalier.objectives.signal import Signal
 from espalier.objectives.terms import Term, names_of
 
@@ -83,11 +75,7 @@ class HiddenStateObjective:
 
     @cached_property
     def _projections(self) -> tuple[str | None, ...]:
-        return tuple(
-            projection_name(*pair) if settings.projection == "learned" else None
-            for _, settings in state_terms(self.terms)
-            for pair in settings.layers
-        )
+        return tuple(name for _, settings in state_terms(self.terms) for name in settings.projections())
 
     def _compared(
         self, states: Sequence[Tensor], signal: Signal
@@ -113,14 +101,6 @@ def objective_of(terms: tuple[Term, ...], watch: Callable[[Batch, Tensor], None]
 def teacher_layers_of(objective: Objective) -> tuple[int, ...]:
     """The layers of the teacher, counted from 1, whose hidden states an objective looks at."""
     return teacher_layers(objective.terms) if isinstance(objective, HiddenStateObjective) else ()
-
-
-def projections_of(objective: Objective, *, student: ConfigDict, teacher: ConfigDict | None) -> Projections:
-    """The linear maps that an objective wants trained along, for models of these configurations."""
-    if not isinstance(objective, HiddenStateObjective) or teacher is None:
-        return {}
-    widths = {"student_width": shape_of(student).hidden, "teacher_width": shape_of(teacher).hidden}
-    return projection_shapes(objective.terms, **widths)
 
 
 def _is_text(batch: Batch) -> Tensor:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 
 from espalier.checkpoint.read import StateReader
 from espalier.config.training import OptimizerConfig, ZeroLevel
 from espalier.distributed.world import World
-from espalier.engine.adamw import rate_scales
+from espalier.engine.adamw import added_rate_scales, rate_scales
+from espalier.engine.added_values import WithAdditions
 from espalier.engine.contract import Engine
 from espalier.engine.deepspeed_settings import deepspeed_config, prepare_deepspeed, sharded_construction
 from espalier.engine.fill import fill
 from espalier.engine.objective import Objective
 from espalier.engine.plain import PlainEngine
-from espalier.engine.projections import WithProjections
 from espalier.engine.zero import ZeroEngine
+from espalier.models.addition import Addition, added_parameters
 from espalier.models.build import build_network
 from espalier.models.families import layout
-from espalier.models.hidden_states import parameter_name
 from espalier.models.network import Network
 
 
@@ -30,9 +30,10 @@ class EngineSpec:
 
     Attributes:
         num_microbatches: microbatches of one worker in one step.
-        projections: name -> widths of the linear maps that the objective wants trained along.
-        trained: names of the parameters that are trained; None for all. The others have no master, moment or gradient:
-            each is its committed value, in `dtype`.
+        additions: what is trained along and is no part of the model.
+        trained: names of the model's parameters that are trained; None for all. The others have no master, moment or
+            gradient: each is its committed value, in `dtype`.
+        seed: of the first values of additions.
     """
 
     zero_level: ZeroLevel
@@ -40,8 +41,9 @@ class EngineSpec:
     optimizer: OptimizerConfig
     num_microbatches: int
     activation_checkpointing: bool = False
-    projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    additions: tuple[Addition, ...] = ()
     trained: frozenset[str] | None = None
+    seed: int = 0
 
 
 def open_engine(
@@ -55,12 +57,13 @@ def open_engine(
     model = reader.manifest.origin.model
     parameters = layout(model)
     trained = parameters.keys() if spec.trained is None else spec.trained
+    added = added_parameters(spec.additions)
     config = deepspeed_config(
         spec.zero_level,
         dtype=spec.dtype,
         device=world.device,
         num_parameters=sum(parameters[name].num_elements for name in trained)
-        + sum(rows * columns for rows, columns in spec.projections.values()),
+        + sum(one.num_elements for one in added.values()),
         num_microbatches=spec.num_microbatches,
         clip=spec.optimizer.clip,
         offload=spec.optimizer.offload,
@@ -68,15 +71,13 @@ def open_engine(
     if spec.zero_level != "none":
         prepare_deepspeed()
     sharding = sharded_construction(config) if spec.zero_level == "parameters" else None
-    network = build_network(
-        model, dtype=spec.dtype, device=world.device, sharding=sharding, projections=spec.projections
-    )
+    network = build_network(model, dtype=spec.dtype, device=world.device, sharding=sharding, additions=spec.additions)
     network.train()
     _freeze(network, reader, trained, rank=world.rank)
     if spec.activation_checkpointing:
         network.checkpoint_activations()
     scales = rate_scales(model, spec.optimizer.layer_decay)
-    scales |= {parameter_name(name): 1.0 for name in spec.projections}
+    scales |= added_rate_scales(added, model, spec.optimizer.layer_decay)
     engine: Engine
     if spec.zero_level == "none":
         engine = PlainEngine(network, objective, optimizer=spec.optimizer, rate_scales=scales, world=world)
@@ -87,17 +88,18 @@ def open_engine(
             level=spec.zero_level,
             optimizer=spec.optimizer,
             rate_scales=scales,
+            may_be_unused=[name for name, one in added.items() if one.may_be_unused],
             config=config,
             world=world,
         )
-    values = WithProjections(reader, spec.projections, goes_on=steps_taken > 0)
+    values = WithAdditions(reader, spec.additions, spec.seed, goes_on=steps_taken > 0)
     engine.restore(values, steps_taken=steps_taken)
     return engine
 
 
 def _freeze(network: Network, reader: StateReader, trained: Collection[str], *, rank: int) -> None:
     """Give what is not trained its values, for good. Backward then stops where nothing below it is trained."""
-    frozen = {name: weight for name, weight in network.model.named_parameters() if name not in trained}
+    frozen = {name: weight for name, weight in network.model_weights.items() if name not in trained}
     for weight in frozen.values():
         weight.requires_grad_(False)
     fill(frozen, reader, rank=rank)

@@ -47,7 +47,8 @@ class PlainEngine:
 
     def accumulate(self, batch: Batch, signal: Signal | None, *, scales: Sequence[float]) -> Tensor:
         total, sums = self._network(batch, self._objective.use(batch, signal, scales))
-        total.backward()
+        if total.requires_grad:  # not where nothing that is trained took part
+            total.backward()
         for name, weight in self._weights.items():
             master = self._masters[name]
             if master is not weight and weight.grad is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +16,7 @@ from espalier.engine.adamw import adamw, parameter_groups, set_rate, trained_par
 from espalier.engine.closing import close_deepspeed
 from espalier.engine.contract import Values
 from espalier.engine.deepspeed_settings import fetch_by_layer, forget_gradients
+from espalier.engine.gradient_order import GradientOrder
 from espalier.engine.layouts import Layout, PartitionedLayout, ShardedLayout
 from espalier.engine.objective import Objective
 from espalier.models.network import HeadUse, Network, evaluating
@@ -39,6 +40,7 @@ class ZeroEngine:
         level: ZeroLevel,
         optimizer: OptimizerConfig,
         rate_scales: Mapping[str, float],
+        may_be_unused: Collection[str],
         config: dict[str, Any],
         world: World,
     ) -> None:
@@ -56,6 +58,10 @@ class ZeroEngine:
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=adamw(groups, optimizer), config=config, dist_init_required=False
         )
+        if world.size > 1 and hasattr(
+            self._engine.optimizer, "process_gradients"
+        ):  # in bfloat16, level optimizer keeps all
+            GradientOrder(self._engine.optimizer, self._names, may_be_unused=may_be_unused, world=world)
         self._layout: Layout = (
             ShardedLayout(self._engine.optimizer, self._names, rank=world.rank)
             if level == "parameters"
@@ -67,6 +73,8 @@ class ZeroEngine:
             self._engine.step()
         scales = [scale * self._world.size for scale in scales]
         total, sums = self._engine(batch, self._objective.use(batch, signal, scales))
+        if not total.requires_grad:  # nothing that is trained took part; the other workers reduce with this one
+            total = total + torch.zeros_like(total, requires_grad=True)
         # A product, because the loss must not be the forward's output itself: DeepSpeed (0.19.8) has a hook on that,
         # and at level optimizer in bfloat16 it divides by the number of microbatches whatever it is told here.
         self._engine.backward(total * 1.0, scale_wrt_gas=False)

@@ -22,6 +22,8 @@ class StageKind:
         work: reference to (context) -> StageResult: what every worker does. Collective.
         yields: what later stages can take from it.
         formats: names of the formats of the data that it works on; none for a kind that reads no data.
+        trains: of a kind that trains, reference to (settings, configuration of the student, of the teacher or None) ->
+            TrainedPart or None: which parameters of the model, and which it adds to them; None for the whole model.
         preview: reference to (asked, stage preview) -> StagePreview, see `espalier.planning.preview`; without one the
             stage yields its input model, at no cost.
         checks: reference to (checked, stage preview) -> Iterator[Fault]: what cannot work, see
@@ -41,6 +43,7 @@ class StageKind:
     yields: tuple[Yield, ...] = ("model",)
     formats: tuple[str, ...] | Literal["any"] = ()
     unfit: str = ""
+    trains: str = "espalier.models.trained_part:tuned_part"
     preview: str | None = None
     checks: str | None = None
     remarks: str | None = None
@@ -58,7 +61,7 @@ class StageKind:
         """Whether it works on data of this format, or of one that this format stands for."""
         return self.formats == "any" or not {data.name, *data.stands_for}.isdisjoint(self.formats)
 
-    def call(self, part: Literal["work", "preview", "checks", "remarks", "source"]) -> Any:
+    def call(self, part: Literal["work", "trains", "preview", "checks", "remarks", "source"]) -> Any:
         """Import the function of a part; None if the kind has none."""
         reference = getattr(self, part)
         return None if reference is None else load_reference(reference)

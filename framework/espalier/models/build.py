@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,9 +11,9 @@ import transformers
 from torch import nn
 from transformers.initialization import no_init_weights
 
+from espalier.models.addition import Addition
 from espalier.models.architecture import architecture
 from espalier.models.families import is_causal
-from espalier.models.hidden_states import Projections, make_projections
 from espalier.models.network import Network
 from espalier.models.shape import ConfigDict
 
@@ -23,22 +24,24 @@ def build_network(
     dtype: torch.dtype,
     device: torch.device,
     sharding: AbstractContextManager[Any] | None = None,
-    projections: Projections | None = None,
+    additions: Sequence[Addition] = (),
 ) -> Network:
     """Build a model whose parameters are uninitialised; its buffers have their values.
 
     Args:
         config: a Hugging Face configuration, as in config.json.
         sharding: an engine's context under which parameters are sharded as they are made.
-        projections: linear maps that are trained along.
+        additions: of the stage that trains the model.
     """
     with no_init_weights(), device, sharding or nullcontext():
         model = _from_config(config, dtype)
         model.tie_weights()  # init_weights, which would have done it, is switched off
-        beside = make_projections(projections or {}, dtype)
+        network = Network(model, causal=is_causal(config))
+        for addition in additions:
+            network.add(addition)
     if sharding is not None:
         _restore_buffers(model, config, dtype)
-    return Network(model, causal=is_causal(config), projections=beside)
+    return network
 
 
 def build_initialised(config: ConfigDict, *, seed: int) -> transformers.PreTrainedModel:
@@ -74,6 +77,7 @@ def _restore_buffers(model: nn.Module, config: ConfigDict, dtype: torch.dtype) -
     """
     with no_init_weights():
         reference = dict(_from_config(config, dtype).named_buffers())
-    for path, buffer in list(model.named_buffers()):
+    for path, value in reference.items():
         owner, _, name = path.rpartition(".")
-        setattr(model.get_submodule(owner), name, reference[path].to(buffer.device))
+        module = model.get_submodule(owner)
+        setattr(module, name, value.to(module.get_buffer(name).device))

@@ -6,7 +6,6 @@ half of that term.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Literal
 
 from espalier.models.architecture import is_masked_lm
@@ -68,7 +67,7 @@ def trained_flops(
     layers: float | None = None,
     read_share: float = 1.0,
     activation_checkpointing: bool = False,
-    trained: Collection[str] | None = None,
+    part: TrainedPart | None = None,
 ) -> float:
     """FLOPs of forward and backward; the backward has two products for each one. For other arguments see `body_flops`.
 
@@ -78,21 +77,24 @@ def trained_flops(
     Args:
         activation_checkpointing: whether layers run forward once more, up to the last thing that their backward asks
             for: what a layer ends in without dropout or norm is not computed again.
-        trained: names of the parameters that are trained; None for all.
+        part: what is trained; None for all of the model.
     """
     shape = shape_of(config)
     body = body_flops(config, tokens=tokens, sequence_tokens=sequence_tokens, layers=layers)
     forward = body + head_flops(config, tokens=tokens, read_share=read_share)
     run = shape.layers if layers is None else layers
-    if trained is None:
+    if part is not None:
+        within, outside = (tokens * flops for flops in part.added_flops())
+        body += run / shape.layers * within
+        forward += run / shape.layers * within + outside
+    if part is None or part.is_whole_model:
         backward, share = 2 * forward, 1.0
     else:
-        part = TrainedPart.of(config, trained)
         parts = part.backward_flops(sequence_tokens=sequence_tokens, read_share=read_share)
         backward, share = tokens * (run / shape.layers * parts[0] + parts[1]), part.layers / shape.layers
     if not activation_checkpointing:
         return forward + backward
-    spared = family_of(config).ends_in_projection(config)
+    spared = family_of(config).ends_in_projection(config) * (1.0 if part is None else 1 - part.share_ending_in_added)
     again = body - spared * tokens * run * 2 * (_read_width(config, "ffn") / shape.layers) * shape.hidden
     return forward + backward + share * again
 

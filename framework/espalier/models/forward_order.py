@@ -5,9 +5,10 @@ from __future__ import annotations
 from espalier.models.families import family_of, layout, probes, shape_of
 from espalier.models.shape import ConfigDict, Parameter
 
-Place = tuple[int, int]
+Place = tuple[int, ...]
 """(layer, place inside it), in the order of the forward pass; layer -1 is what comes before the layers, and the number
-of layers what follows them. Places inside a layer and after the layers are named below."""
+of layers what follows them. Places inside a layer and after the layers are named below; further numbers order what is
+added at one of them."""
 
 FIRST_NORM, QUERY_KEY_VALUE, ATTENTION, ATTENTION_OUT, MIDDLE_NORM, FFN_IN, FFN_OUT, LAST_NORM = range(8)
 FINAL_NORM, HEAD_LAYER, HEAD_NORM, LAST_MAP = range(4)

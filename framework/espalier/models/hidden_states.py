@@ -1,19 +1,16 @@
-"""Hidden states of inner layers on their way to an objective, and the linear maps that are trained along."""
+"""Hidden states of inner layers on their way to an objective."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
-Projections = Mapping[str, tuple[int, int]]
-"""Name -> (input width, output width) of linear maps without bias that are trained beside a model."""
 
 
 @dataclass(frozen=True)
@@ -22,28 +19,14 @@ class StatesUse(Generic[T]):
 
     Attributes:
         layers: counted from 1, one for each state that is wanted: what the layer of this number makes.
-        projections: of each, the name of the linear map it goes through; None for the state as it is.
+        projections: of each, the name of the linear map in `Network.beside` that it goes through; None for the state
+            as it is.
         use: (hidden [B, T, D], head weight [V, D], head bias [V] or None, states [B, T, width] each) -> anything.
     """
 
     layers: tuple[int, ...]
     projections: tuple[str | None, ...]
     use: Callable[[Tensor, Tensor, Tensor | None, tuple[Tensor, ...]], T]
-
-
-def parameter_name(projection: str) -> str:
-    """Name on disk of a linear map's weight; no model has a parameter of such a name."""
-    return f"projections.{projection}.weight"
-
-
-def parameter_shapes(projections: Projections) -> dict[str, tuple[int, int]]:
-    """Shapes of the linear maps' weights, by their names on disk."""
-    return {parameter_name(name): (outputs, inputs) for name, (inputs, outputs) in projections.items()}
-
-
-def make_projections(shapes: Projections, dtype: torch.dtype) -> nn.ModuleDict:
-    """The linear maps, with uninitialised weights."""
-    return nn.ModuleDict({name: nn.Linear(*widths, bias=False, dtype=dtype) for name, widths in shapes.items()})
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from espalier.data.batch import Batch
+from espalier.models.addition import Addition
 from espalier.models.families.registry import FAMILIES
-from espalier.models.hidden_states import StatesUse, parameter_name, recorded
+from espalier.models.hidden_states import StatesUse, recorded
 from espalier.models.virtual_depth import VirtualDepth
 
 T = TypeVar("T")
@@ -45,13 +46,14 @@ class Network(nn.Module):
 
     Attributes:
         model: a stock transformers model; parameter names on disk are its names.
-        projections: linear maps that an objective of hidden states trains along; no part of the model.
+        beside: modules of additions that uses of the head call by name; no part of the model.
     """
 
-    def __init__(self, model: PreTrainedModel, *, causal: bool, projections: nn.ModuleDict | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, *, causal: bool) -> None:
         super().__init__()
         self.model = model
-        self.projections = nn.ModuleDict() if projections is None else projections
+        self.beside = nn.ModuleDict()
+        self._added: dict[str, nn.Parameter] = {}
         self._causal = causal
         family = FAMILIES[model.config.model_type]
         self._stock, self._inputs = family.classes[type(model).__name__], family.inputs
@@ -91,9 +93,35 @@ class Network(nn.Module):
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """All that can be trained, by its name on disk: the model's parameters, then those of the projections."""
-        beside = {parameter_name(name): linear.get_parameter("weight") for name, linear in self.projections.items()}
-        return dict(self.model.named_parameters()) | beside
+        """All that can be trained, by its name on disk: the model's parameters, then those of the additions."""
+        return self.model_weights | self._added
+
+    @property
+    def model_weights(self) -> dict[str, nn.Parameter]:
+        """The model's own parameters, by name."""
+        added = set(self._added.values())
+        return {name: weight for name, weight in self.model.named_parameters() if weight not in added}
+
+    def add(self, addition: Addition) -> None:
+        """Put the modules of an addition in place.
+
+        Raises:
+            ValueError: it takes a name that is there, adds other parameters than it declares, renames the model's, or
+                has some outside of the layers that may be unused.
+        """
+        before, who = self.weights, type(addition).__name__
+        for name, one in addition.parameters.items():
+            if one.may_be_unused and not 0 <= one.place[0] < len(self.layers):
+                raise ValueError(f"{who}: {name} may be unused and is in no layer")
+        added = dict(addition.attach(self))
+        if added.keys() != addition.parameters.keys() or not added.keys().isdisjoint(before):
+            raise ValueError(f"{who} adds {sorted(added)} and declares {sorted(addition.parameters)}")
+        self._added |= added
+        now = self.weights
+        if missing := before.keys() - now.keys():
+            raise ValueError(f"{who} renames parameters of the model, such as {min(missing)}")
+        if more := now.keys() - before.keys() - added.keys():
+            raise ValueError(f"{who} has parameters of its own that it does not declare, such as {min(more)}")
 
     def forward(self, batch: Batch, use: HeadUse[T] | StatesUse[T] | None = None) -> T | Tensor:
         """Run the model on a microbatch up to its head; then the head with `use`, or return its input [B, T, D]."""
@@ -109,7 +137,7 @@ class Network(nn.Module):
         with recorded(self.layers, wanted.layers) as states:
             last = self.body(batch)
         named = zip(wanted.layers, wanted.projections, strict=True)
-        found = tuple(self.projections[name](states[layer]) if name else states[layer] for layer, name in named)
+        found = tuple(self.beside[name](states[layer]) if name else states[layer] for layer, name in named)
         return last, lambda hidden, weight, bias: wanted.use(hidden, weight, bias, found)
 
     def body(self, batch: Batch) -> Tensor:

@@ -25,17 +25,6 @@ def teacher_layers(terms: Sequence[Term]) -> tuple[int, ...]:
     return tuple(sorted({layer for _, settings in state_terms(terms) for _, layer in settings.layers}))
 
 
-def projection_name(student_layer: int, teacher_layer: int) -> str:
-    """Name of the linear map of a pair of layers; terms that compare the same pair share it."""
-    return f"{student_layer}-{teacher_layer}"
-
-
-def projection_shapes(terms: Sequence[Term], *, student_width: int, teacher_width: int) -> dict[str, tuple[int, int]]:
-    """Name -> (input, output) width of every linear map that is trained along."""
-    pairs = [pair for _, settings in state_terms(terms) if settings.projection == "learned" for pair in settings.layers]
-    return {projection_name(*pair): (student_width, teacher_width) for pair in pairs}
-
-
 def hidden_state_sum(
     term: Term,
     student: Sequence[Tensor],

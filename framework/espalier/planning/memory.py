@@ -73,22 +73,23 @@ def student_memory(
 
     Args:
         shape: with as many layers as a pass runs at most.
-        part: what is trained; None for all. The rest is weights alone.
+        num_parameters: of the model.
+        part: what is trained; None for all of the model. The rest is weights alone.
     """
     trained, ranks, value = part.num_parameters if part else num_parameters, training.ranks, training.value_bytes
-    level = training.zero_level
+    held, level = num_parameters + (part.num_added_parameters if part else 0), training.zero_level
     shared = {"none": 1, "optimizer": ranks, "gradients": ranks, "parameters": ranks}[level]
     on_device = 0 if training.offload else 1
     masters_are_weights = level == "none" and value == 4
     return WorkerMemory(
-        weights=value * num_parameters / (ranks if level == "parameters" else 1),
+        weights=value * held / (ranks if level == "parameters" else 1),
         gradients=_gradient_bytes(trained, level=level, ranks=ranks, value_bytes=value),
         masters=0 if masters_are_weights else on_device * 4 * trained / shared,
         moments=on_device * 8 * trained / shared,
-        activations=_activation_bytes(shape, training) if part is None else _part_bytes(shape, training, part),
+        activations=_activation_bytes(shape, training, part),
         loss_head=_loss_head_bytes(shape, training, is_trained=part is None or part.trains_head),
         teacher=0,
-        buffers=_RUNTIME_BYTES + _buffer_bytes(num_parameters, trained, level=level, value_bytes=value),
+        buffers=_RUNTIME_BYTES + _buffer_bytes(held, trained, level=level, value_bytes=value),
     )
 
 
@@ -119,7 +120,17 @@ def _buffer_bytes(n: int, trained: int, *, level: ZeroLevel, value_bytes: int) -
     return bucket + live
 
 
-def _activation_bytes(shape: ModelShape, training: Training) -> float:
+def _activation_bytes(shape: ModelShape, training: Training, part: TrainedPart | None) -> float:
+    """Activations of a microbatch, and what additions keep of it."""
+    if part is None:
+        return _whole_bytes(shape, training)
+    of_model = _whole_bytes(shape, training) if part.is_whole_model else _part_bytes(shape, training, part)
+    within, outside = part.added_inputs()
+    kept = within / (part.layers or 1) if training.activation_checkpointing else within * shape.layers / part.num_layers
+    return of_model + training.microbatch_tokens * training.value_bytes * (kept + outside)
+
+
+def _whole_bytes(shape: ModelShape, training: Training) -> float:
     """Activations of a microbatch: of all layers, or with checkpointing all inputs and one layer's intermediates."""
     value, tokens = training.value_bytes, training.microbatch_tokens
     attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim * value

@@ -34,7 +34,7 @@ class StagePreview:
         flops: with teacher, importance passes and evaluations; None if they depend on the text's length.
         memory: of one worker of a stage that trains.
         bytes_on_disk: the most that the stage writes and keeps.
-        trained: what is trained, of a stage that trains a part of the model; None elsewhere.
+        trained: what is trained, of a stage that trains a part of the model or adds to it; None elsewhere.
     """
 
     stage: Stage

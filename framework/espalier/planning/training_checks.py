@@ -32,7 +32,10 @@ def training_faults(checked: Checked, preview: StagePreview) -> Iterator[Fault]:
 def _missing_moments(checked: Checked, config: TrainedStage, preview: StagePreview) -> Iterator[Fault]:
     moments = moments_of(checked.plan, config.student, checked.models)
     trained = preview.trained.names if preview.trained else layout(preview.config).keys()
-    if not moments:
+    if not trained:
+        wanted = "fresh, as the stage trains nothing of the model: what it adds begins anew"
+        yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)
+    elif not moments:
         reason = "it was not trained here, or only in part before it grew"
         wanted = f"fresh, as the model of stage {config.student} has no optimizer's moments: {reason}"
         yield Fault(f"stages.{config.name}.optimizer_state", "keep", wanted)

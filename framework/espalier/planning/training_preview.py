@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from espalier.config.faults import Fault, RefusedInput
+from espalier.jobs.kind import KINDS
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import num_parameters, shape_of, tuned_names
+from espalier.models.families import layout, num_parameters, shape_of
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
 from espalier.models.trained_part import TrainedPart
@@ -35,8 +37,7 @@ def trained(
         teacher: the configuration of a model that runs at every step.
         depths: mean and largest number of layers of a pass; the model's when left out.
     """
-    names = tuned_names(base.config, config.tune, path=f"stages.{config.name}.tune")
-    base = replace(base, trained=None if names is None else TrainedPart.of(base.config, names))
+    base = replace(base, trained=_trained_part(base, config, teacher))
     length, num_samples = asked.data_of(config).sequence_tokens, asked.samples_of(config)
     if config.budget.epochs is not None and num_samples is None:
         return base  # the number of sequences would need reading the text
@@ -52,11 +53,12 @@ def trained(
         layers=depths[0] if depths else shape_of(base.config).layers,
         read_share=share,
         activation_checkpointing=config.activation_checkpointing,
-        trained=names,
+        part=base.trained,
     )
     if teacher is not None:
         flops += model_flops(teacher, tokens=samples * length, sequence_tokens=length, read_share=share)
     held = base.trained.num_parameters if base.trained else base.parameters
+    folded = sum(layout(base.config)[name].num_elements for name in (base.trained.folded if base.trained else ()))
     kept = min(config.checkpoint.keep_latest, max(1, steps // config.checkpoint.every)) + 1  # and one being written
     return replace(
         base,
@@ -65,8 +67,15 @@ def trained(
         tokens=samples * length,
         flops=flops,
         memory=_memory(asked, base, config, teacher, most_layers=depths[1] if depths else None),
-        bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * held,
+        bytes_on_disk=kept * MASTER_AND_MOMENTS_BYTES * held + 4 * folded,
     )
+
+
+def _trained_part(base: StagePreview, config: TrainedStage, teacher: ConfigDict | None) -> TrainedPart | None:
+    part: TrainedPart | None = KINDS[config.kind].call("trains")(config, base.config, teacher)
+    if part is not None and not part.num_parameters:
+        raise RefusedInput([Fault(f"stages.{config.name}", config.kind, "settings with which something is trained")])
+    return part
 
 
 def _memory(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from espalier.config.training import ZeroLevel
 from espalier.distributed.world import World
 from espalier.models.families import layout
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.stages.failures import StageFailed
 from espalier.tracking import jsonl
 from espalier.tracking.epochs import EPOCHS
@@ -56,6 +57,14 @@ class Lineage:
         bases = () if trained is None else reader.bases_without(trained)
         return Lineage(model or origin.model, origin.tokenizer or "", reader.folder, bases=bases)
 
+    @staticmethod
+    def of_part(reader: StateReader, part: TrainedPart | None) -> Lineage:
+        """The lineage of checkpoints that hold what is trained; None for all of the model."""
+        if part is None:
+            return Lineage.after(reader)
+        beside = {name: one.shape for name, one in part.added.items()}
+        return replace(Lineage.after(reader, trained=part.names), beside=beside)
+
 
 def save_model(
     context: StageContext[Any],
@@ -63,11 +72,13 @@ def save_model(
     lineage: Lineage,
     *,
     state: Mapping[str, Any] | None = None,
+    tables: Mapping[str, tuple[int, ...]] | None = None,
 ) -> str:
     """Commit a model that rank zero makes tensor by tensor; returns the checkpoint's folder. Collective.
 
     Args:
         state: JSON values for its optimizer's moments, if it has some.
+        tables: shapes of the tables among the fragments.
     """
     world, folder = context.world, step_folder(context.config.name, 0)
     if world.is_rank_zero:
@@ -78,7 +89,7 @@ def save_model(
         world, write_fragments(context.storage, folder, fragments=held, rank=world.rank, attempt=context.attempt)
     )
     if world.is_rank_zero:
-        commit_save(context, folder, lineage, step=0, zero_level="none", state=state or {}, ranks=ranks)
+        commit_save(context, folder, lineage, step=0, zero_level="none", state=state or {}, ranks=ranks, tables=tables)
     world.barrier()
     return folder
 
@@ -132,6 +143,8 @@ def commit_save(
 def find_resume(context: StageContext[Any]) -> StateReader | None:
     """Find the newest checkpoint of this stage's key to resume from; None: start from the input. Collective.
 
+    A state of step 0 is none: it is what a stage makes at its end of additions and model together.
+
     Damaged checkpoints are skipped with a note. Uncommitted saves, and damaged checkpoints newer than the one to resume
     from, are removed, as the next saves use their folders. Checkpoints of other settings are kept until the stage ends.
     """
@@ -141,7 +154,7 @@ def find_resume(context: StageContext[Any]) -> StateReader | None:
 
 def _newest(context: StageContext[Any]) -> str | None:
     storage, stage = context.storage, stage_folder(context.config.name)
-    found = latest(storage, stage, key=context.key, hashed=context.hashed)
+    found = latest(storage, stage, key=context.key, first_step=1, hashed=context.hashed)
     if found.damaged and not found.folder:
         remedy = f"put one back, or remove {stage} to begin the stage again"
         raise StageFailed("refused", f"no checkpoint can be used: {'; '.join(map(str, found.damaged))}; {remedy}")

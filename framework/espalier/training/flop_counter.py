@@ -10,10 +10,12 @@ from functools import cached_property
 from itertools import accumulate
 
 from espalier.config.growth import DepthSamplingConfig
+from espalier.jobs.kind import KINDS
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import shape_of, tuned_names
+from espalier.models.families import shape_of
 from espalier.models.flops import model_flops, read_share, trained_flops
 from espalier.models.shape import ConfigDict
+from espalier.models.trained_part import TrainedPart
 from espalier.training.depth_sampling import window_depths
 
 
@@ -34,6 +36,12 @@ class StepFlops:
     sequence_tokens: float
     num_steps: int
     first_step: int = 0
+
+    @cached_property
+    def part(self) -> TrainedPart | None:
+        """What is trained; None for all of the model."""
+        part: TrainedPart | None = KINDS[self.stage.kind].call("trains")(self.stage, self.model, self.teacher)
+        return part
 
     @property
     def depth_sampling(self) -> DepthSamplingConfig | None:
@@ -83,7 +91,7 @@ class StepFlops:
             layers=layers,
             read_share=share,
             activation_checkpointing=self.stage.activation_checkpointing,
-            trained=tuned_names(self.model, self.stage.tune),
+            part=self.part,
         )
         if self.teacher is not None:
             flops += model_flops(self.teacher, tokens=tokens, sequence_tokens=self.sequence_tokens, read_share=share)

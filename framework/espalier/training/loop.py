@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
 from espalier.engine.contract import Engine
 from espalier.engine.frozen import FrozenModel
-from espalier.engine.hidden_states import projections_of, teacher_layers_of
+from espalier.engine.hidden_states import teacher_layers_of
 from espalier.engine.open import EngineSpec, open_engine
 from espalier.engine.precision import compute_dtype
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.hidden_states import Projections, parameter_shapes
+from espalier.saving.folding import fold_additions
 from espalier.saving.saver import Saver
 from espalier.stages.result import StageResult
 from espalier.teachers.source import SignalSource
@@ -57,10 +57,8 @@ def _train(
     prepared = Prepared.of(context, teacher=teacher)
     method = open_method(context, prepared)
     guard, num_updates = Guard(stage.guard, prepared.losses), prepared.updates
-    projections = projections_of(method.objective, student=prepared.lineage.model, teacher=prepared.flops.teacher)
-    lineage = replace(prepared.lineage, beside=parameter_shapes(projections))
-    saver = Saver(context, lineage, prepared.start.folder, tables=method.tables)
-    with _models(context, prepared, method, teacher, projections) as (engine, source), closing(saver):
+    saver = Saver(context, prepared.lineage, prepared.start.folder, tables=method.tables)
+    with _models(context, prepared, method, teacher) as (engine, source), closing(saver):
         recorder = StepRecorder.open(context, prepared, method.objective.names)
         updates = Updates(
             method,
@@ -92,7 +90,7 @@ def _train(
                 break
         metrics = prepared.metrics(final_loss=guard.losses[-1] if guard.losses else None) | dict(method.metrics())
         cost = prepared.cost(steps=method.last_step, asked=method.asked, seconds=recorder.seconds)
-    folder = method.best_folder or saver.folder
+    folder = fold_additions(context, prepared.part, method.best_folder or saver.folder, student=prepared.student)
     return StageResult(stage.name, stage.kind, context.key, "done", folder, metrics, cost)
 
 
@@ -127,11 +125,10 @@ def _models(
     prepared: Prepared,
     method: TrainingMethod,
     teacher: str | None,
-    projections: Projections,
 ) -> Iterator[tuple[Engine, SignalSource | None]]:
     """Open the student's engine and the source of the signal; closes both at the end."""
     stage, world = context.config, context.world
-    spec = replace(engine_spec(context, prepared, num_ranks=world.size), projections=projections)
+    spec = engine_spec(context, prepared, num_ranks=world.size)
     with ExitStack() as opened:
         source = method.source
         if teacher is not None:
@@ -153,12 +150,14 @@ def _models(
 
 def engine_spec(context: StageContext[TrainedStage], prepared: Prepared, *, num_ranks: int) -> EngineSpec:
     """The engine's specification for a stage's student, trained by `num_ranks` workers together."""
-    stage = context.config
+    stage, part = context.config, prepared.part
     return EngineSpec(
         zero_level=stage.zero_level,
         dtype=compute_dtype(context.job.dtype, context.world.device),
         optimizer=stage.optimizer,
         num_microbatches=stage.batch.sequences // (stage.batch.microbatch_sequences * num_ranks),
         activation_checkpointing=stage.activation_checkpointing,
-        trained=prepared.trained,
+        additions=part.additions if part else (),
+        trained=part.names if part else None,
+        seed=context.job.seed,
     )

@@ -13,8 +13,9 @@ from espalier.distributed.streams import stream_seed
 from espalier.distributed.world import World
 from espalier.engine import schedule
 from espalier.jobs.trained_stage import TrainedStage
-from espalier.models.families import layout, num_parameters, shape_of, tuned_names
+from espalier.models.families import num_parameters, shape_of
 from espalier.models.flops import model_flops
+from espalier.models.trained_part import TrainedPart
 from espalier.saving.states import Lineage, find_resume
 from espalier.stages.result import Cost
 from espalier.training.depth_sampling import layer_orders
@@ -30,7 +31,6 @@ class Prepared:
 
     Attributes:
         student: the state of the input model.
-        trained: names of the parameters that are trained; None for all.
         resumed: the stage's own newest checkpoint; None at its beginning.
         lineage: for the stage's checkpoints.
         flops: of each step.
@@ -42,7 +42,6 @@ class Prepared:
 
     context: StageContext[TrainedStage]
     student: StateReader
-    trained: frozenset[str] | None
     resumed: StateReader | None
     num_steps: int
     lineage: Lineage
@@ -63,7 +62,6 @@ class Prepared:
         stage, seed = context.config, context.job.seed
         student, resumed = context.model_of(stage.student), find_resume(context)
         model = student.manifest.origin.model
-        trained = tuned_names(model, stage.tune, path=f"stages.{stage.name}.tune")
         of_teacher = context.model_of(teacher).manifest.origin.model if teacher else None
         sequences, most = context.sequences("train"), context.data.sequence_tokens
         num_steps = stage.budget.num_steps(
@@ -73,14 +71,14 @@ class Prepared:
         # Text goes on where the schedule's earlier stages stopped; labelled samples come in epochs of each stage.
         goes_on = context.labelled is None
         steps_before = schedule.steps_before(stage.optimizer, num_steps=num_steps) if goes_on else 0
+        flops = StepFlops(stage, model, of_teacher, seed, length, num_steps, steps_before)
         return Prepared(
             context=context,
             student=student,
-            trained=trained,
             resumed=resumed,
             num_steps=num_steps,
-            lineage=Lineage.after(student, trained=trained),
-            flops=StepFlops(stage, model, of_teacher, seed, length, num_steps, steps_before),
+            lineage=Lineage.of_part(student, flops.part),
+            flops=flops,
             masking=Masking.of(model, context.tokenizer(), share=stage.masked_share, seed=seed),
             sequences=sequences,
             sequence_tokens=length,
@@ -92,6 +90,11 @@ class Prepared:
     def start(self) -> StateReader:
         """The state to load: the newest checkpoint, or the input."""
         return self.resumed or self.student
+
+    @property
+    def part(self) -> TrainedPart | None:
+        """What is trained; None for all of the model."""
+        return self.flops.part
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -141,7 +144,8 @@ class Prepared:
         stage, student = self.context.config, self.student
         if stage.optimizer_state == "fresh":
             return {}
-        if not student.has_moments(student.shapes if self.trained is None else self.trained):
+        trained = student.shapes if self.part is None else self.part.names
+        if not trained or not student.has_moments(trained):
             allowed = f"fresh: the model of stage {stage.student} comes without moments of all that is trained"
             raise RefusedInput([Fault(f"stages.{stage.name}.optimizer_state", "keep", allowed)])
         return {"updates": student.manifest.state["updates"]}
@@ -150,9 +154,8 @@ class Prepared:
         """Metrics of the stage's result; `final_loss` is None if no step was taken."""
         measured = {} if final_loss is None else {"final_loss": final_loss}
         counted = {"parameters": num_parameters(self.lineage.model)}
-        if self.trained is not None:
-            parameters = layout(self.lineage.model)
-            counted["trained_parameters"] = sum(parameters[name].num_elements for name in self.trained)
+        if self.part is not None:
+            counted["trained_parameters"] = self.part.num_parameters
         return {**counted, "steps": self.num_steps, **measured}
 
     def cost(self, *, steps: int, asked: int, seconds: float) -> Cost:

@@ -58,6 +58,13 @@ def test_a_stage_without_checkpoints_has_none(storage: LocalStorage) -> None:
     assert latest(storage, stage_folder("other")) == Latest(None)
 
 
+def test_those_before_a_first_step_are_passed_over_without_a_word(storage: LocalStorage) -> None:
+    _break(storage, 11)
+    assert latest(storage, STAGE, first_step=7).folder == step_folder("heal", 7)
+    found = latest(storage, STAGE, first_step=8)
+    assert found.folder is None and len(found.damaged) == 1
+
+
 def test_damaged_ones_are_passed_over_and_reported(storage: LocalStorage) -> None:
     _break(storage, 11)
     _break(storage, 7, keep_size=True)

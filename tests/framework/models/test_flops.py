@@ -16,6 +16,7 @@ from espalier.models.build import build_network
 from espalier.models.families import layout, shape_of, tuned_names
 from espalier.models.families.naming import tied_names
 from espalier.models.flops import trained_flops
+from espalier.models.trained_part import TrainedPart
 from espalier.objectives.terms import Term
 from espalier.surgery.depth_maps import sharing_order
 from support.architectures import CONFIGS
@@ -119,6 +120,6 @@ def test_of_a_part_within_two_percent_of_what_torch_counts(name: str, checkpoint
         sequence_tokens=LENGTH,
         read_share=read / LENGTH,
         activation_checkpointing=checkpointing,
-        trained=trained,
+        part=TrainedPart.of(config, trained),
     )
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)

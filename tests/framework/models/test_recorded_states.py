@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from espalier.data.batch import Batch
 from espalier.models.families import is_causal
-from espalier.models.hidden_states import StatesUse, make_projections
+from espalier.models.hidden_states import StatesUse
 from espalier.models.network import Network
+from espalier.models.projections import Projections
 from support.architectures import CONFIGS, build
 
 FAMILIES = ("llama", "qwen3", "gpt2", "bert_masked_lm", "bert_classifier")
@@ -27,6 +28,13 @@ def taking(*layers: int, projections: tuple[str | None, ...] | None = None) -> S
     return StatesUse(layers, names, lambda hidden, weight, bias, states: (hidden, *states))
 
 
+def with_projection(family: str, name: str) -> Network:
+    """A model and one projection to the width of the Llama."""
+    network = Network(build(CONFIGS[family]), causal=True)
+    network.add(Projections((name,), CONFIGS[family], CONFIGS["llama"]))
+    return network
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_they_are_those_that_stock_code_gives(name: str) -> None:
     stock, config = build(CONFIGS[name]), CONFIGS[name]
@@ -39,13 +47,12 @@ def test_they_are_those_that_stock_code_gives(name: str) -> None:
 
 
 def test_a_state_goes_through_its_projection_and_carries_gradients_to_both() -> None:
-    projections = make_projections({"2-5": (60, 11)}, torch.float32)
-    network = Network(build(CONFIGS["llama"]), causal=True, projections=projections)
+    network = with_projection("llama", "2-5")
     _, state, projected = network(batch_of(), taking(2, 2, projections=(None, "2-5")))
-    torch.testing.assert_close(projected, state @ projections["2-5"].weight.t())
+    torch.testing.assert_close(projected, state @ network.beside["2-5"].weight.t())
     projected.sum().backward()
     inner, outer = network.layers[1], network.layers[2]
-    assert all(one.grad is not None for one in (*inner.parameters(), projections["2-5"].weight))
+    assert all(one.grad is not None for one in (*inner.parameters(), network.beside["2-5"].weight))
     assert all(one.grad is None for one in outer.parameters())
 
 
@@ -63,7 +70,7 @@ def test_a_checkpointed_layer_gives_the_same_gradient_and_leaves_no_hook() -> No
 
 
 def test_what_is_trained_has_its_name_on_disk() -> None:
-    model: nn.Module = build(CONFIGS["gpt2"])
-    network = Network(model, causal=True, projections=make_projections({"1-2": (35, 48)}, torch.float32))
-    assert list(network.weights) == [*dict(model.named_parameters()), "projections.1-2.weight"]
-    assert network.weights["projections.1-2.weight"].shape == (48, 35)
+    network = with_projection("gpt2", "1-2")
+    assert list(network.weights) == [*dict(network.model.named_parameters()), "projections.1-2.weight"]
+    assert network.weights["projections.1-2.weight"].shape == (60, 35)
+    assert network.weights.keys() - network.model_weights.keys() == {"projections.1-2.weight"}

@@ -29,6 +29,7 @@ KIND = StageKind(
     settings=DistillStage,
     work="espalier.kinds.distill.work:run",
     formats=("text", "labelled"),
+    trains="espalier.kinds.distill.trained:trained_part",
     preview="espalier.planning.training_preview:preview",
     checks="espalier.kinds.distill.checks:faults",
     moments="made",
