@@ -10,9 +10,11 @@ its seconds the processor's, which others on the same machine do not lengthen.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,6 +51,7 @@ MODEL = {
 PARTS: dict[str, tuple[str, ...] | None] = {
     "all": None,
     "1 % (keys, norms)": ("*[0369].self_attn.k_proj.*", "*norm*"),
+    "1 % (low-rank maps)": (),  # of rank 24, beside the queries and values of every layer
     "norms": ("*norm*",),
     "last 3 layers": ("*.27.*", "*.28.*", "*.29.*", "model.norm.*"),
 }
@@ -72,16 +75,28 @@ def main() -> None:
         seconds: dict[str, tuple[float, float]] = {}
         flops: dict[str, float] = {}
         for name, patterns in PARTS.items():
-            names = tuned_names(MODEL, None if patterns is None else TuneConfig(only=patterns))
-            seconds[name] = _seconds(reader, names, asked)
-            part = None if names is None else TrainedPart.of(MODEL, names)
+            part = part_of(patterns)
+            seconds[name] = _seconds(reader, part, asked)
             flops[name] = trained_flops(MODEL, tokens=1, sequence_tokens=asked.tokens, part=part)
-            parameters = layout(MODEL)
-            count = sum(parameters[one].num_elements for one in names or parameters)
-            share = count / sum(one.num_elements for one in parameters.values())
+            whole = sum(one.num_elements for one in layout(MODEL).values())
+            count = whole if part is None else part.num_parameters
+            share = count / whole
             (wall, cpu), (wall_of_all, cpu_of_all) = seconds[name], seconds["all"]
             ratios = f"{wall:9.2f}{wall / wall_of_all:9.2f}{cpu:13.2f}{cpu / cpu_of_all:9.2f}"
             print(f"{name:20}{count:13,}{share:8.2%}{ratios}{flops[name] / flops['all']:15.2f}", flush=True)
+
+
+def part_of(patterns: tuple[str, ...] | None) -> TrainedPart | None:
+    """What is trained; None for all of the model, and low-rank maps for no pattern."""
+    if patterns is None:
+        return None
+    if patterns:
+        return TrainedPart.of(MODEL, tuned_names(MODEL, TuneConfig(only=patterns)) or ())
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support" / "lora_plugin"))
+    from espalier_lora.adapter import LowRank
+
+    targets = tuple(name for name in layout(MODEL) if "q_proj" in name or "v_proj" in name)
+    return TrainedPart.of(MODEL, (), [LowRank(MODEL, targets, rank=24, scale=1.0)])
 
 
 def save_model(root: Path) -> StateReader:
@@ -97,10 +112,12 @@ def save_model(root: Path) -> StateReader:
     return StateReader.open(storage, FOLDER, verify=False)
 
 
-def _seconds(reader: StateReader, names: frozenset[str] | None, asked: argparse.Namespace) -> tuple[float, float]:
+def _seconds(reader: StateReader, part: TrainedPart | None, asked: argparse.Namespace) -> tuple[float, float]:
     """The least of the steps after the first, by the clock and of the processor."""
     world, times = World(0, 1, torch.device("cpu")), []
-    spec = EngineSpec("none", torch.float32, OPTIMIZER, 1, trained=names)
+    spec = EngineSpec("none", torch.float32, OPTIMIZER, 1)
+    if part is not None:
+        spec = replace(spec, additions=part.additions, trained=part.names)
     with closing(open_engine(spec, OBJECTIVE, reader, steps_taken=0, world=world)) as engine:
         for step in range(asked.steps + 1):
             batch, began = batch_of(asked.sequences, asked.tokens, step), (time.perf_counter(), time.process_time())
