@@ -75,11 +75,19 @@ class ResultFile(Versioned):
     cost: CostFile = CostFile()
 
 
+class MeasuredModel(Record):
+    """Sizes in the figures of a measured model."""
+
+    parameters: Count = 0
+    tokens: Count = 0
+
+
 class MetricsOfModel(Record):
     """The entries of a result's metrics that other stages read."""
 
     tokenizer: TokenizerKey = ""
-    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    parameters: Count = 0
+    models: dict[str, MeasuredModel] = Field(default_factory=dict)
     watched: _Word | None = None
     model: StageName | None = None
     gate: str = ""

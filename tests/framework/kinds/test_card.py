@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from espalier.config.faults import RefusedInput
 from espalier.jobs.job import Job
 from espalier.jobs.schema import resolved
 from espalier.kinds.export.card import model_card
@@ -50,3 +51,25 @@ def test_a_card_shows_a_path_and_does_not_obey_it(tmp_path: Path) -> None:
     row = next(line for line in card.splitlines() if line.startswith("| parent"))
     assert row.count("|") == 6 and "<img" not in card and html.unescape(row).count(EVIL[0]) == 1
     assert len(re.findall("^---$", card, re.MULTILINE)) == 2
+
+
+def test_a_card_is_written_whatever_a_measurement_left_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "model").mkdir()
+    stages = [
+        {"name": "parent", "kind": "load", "model": str(tmp_path / "model")},
+        {"name": "score", "kind": "evaluate", "model": "parent"},
+    ]
+    folder.write_json("job.json", resolved(Job.model_validate(tiny_job(tmp_path) | {"stages": stages}, strict=False)))
+    figures = {"parent": {"perplexity": "low"}, "other": {"parameters": 12_000, "tokens": 7, "perplexity": 2.5}}
+    folder.write_result(StageResult("score", "evaluate", "k", "done", None, {"models": figures, "model": "parent"}))
+    card = model_card(folder, SimpleNamespace(manifest=SimpleNamespace(origin=SimpleNamespace(model=LLAMA))))
+    assert "| other | 12,000 | 2.5 | 7 |" in card and "| parent | 0 | inf | 0 |" in card
+
+
+@pytest.mark.parametrize("metrics", [{"parameters": {"a": 1}}, {"models": {"m": {"parameters": "many"}}}])
+def test_sizes_that_are_no_numbers_are_refused_with_their_file(tmp_path: Path, metrics: dict[str, Any]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result(StageResult("parent", "load", "k", "done", None, metrics))
+    with pytest.raises(RefusedInput, match=r"metrics\.(parameters|models)"):
+        folder.result("parent")

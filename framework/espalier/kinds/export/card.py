@@ -73,15 +73,15 @@ def _measured(folder: RunFolder) -> list[str]:
         result = folder.result(stage.name)
         if result is not None and (measured := result.measured) is not None:
             measure = measured.deciding
-            tables.setdefault(measure, []).extend(
-                f"| {as_text(name)} | {row['parameters']:,} | {_figure(row[measure])} | {row['tokens']:,} |"
-                for name, row in measured.models.items()
-            )
+            for name, row in measured.models.items():
+                sizes = [f"{row.get(size, 0):,}" for size in ("parameters", "tokens")]
+                line = f"| {as_text(name)} | {sizes[0]} | {_figure(row.get(measure))} | {sizes[1]} |"
+                tables.setdefault(measure, []).append(line)
     lines = ["", "## Measured"] if tables else []
     for measure, rows in tables.items():
         lines += ["", f"| model | parameters | {measure} | tokens |", "|---|---|---|---|", *rows]
     return lines
 
 
-def _figure(value: float | None) -> str:
-    return "inf" if value is None else number_text(value)
+def _figure(value: object) -> str:
+    return number_text(value) if isinstance(value, int | float) else "inf"
