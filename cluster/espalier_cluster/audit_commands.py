@@ -37,7 +37,7 @@ def suspects(
         fixes = read_fixes(apply, judged)
         write_corrected(out, judged, fixes, fixes_file=apply)
         left = fixes.kept + fixes.undecided
-        say(console, f"{len(fixes.labels)} labels changed, {len(fixes.dropped)} rows dropped, {left} left as they are")
+        say(console, f"labels changed: {len(fixes.labels)}, rows dropped: {len(fixes.dropped)}, left as they are: {left}")
         setting = f"{judged.setting}.train.files=[{out.absolute()}]"
         say(console, f"to train on it: espalier run JOB {setting} name={judged.job.name}-fixed")
         print_path(out)

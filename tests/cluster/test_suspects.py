@@ -65,7 +65,7 @@ def test_find_look_and_fix_are_three_commands(root: Path, tmp_path: Path) -> Non
     other = {"good": "bad", "bad": "good"}[rows[0]["given"]]
     fixes.write_text("\n".join([lines[0], lines[1] + other, lines[2] + "drop", *lines[3:]]) + "\n")
     done = asked(root / RUN, "--apply", fixes, "--out", corrected)
-    assert done.exit_code == 0 and "1 labels changed, 1 rows dropped, 2 left as they are" in done.stderr
+    assert done.exit_code == 0 and "labels changed: 1, rows dropped: 1, left as they are: 2" in done.stderr
     before = {row["id"]: row for row in read_table(root / "samples.csv", "csv")}
     after = {row["id"]: row for row in read_table(corrected, "csv")}
     assert before.keys() - after.keys() == {rows[1]["id"]}
