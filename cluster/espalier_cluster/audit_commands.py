@@ -37,7 +37,8 @@ def suspects(
         fixes = read_fixes(apply, judged)
         write_corrected(out, judged, fixes, fixes_file=apply)
         left = fixes.kept + fixes.undecided
-        say(console, f"labels changed: {len(fixes.labels)}, rows dropped: {len(fixes.dropped)}, left as they are: {left}")
+        counts = f"labels changed: {len(fixes.labels)}, rows dropped: {len(fixes.dropped)}"
+        say(console, f"{counts}, left as they are: {left}")
         setting = f"{judged.setting}.train.files=[{out.absolute()}]"
         say(console, f"to train on it: espalier run JOB {setting} name={judged.job.name}-fixed")
         print_path(out)
