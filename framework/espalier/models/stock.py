@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor
+from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from espalier.data.packing import Row
@@ -42,9 +43,24 @@ def stock_answers(
             trust_remote_code=False,
             **settings,
         ).eval()
+        _compute_buffers(model, model_class)
         asked = model.base_model if body_only else model
         inputs = family_of(config).inputs
         return [_answer(asked, row, inputs) for row in rows]
+
+
+def _compute_buffers(model: transformers.PreTrainedModel, model_class: type[transformers.PreTrainedModel]) -> None:
+    """Give buffers that no file holds, such as RoPE's frequencies, the values that stock code computes for them.
+
+    In a process that has trained at level `parameters` and was forked, `from_pretrained` (5.23) leaves them
+    uninitialised. The second model costs address space only: nothing ever writes its parameters.
+    """
+    with no_init_weights():
+        computed = dict(model_class(model.config).named_buffers())
+    stored = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name not in stored:
+            buffer.copy_(computed[name])
 
 
 def _answer(model: torch.nn.Module, row: Row, inputs: Sequence[str]) -> Tensor:
