@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -200,3 +201,20 @@ def test_how_a_config_wants_its_callers_answered_changes_nothing(
 ) -> None:
     folder = folder_of(tmp_path, CONFIGS[name], **keys)
     assert apart(folder, looked_at(folder)) is None
+
+
+def test_what_stock_code_leaves_in_buffers_that_no_file_holds_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a forked process that has trained at level `parameters` it leaves them uninitialised."""
+    opened = transformers.LlamaForCausalLM.from_pretrained
+
+    def spoiled(*arguments: Any, **settings: Any) -> Any:
+        model = opened(*arguments, **settings)
+        model.model.rotary_emb.inv_freq.fill_(-359.0)
+        return model
+
+    folder = folder_of(tmp_path, CONFIGS["llama"])
+    found = looked_at(folder)
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", spoiled)
+    assert apart(folder, found) is None
