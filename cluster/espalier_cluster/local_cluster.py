@@ -28,7 +28,11 @@ _RAY = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one never leave
 }
-_LOCAL = {"RAY_prestart_worker_first_driver": "0"}  # our workers need another environment than prestarted processes
+_LOCAL = {
+    "AUTOSCALER_METRIC_PORT": "-1",  # no such port: no server of metrics
+    "RAY_enable_metrics_collection": "false",
+    "RAY_prestart_worker_first_driver": "0",  # our workers need another environment than prestarted processes
+}
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
 _END_SECONDS = 5.0
 
@@ -94,7 +98,7 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
     on_termination = signal.getsignal(signal.SIGTERM)
     forget_token()
     try:
-        with _hang_ups_blocked(), _on_loopback(options["address"] == "local"):
+        with _hang_ups_blocked(), _few_listeners(options["address"] == "local"):
             ray.init(**options, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if options["address"] == "local":
@@ -107,19 +111,23 @@ def _connect(options: dict[str, Any], *, verbose: bool) -> None:
 
 
 @contextlib.contextmanager
-def _on_loopback(is_local: bool) -> Iterator[None]:
-    """Make all processes of a local cluster that starts inside the block listen on 127.0.0.1 only.
+def _few_listeners(is_local: bool) -> Iterator[None]:
+    """Make the processes of a local cluster that starts inside the block listen on 127.0.0.1 only, and no more than
+    a run needs: no Jobs server and no agent with ports of its own.
 
-    Ray uses that address for a node only on platforms that it believes to support no cluster (2.60).
+    Ray uses that address for a node only on platforms that it believes to support no cluster, and leaves the agent's
+    servers out only where their libraries are missing (2.60).
     """
-    from ray._private import ray_constants
+    from ray._private import ray_constants, utils
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = before and not is_local
+    before = ray_constants.ENABLE_RAY_CLUSTER, utils.get_dashboard_dependency_error
+    if is_local:
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        utils.get_dashboard_dependency_error = lambda: ImportError("not needed here")
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray_constants.ENABLE_RAY_CLUSTER, utils.get_dashboard_dependency_error = before
 
 
 @contextlib.contextmanager

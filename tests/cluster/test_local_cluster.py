@@ -165,6 +165,9 @@ def test_a_local_cluster_is_quiet_private_and_dies_with_its_driver(tmp_path: Pat
         for process in (psutil.Process(driver.pid), *started):
             for one in process.net_connections():
                 assert one.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1"), f"{process.name()} listens on {one.laddr}"
+            listens = any(one.status == psutil.CONN_LISTEN for one in process.net_connections())
+            needed = process.pid == driver.pid or re.search(r"gcs_server|raylet|RuntimeEnvAgent|IDLE", process.name())
+            assert needed or not listens, f"{process.cmdline()} listens, and no run needs it"
             hang_ups = int(re.search(r"^SigBlk:\s*(\w+)", status(process.pid), re.M)[1], 16) & 1 << (signal.SIGHUP - 1)
             assert hang_ups or process.pid == driver.pid, f"a hang-up of the terminal ends {process.name()}"
             assert "x" * 64 not in "".join(process.environ().values()) or process.pid == driver.pid
