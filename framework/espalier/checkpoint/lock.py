@@ -73,6 +73,22 @@ class Holder:
             return True
 
 
+def living_holder(path: Path) -> Holder | None:
+    """Who holds the lock at `path`, without taking it or writing anything; None when nobody does, or nobody living.
+
+    The silence of a holder on another host is measured by this host's clock.
+
+    Raises:
+        RefusedInput: something else stands in the lock's place.
+    """
+    try:
+        holder = _read(path)
+        silent_seconds = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return None if holder.is_gone(silent_seconds=silent_seconds) else holder
+
+
 class RunLock:
     """Context that holds the lock at `path`; the folder must exist.
 
