@@ -45,6 +45,7 @@ from espalier_cluster.resume import (
     repeated_stage_messages,
 )
 from espalier_cluster.show import show_remarks
+from espalier_cluster.stop_watch import stop_on_wish
 from espalier_cluster.stopping import stop_on_signal
 from espalier_cluster.terminal import say
 
@@ -61,12 +62,14 @@ class HowToRun:
         insecure: join a cluster that requires no token.
         in_process: run one worker in this process, without Ray.
         verbose: do not filter the logs of libraries.
+        submission: id of the submission that this is the driver of; None for a command of a person.
     """
 
     address: str | None = None
     insecure: bool = False
     in_process: bool = False
     verbose: bool = False
+    submission: str | None = None
 
 
 def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
@@ -100,7 +103,8 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         stop = decide(prepared.plan, earlier, job.retry)
         is_idle = isinstance(stop, Stop)
         following = _followed(prepared, folder, events, console, secrets)
-        with stop_on_signal(lambda text: say(console, text)) as stopping, following as advice:
+        wishes = stop_on_wish(folder, how.submission)
+        with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
             if not isinstance(stop, Stop):
                 lock.on_lost = lambda text: _stop_on_lost_lock(text, console, events, stopping)
                 with _timed(folder), _lost_lock_tolerated(lock):

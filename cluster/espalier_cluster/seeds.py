@@ -27,6 +27,7 @@ from espalier_cluster.drive import HowToRun
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.local_resources import Room, local_room
 from espalier_cluster.outcome import failure_reported
+from espalier_cluster.stop_watch import stop_on_wish
 from espalier_cluster.stopping import handle_signals
 from espalier_cluster.tables import show_table
 from espalier_cluster.terminal import say
@@ -62,7 +63,8 @@ def run_seeds(job: Job, how: HowToRun, console: Console, *, worker_bytes: int = 
     room = room_for(job, how, worker_bytes=worker_bytes)
     why = f", as more would lack {room.bound}" if len(room.places) < job.seeds else ""
     say(console, f"{job.seeds} seeds, {len(room.places)} at a time{why}; logs in {folder.path}")
-    codes = _run_all(children, how, room.places, console)
+    with stop_on_wish(folder, how.submission):
+        codes = _run_all(children, how, room.places, console)
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
     with failure_reported(console, "the seeds cannot be compared"):
         shown = summary(ended)
