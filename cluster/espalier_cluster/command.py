@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from espalier import __version__
-from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
 from espalier.jobs.load import read_job
 from espalier.jobs.recipe import stages_of
 from espalier.jobs.schema import job_schema, resolved
 from espalier.stages.controller import ExitCode
-from espalier.stages.failures import FULL
 from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
+from espalier_cluster.cluster_commands import logs, resume, stop, submit
 from espalier_cluster.terminal import open_terminal, print_path, say
+from espalier_cluster.told import told
+
+if TYPE_CHECKING:
+    from espalier_cluster.drive import HowToRun
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,21 +43,7 @@ OfRun = Annotated[Path, typer.Argument(help="The folder of a run.", show_default
 
 def main() -> None:
     """Entry point: refused input and errors become a sentence and an exit code."""
-    try:
-        app(prog_name="espalier")
-    except RefusedInput as refused:
-        console = open_terminal(stderr=True)
-        for fault in refused.faults:
-            say(console, f"refused: {fault}", style="red")
-        raise SystemExit(ExitCode.REFUSED) from None
-    except (OSError, DamagedCheckpoint) as error:  # a disk or a store; the message names the file
-        is_full = isinstance(error, OSError) and error.errno in FULL
-        text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
-        say(open_terminal(stderr=True), text, style="red")
-        raise SystemExit(ExitCode.RESUMABLE if is_full else ExitCode.ERROR) from None
-    except Exception:  # a bug: print the traceback, without control characters that its message may hold
-        open_terminal(stderr=True).print(traceback.format_exc(), highlight=False, soft_wrap=True)
-        raise SystemExit(ExitCode.ERROR) from None
+    raise SystemExit(told(lambda: app(prog_name="espalier")).code)
 
 
 def _print_version(asked: bool) -> None:
@@ -125,16 +113,27 @@ def run(
     insecure: Annotated[bool, typer.Option(help="Join a cluster that no token protects.")] = False,
     in_process: Annotated[bool, typer.Option(help="One worker in this process, without Ray.")] = False,
     verbose: Annotated[bool, typer.Option(help="Let Ray, DeepSpeed and transformers speak.")] = False,
+    submission: Annotated[str | None, typer.Option(hidden=True, help="What `submit` starts this command for.")] = None,
 ) -> None:
     """Run a job, or go on with one that was stopped."""
+    from espalier_cluster.drive import HowToRun
+
+    how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose, submission=submission)
+    if submission is None:
+        _run(job_file, overrides, how)
+    from espalier_cluster.submitted import drive_submission
+
+    raise SystemExit(drive_submission(job_file, str(submission), lambda: _run(job_file, overrides, how)))
+
+
+def _run(job_file: Path, overrides: list[str] | None, how: HowToRun) -> NoReturn:
     from espalier.planning.prepare import prepare
-    from espalier_cluster.drive import HowToRun, drive
+    from espalier_cluster.drive import drive
     from espalier_cluster.local_cluster import require_access
 
     job = _read_job(job_file, overrides)
-    how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose)
-    if not in_process:
-        require_access(address, insecure=insecure)  # before the text is read
+    if not how.in_process:
+        require_access(how.address, insecure=how.insecure)  # before the text is read
     prepared = prepare(job)
     if job.seeds > 1:
         from espalier_cluster.seeds import run_seeds
@@ -235,6 +234,8 @@ def compare(
         print_path(page)
 
 
+for cluster_command in (submit, logs, stop, resume):
+    app.command()(cluster_command)
 app.command()(suspects)
 app.command()(score)
 

@@ -40,6 +40,8 @@ class RunFolder:
     tokenizers/<key>/  each tokenizer once
     stages/<name>/     step-<n>/ checkpoints, result.json, what a stage keeps beside
     records/           steps.jsonl, events.jsonl
+    submits/           submissions to clusters, see `submissions`
+    stop.json          the wish that the driver stops
     exports/<name>/    models as plain Hugging Face folders
     report.html
     ```
