@@ -3,22 +3,32 @@
     python tests/benchmarks/gpu_kinds.py [--workers 1] [--level gradients]
 
 Tiny models and texts that are made here; nothing is downloaded. What it shows is that each kind runs there, at a ZeRO
-level, from pretraining on text to fine-tuning on labels; its seconds are those of starting things.
+level, from pretraining on text to fine-tuning on labels, adapters and preference pairs of other packages among them;
+its seconds are those of starting things.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.installed import install
 from support.kill import finish
 from support.labelled import write_table
+from support.preference_scene import PAIRS
 from support.tiny import tiny_job, write_text
+
+_SUPPORT = Path(__file__).parents[1] / "support"
+_PACKAGES = {
+    "espalier.stages": {"lora": "espalier_lora.kind:KIND", "dpo": "espalier_preference.kind:KIND"},
+    "espalier.formats": {"preference": "espalier_preference.format:PREFERENCE"},
+}
 
 
 def main() -> None:
@@ -29,6 +39,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        _install_packages(root / "site")
         job = _write_job(root, asked.workers, asked.level)
         code = finish(job, seconds=500)
         if code:
@@ -43,13 +54,31 @@ def main() -> None:
             print(f"{entry['name']:12}{entry['kind']:11}{row}  {json.dumps(shown)}")
 
 
+def _install_packages(site: Path) -> None:
+    """Make the command that is started find the packages of the tests' files."""
+    site.mkdir()
+    for number, (group, entries) in enumerate(_PACKAGES.items()):
+        install(site, f"added_{number}", entries, group=group)
+    paths = [str(site), str(_SUPPORT / "lora_plugin"), str(_SUPPORT / "preference_plugin")]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+
+
 def _write_job(root: Path, workers: int, level: str) -> Path:
     write_text(root / "text")
     write_table(root / "samples.csv")
     table = {"source": "csv", "files": [str(root / "samples.csv")], "id": "id"}
     labels = {"task": "classification", "train": table, "valid": {"fraction": 0.25}, "sequence_tokens": 48}
+    rows = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in PAIRS]
+    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = {"source": "json", "files": [str(root / "pairs.jsonl")]}
+    pairs = {"format": "preference", "train": table, "valid": table, "sequence_tokens": 64}
     gpus = {"count": workers, "gpus_each": 1}
-    changes = {"dtype": "auto", "workers": gpus, "data_sets": {"reviews": labels}, "stages": _stages(level)}
+    changes = {
+        "dtype": "auto",
+        "workers": gpus,
+        "data_sets": {"reviews": labels, "pairs": pairs},
+        "stages": _stages(level),
+    }
     job = tiny_job(root, name="every", **changes)
     path = root / "job.yaml"
     path.write_text(json.dumps(job))  # YAML, without aliases
@@ -72,6 +101,8 @@ def _stages(level: str) -> list[dict[str, Any]]:
         {"name": "larger", "kind": "grow", "student": "first", "target": {"layers": 4}, "operator": "interpolate"},
         {"name": "more", "kind": "train", "student": "larger", "optimizer_state": "keep", **steps, **few},
         {"name": "part", "kind": "train", "student": "more", **steps, **few, **tuned},
+        {"name": "adapted", "kind": "lora", "student": "more", "rank": 3, **steps, **few},
+        {"name": "preferred", "kind": "dpo", "student": "adapted", "teacher": "more", "data": "pairs", **steps, **few},
         {"name": "slim", "kind": "prune", "student": "part", "target": {"layers": 3, "ffn": 40},
          "calibration": {"samples": 8, "microbatch_sequences": 2}},
         {"name": "healed", "kind": "distill", "student": "slim", "teacher": "more", **steps, **few,
