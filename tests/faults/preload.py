@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
 
 # Read when libraries are imported: a fork must not inherit threads, and the runs are CPU runs wherever they are made.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -29,6 +30,7 @@ _LAZY = (
 
 def preload() -> None:
     """Import all of it, and let no collection of garbage look at it again."""
+    sys.modules["mlflow"] = None  # type: ignore[assignment]  # DeepSpeed imports it where it is; it starts threads
     for name in _LAZY:
         importlib.import_module(name)
     # Asks once which operators can be built, which calls compilers; this one is not wanted (0.19.8).
