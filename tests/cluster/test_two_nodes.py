@@ -17,6 +17,7 @@ from espalier.stages.controller import ExitCode, Progress, carry_out
 from espalier.stages.failures import StageFailed
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster.group_size import GroupSize
 from espalier_cluster.joining import forget_token
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
@@ -71,7 +72,7 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
 @pytest.mark.slow
 def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
-    runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
+    runner = RayRunner(GroupSize(WORKERS), run_folder, work="stand_in:serve")
     with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
         first = pool.submit(runner.run, StageOrder(run_folder, "hold", 1))
         while not (folders["run"] / "holding").exists() and not first.done():
@@ -89,7 +90,9 @@ def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[
 
 
 def test_waiting_for_a_node_ends_after_patience_seconds(nodes: Cluster, folders: dict[str, Path]) -> None:
-    runner = RayRunner(WorkersConfig(count=3), str(folders["run"]), work="stand_in:serve", patience_seconds=2)
+    runner = RayRunner(
+        GroupSize(WorkersConfig(count=3)), str(folders["run"]), work="stand_in:serve", patience_seconds=2
+    )
     with pytest.raises(StageFailed) as failed:
         runner.run(StageOrder(str(folders["run"]), "any", 1))
     assert failed.value.cause == "stopped" and "at most 2" in failed.value.message
@@ -108,7 +111,7 @@ def test_a_real_job_continues_after_the_loss_of_a_node(nodes: Cluster, tmp_path:
     prepared = prepare(read_job(rough / "job.yaml"))
     run = rough / "runs" / "tiny"
     prepared.write_down(RunFolder(run))
-    runner = RayRunner(WORKERS, str(run))
+    runner = RayRunner(GroupSize(WORKERS), str(run))
     with ThreadPoolExecutor() as pool:
         stop = pool.submit(
             carry_out, prepared.plan, runner, run_folder=str(run), earlier=Progress({}), retry=RetryConfig()
