@@ -93,6 +93,11 @@ class RayRunner:
                 return outcome
             group.leave()  # not all of its workers fit: another number does
 
+    @property
+    def num_workers(self) -> int:
+        """Of the group that there is; 0 without one."""
+        return self._group.num_workers if self._group else 0
+
     def close(self) -> None:
         """Let the workers exit, or kill them if they are working. May be called twice."""
         if self._group is not None:
