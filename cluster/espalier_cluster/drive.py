@@ -194,9 +194,11 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threa
             yield runner
         return
     with _connected(prepared, how):
-        from espalier_cluster.ray_runner import RayRunner  # Ray reads its environment on import
+        from espalier_cluster.group_size import GroupSize  # Ray reads its environment on import
+        from espalier_cluster.ray_runner import RayRunner
 
-        ray = RayRunner(job.workers, str(folder.path), verbose=how.verbose, stop=stop, retry=job.retry)
+        size = GroupSize(job.workers, job.worker_counts(), stop=stop)
+        ray = RayRunner(size, str(folder.path), verbose=how.verbose, stop=stop, retry=job.retry)
         with contextlib.closing(ray) as runner:
             yield runner
 

@@ -45,7 +45,7 @@ class EventRecorder:
             self._times.record("hanging", stage.name, time=time.time() - failure.silent_seconds)
         self._times.record("restarting", stage.name)
         self._has_failed = True
-        asked = failure.cause in ("stopped", "preempted")
+        asked = failure.cause in ("stopped", "preempted", "resized")
         self._events.add("stopped" if asked else "failed", stage.name, failure.message)
         if failure.detail:
             self._folder.files.replace("failure.txt", plain_lines(failure.detail).encode())

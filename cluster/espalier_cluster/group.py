@@ -30,6 +30,9 @@ _ANSWER_SECONDS = 30.0
 class WorkerGroup:
     """Worker processes that carry out several orders. The constructor starts them and returns at once.
 
+    Attributes:
+        num_workers: of the group.
+
     When one worker fails or is lost, Ray Train replaces all of them; nothing is kept from memory.
 
     Ray Train runs in a process of its own because it blocks as long as the group lives. A thread of the driver that
@@ -43,7 +46,7 @@ class WorkerGroup:
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": node}
         logs = "" if verbose else f"{run_folder}/logs"
-        self._num_workers = workers.count
+        self.num_workers = workers.count
         self._is_left = False
         actor: Any = ray.remote(OrderQueue).options(max_concurrency=2 * workers.count + 16, **here)
         self._queue: ActorHandle = actor.remote(workers.count, hang_seconds=hang_seconds)
@@ -66,7 +69,11 @@ class WorkerGroup:
 
     def has_started(self) -> bool:
         """Whether all workers have started."""
-        return _answer(self._queue.num_started_workers.remote()) == self._num_workers
+        return _answer(self._queue.num_started_workers.remote()) == self.num_workers
+
+    def has_room(self) -> bool:
+        """Whether the cluster has given room to the group; its workers may still be starting."""
+        return any(found["state"] == "CREATED" for _, found in _own_places())
 
     def ask_to_stop(self) -> None:
         """Ask the ranks to save at the end of their step and to end the order."""
@@ -110,10 +117,15 @@ def _free_places() -> None:
     Ray Train does so when it ends by itself. When it is cancelled, it relies on an actor that asks the dashboard,
     and our local clusters have none (2.60).
     """
-    job = ray.get_runtime_context().get_job_id()
-    for place, found in placement_group_table().items():
-        if place.endswith(job) and found["state"] != "REMOVED":
+    for place, found in _own_places():
+        if found["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(place))))
+
+
+def _own_places() -> list[tuple[str, dict[str, Any]]]:
+    """Placement groups of this driver's Ray job: their ids and states."""
+    job = ray.get_runtime_context().get_job_id()
+    return [(place, found) for place, found in placement_group_table().items() if place.endswith(job)]
 
 
 def _answer(asked: ObjectRef[Any]) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node  # private (2.60); the public one adds nodes up
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -68,18 +69,25 @@ def room_faults(workers: WorkersConfig, nodes: Sequence[Mapping[str, Any]]) -> l
     gpus = int(sum(node.get("GPU", 0) for node in alive))
     cpus = int(sum(node.get("CPU", 0) for node in alive))
     fitting = sum(_num_fitting(node, workers) for node in alive)
-    if fitting >= workers.count:
+    if fitting >= workers.fewest:
         return []
     if workers.gpus_each and not gpus:
         return [Fault("workers.gpus_each", workers.gpus_each, "0, because the cluster has no GPU")]
     each = f"{workers.cpus_each} CPU" + (f" and {workers.gpus_each} GPU" if workers.gpus_each else "")
     has = f"the cluster has {cpus} CPUs and {gpus} GPUs on {len(alive)} nodes, and each worker takes {each}"
-    return [Fault("workers.count", workers.count, f"at most {fitting}: {has}")]
+    name = "count" if workers.min is None else "min"
+    return [Fault(f"workers.{name}", workers.fewest, f"at most {fitting}: {has}")]
 
 
 def room(workers: WorkersConfig) -> int:
     """How many such workers fit on the connected cluster when no other job uses it."""
     return sum(_num_fitting(node["Resources"], workers) for node in ray.nodes() if node["Alive"])
+
+
+def free_room(workers: WorkersConfig) -> int:
+    """How many such workers fit beside what is on the connected cluster now, each whole on one node."""
+    free = available_resources_per_node()
+    return sum(_num_fitting(node, workers) for node in free.values())
 
 
 def _num_fitting(resources: Mapping[str, float], workers: WorkersConfig) -> int:

@@ -14,11 +14,12 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import RayError
 
-from espalier.jobs.job import RetryConfig, WorkersConfig
+from espalier.jobs.job import RetryConfig
 from espalier.stages.failures import StageFailed
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
+from espalier_cluster.group_size import GroupSize
 from espalier_cluster.head_node import HeadNode, node_lives
 from espalier_cluster.preflight import room_faults
 
@@ -28,6 +29,8 @@ _log = logging.getLogger("espalier.cluster")
 
 _POLL_SECONDS = 0.5
 _WARN_SECONDS = 30.0
+_SHRINK_SECONDS = 30.0  # without all workers, before the group gives way to a smaller one
+_GROW_SECONDS = 60.0  # between two looks for room for more workers: each change of size costs a save and a start
 _HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 40.0  # a head node may restart in between; Ray itself waits for 60
 
 
@@ -39,7 +42,7 @@ class RayRunner:
 
     def __init__(
         self,
-        workers: WorkersConfig,
+        size: GroupSize,
         run_folder: str,
         *,
         work: str = "espalier.worker.run_stage:serve",
@@ -47,6 +50,7 @@ class RayRunner:
         stop: threading.Event | None = None,
         retry: RetryConfig | None = None,
         patience_seconds: float = 600.0,
+        grow_seconds: float = _GROW_SECONDS,
     ) -> None:
         """Store the settings; starts nothing.
 
@@ -56,14 +60,16 @@ class RayRunner:
             verbose: let Ray forward the workers' output to this terminal instead of writing logs.
             stop: when set, the current order has to end after a step.
             patience_seconds: how long to wait for workers to start, or for nodes while the cluster is too small.
+            grow_seconds: how often to look for room for more workers.
         """
-        self._workers = workers
+        self._size = size
         self._run_folder = run_folder
         self._work = work
         self._verbose = verbose
         self._stop = stop or threading.Event()
         self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
+        self._grow_seconds = grow_seconds
         self._group: WorkerGroup | None = None
         self._head_node = HeadNode()
 
@@ -73,15 +79,24 @@ class RayRunner:
         Raises:
             StageFailed: with its cause. The next order runs on new processes.
         """
-        group = self._open_group()
-        try:
-            outcome = self._await_outcome(group, group.carry_out(order))
-        except RayError as error:  # the queue's actor runs on the driver's node: somebody killed it, or the node
-            outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
-            group.leave()  # its workers may still be working
-        if isinstance(outcome, StageFailed):
-            raise outcome
-        return outcome
+        waiting_since = time.monotonic()
+        while True:
+            group = self._open_group()
+            try:
+                outcome = self._await_outcome(group, group.carry_out(order), waiting_since)
+            except RayError as error:  # the queue's actor runs on the driver's node: somebody killed it, or the node
+                outcome = StageFailed("worker_lost", "The process that hands out the orders died.", str(error))
+                group.leave()  # its workers may still be working
+            if isinstance(outcome, StageFailed):
+                raise outcome
+            if outcome is not None:
+                return outcome
+            group.leave()  # not all of its workers fit: another number does
+
+    @property
+    def num_workers(self) -> int:
+        """Of the group that there is; 0 without one."""
+        return self._group.num_workers if self._group else 0
 
     def close(self) -> None:
         """Let the workers exit, or kill them if they are working. May be called twice."""
@@ -91,12 +106,17 @@ class RayRunner:
             self._group = None
 
     def _open_group(self) -> WorkerGroup:
-        if self._group is not None and not self._group.is_open:
-            self._group.leave()  # it may still hold resources that the next group needs
+        """The group, or another one where it has ended or a larger one fits."""
+        group = self._group
+        if group is not None and (not group.is_open or self._size.larger(group.num_workers)):
+            group.leave()  # it may still hold resources that the next group needs
             self._group = None
         if self._group is None:
+            count = self._size.choose()
+            if count < (most := self._size.counts[-1]):
+                _log.warning("Going on with %d of %d workers, as no more fit.", count, most)
             self._group = WorkerGroup(
-                self._workers,
+                self._size.workers.model_copy(update={"count": count}),
                 self._run_folder,
                 work=self._work,
                 verbose=self._verbose,
@@ -104,9 +124,13 @@ class RayRunner:
             )
         return self._group
 
-    def _await_outcome(self, group: WorkerGroup, answer: ObjectRef[_Outcome]) -> StageResult | StageFailed:
-        waiting_since = spoke_at = time.monotonic()
+    def _await_outcome(
+        self, group: WorkerGroup, answer: ObjectRef[_Outcome], waiting_since: float
+    ) -> StageResult | StageFailed | None:
+        """Wait for the outcome of an order; None when the group does not come about and a smaller one may."""
+        spoke_at = began = looked_at = time.monotonic()
         asked_at: float | None = None
+        larger: int | None = None
         while not ray.wait([answer], timeout=_POLL_SECONDS)[0]:
             now = time.monotonic()
             silent = self._head_node.silent_seconds()
@@ -129,16 +153,27 @@ class RayRunner:
                 message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
                 return StageFailed("hang", message, silent_seconds=hang.seconds)
             if silent or group.has_started():
-                waiting_since = spoke_at = now
+                waiting_since = spoke_at = began = now
+                if larger is None and not silent and now - looked_at > self._grow_seconds:
+                    looked_at = now
+                    if larger := self._size.larger(group.num_workers):
+                        group.ask_to_stop()
             elif now - waiting_since > self._patience_seconds:
                 return StageFailed("stopped", f"{self._what_is_missing()}, after {self._patience_seconds:.0f} s")
+            elif now - began > _SHRINK_SECONDS and group.num_workers > self._size.counts[0] and not group.has_room():
+                return None
             elif now - spoke_at > _WARN_SECONDS:
                 _log.warning("Waiting: %s", self._what_is_missing())
                 spoke_at = now
-        return ray.get(answer)
+        outcome = ray.get(answer)
+        if larger and isinstance(outcome, StageFailed) and outcome.cause == "stopped" and not self._stop.is_set():
+            group.leave()
+            now_fits = f"{larger} workers fit now, instead of {group.num_workers}"
+            return StageFailed("resized", f"{outcome.message}; {now_fits}")
+        return outcome
 
     def _what_is_missing(self) -> str:
-        faults = room_faults(self._workers, ray.nodes())
+        faults = room_faults(self._size.workers, ray.nodes())
         return f"no room on the cluster: {faults[0]}" if faults else "the workers have not all started"
 
     def _cluster_lost(self, silent: float) -> StageFailed | None:

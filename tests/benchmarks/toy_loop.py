@@ -22,6 +22,7 @@ from espalier.stages.heartbeats import Control
 from espalier.stages.orders import StageOrder
 from espalier.stages.plan import Stage, build_plan
 from espalier.stages.result import StageResult
+from espalier_cluster.group_size import GroupSize
 from espalier_cluster.ray_runner import RayRunner
 
 WORKERS = WorkersConfig(count=2)
@@ -53,7 +54,7 @@ def with_espalier(folder: str) -> None:
             note(folder)
 
     retry = RetryConfig(max_failures=_MAX_FAILURES)
-    runner = RayRunner(WORKERS, folder, work="toy_loop:serve", retry=retry)
+    runner = RayRunner(GroupSize(WORKERS), folder, work="toy_loop:serve", retry=retry)
     surroundings = Surroundings(on_event=on_event)
     carry_out(_PLAN, runner, run_folder=folder, earlier=Progress({}), retry=retry, surroundings=surroundings)
     runner.close()

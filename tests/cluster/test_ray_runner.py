@@ -14,6 +14,7 @@ import pytest
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.stages.failures import StageFailed
 from espalier.stages.orders import StageOrder
+from espalier_cluster.group_size import GroupSize
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
 from espalier_cluster.ray_runner import RayRunner
@@ -36,7 +37,9 @@ def runner(run_folder: str, stop: threading.Event) -> Iterator[RayRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         with filter_logs(), cluster(WORKERS):
-            runner = RayRunner(WORKERS, run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3))
+            runner = RayRunner(
+                GroupSize(WORKERS), run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3)
+            )
             yield runner
             runner.close()
 

@@ -1,10 +1,13 @@
 """A cluster of two nodes, simulated by two raylets on one machine with room for one worker each."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -13,10 +16,11 @@ from espalier.config.faults import RefusedInput
 from espalier.jobs.job import RetryConfig, WorkersConfig
 from espalier.jobs.load import read_job
 from espalier.planning.prepare import prepare
-from espalier.stages.controller import ExitCode, Progress, carry_out
+from espalier.stages.controller import ExitCode, Progress, Stop, Surroundings, carry_out
 from espalier.stages.failures import StageFailed
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster.group_size import GroupSize
 from espalier_cluster.joining import forget_token
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
@@ -25,7 +29,7 @@ from espalier_cluster.ray_runner import RayRunner
 from support.kill import num_steps
 from support.spawn import run_ranks
 from support.tiny import tiny_job, write_job
-from support.whole_run import run_job
+from support.whole_run import recorded_steps, run_job
 
 WORKERS = WorkersConfig(count=2)
 
@@ -71,7 +75,7 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
 @pytest.mark.slow
 def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[str, Path]) -> None:
     run_folder = str(folders["run"])
-    runner = RayRunner(WORKERS, run_folder, work="stand_in:serve")
+    runner = RayRunner(GroupSize(WORKERS), run_folder, work="stand_in:serve")
     with ThreadPoolExecutor() as pool:  # Ray adds nodes on the main thread only
         first = pool.submit(runner.run, StageOrder(run_folder, "hold", 1))
         while not (folders["run"] / "holding").exists() and not first.done():
@@ -89,7 +93,9 @@ def test_orders_continue_after_the_loss_of_a_node(nodes: Cluster, folders: dict[
 
 
 def test_waiting_for_a_node_ends_after_patience_seconds(nodes: Cluster, folders: dict[str, Path]) -> None:
-    runner = RayRunner(WorkersConfig(count=3), str(folders["run"]), work="stand_in:serve", patience_seconds=2)
+    runner = RayRunner(
+        GroupSize(WorkersConfig(count=3)), str(folders["run"]), work="stand_in:serve", patience_seconds=2
+    )
     with pytest.raises(StageFailed) as failed:
         runner.run(StageOrder(str(folders["run"]), "any", 1))
     assert failed.value.cause == "stopped" and "at most 2" in failed.value.message
@@ -108,7 +114,7 @@ def test_a_real_job_continues_after_the_loss_of_a_node(nodes: Cluster, tmp_path:
     prepared = prepare(read_job(rough / "job.yaml"))
     run = rough / "runs" / "tiny"
     prepared.write_down(RunFolder(run))
-    runner = RayRunner(WORKERS, str(run))
+    runner = RayRunner(GroupSize(WORKERS), str(run))
     with ThreadPoolExecutor() as pool:
         stop = pool.submit(
             carry_out, prepared.plan, runner, run_folder=str(run), earlier=Progress({}), retry=RetryConfig()
@@ -123,3 +129,54 @@ def test_a_real_job_continues_after_the_loss_of_a_node(nodes: Cluster, tmp_path:
     runner.close()
     weights = [root / "runs" / "tiny" / "exports" / "out" / "model.safetensors" for root in (calm, rough)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_a_run_goes_on_with_one_worker_of_two_and_takes_the_second_again(nodes: Cluster, tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    for root, workers in ((calm, {"count": 2}), (rough, {"count": 2, "min": 1})):
+        stages = tiny_job(root)["stages"]
+        steps = {"budget": {"steps": 300}, "checkpoint": {"every": 20}}
+        # A loss with a floor: without one the divergence of near models is all rounding.
+        losses = [{"function": "forward_kl"}, {"function": "cross_entropy", "weight": 0.1}]
+        stages[2] |= steps | {
+            "losses": losses,
+            "zero_level": "optimizer",
+            "optimizer": {"lr": 1e-4, "schedule": "constant"},
+        }
+        write_job(root, stages=stages, workers=workers)
+    run_ranks(run_job, 2, str(calm / "job.yaml"))
+    job = read_job(rough / "job.yaml")
+    prepared, run = prepare(job), rough / "runs" / "tiny"
+    prepared.write_down(RunFolder(run))
+    stop = threading.Event()
+    size = GroupSize(job.workers, job.worker_counts(), settle_seconds=1)
+    runner = RayRunner(size, str(run), stop=stop, grow_seconds=2)
+    options: dict[str, Any] = {"run_folder": str(run), "earlier": Progress({}), "retry": RetryConfig()}
+    around = Surroundings(stop=stop)
+    with ThreadPoolExecutor() as pool:
+        end = pool.submit(partial(carry_out, prepared.plan, runner, surroundings=around, **options))
+        await_steps(run, 22, end)
+        nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+        await_steps(run, num_steps(run) + 25, end)
+        nodes.add_node(num_cpus=1)
+        while runner.num_workers != 2:
+            assert not end.done(), end.result()
+            time.sleep(0.1)
+        await_steps(run, num_steps(run) + 25, end)
+        stop.set()
+        assert end.result().code is ExitCode.RESUMABLE
+    runner.close()
+    still, moved = (
+        {one["step"]: one["loss"] for one in recorded_steps(root / "runs" / "tiny")} for root in (calm, rough)
+    )
+    both = sorted(still.keys() & moved.keys())
+    assert len(both) > 60
+    assert max(abs(still[step] - moved[step]) for step in both) < 1e-5
+
+
+def await_steps(run: Path, number: int, end: Future[Stop]) -> None:
+    while num_steps(run) < number:
+        assert not end.done(), end.result()
+        time.sleep(0.02)

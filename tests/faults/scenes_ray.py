@@ -61,11 +61,14 @@ class RayGround:
     """One cluster and one runner for all scenes."""
 
     def __init__(self, folder: Path) -> None:
+        from espalier_cluster.group_size import GroupSize
         from espalier_cluster.ray_runner import RayRunner  # Ray reads its environment on import
 
         self._folder = folder
         self._stop = threading.Event()
-        self._runner = RayRunner(WORKERS, str(folder), work="faults.work:serve", stop=self._stop, retry=RETRY)
+        self._runner = RayRunner(
+            GroupSize(WORKERS), str(folder), work="faults.work:serve", stop=self._stop, retry=RETRY
+        )
 
     @staticmethod
     @contextmanager

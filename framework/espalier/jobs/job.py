@@ -35,9 +35,22 @@ class WorkersConfig(Config):
     """The worker processes."""
 
     count: Count = 1
+    min: Count | None = None
+    """The run goes on with as few as these when others are lost or busy, and takes more again; left out: `count`."""
     gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
     cpus_each: Count = 1
     """CPUs and threads of each worker."""
+
+    @property
+    def fewest(self) -> int:
+        """The smallest number of workers that the run goes on with."""
+        return self.count if self.min is None else self.min
+
+    @model_validator(mode="after")
+    def _min_is_no_more_than_count(self) -> WorkersConfig:
+        if self.fewest > self.count:
+            raise RefusedInput([Fault("workers.min", self.min, f"at most workers.count, {self.count}")])
+        return self
 
 
 _Seconds = Annotated[float, Field(ge=0.0, le=86400.0)]
@@ -113,13 +126,21 @@ class Job(Config):
     def _workers_share_batches(self) -> Job:
         faults = []
         for path, batch in self._batches():
-            at_once = batch.microbatch_sequences * self.workers.count
-            if batch.sequences % at_once:
-                allowed = f"a multiple of {at_once}, microbatch_sequences times workers.count"
-                faults.append(Fault(f"{path}.sequences", batch.sequences, allowed))
+            for name, number in {"min": self.workers.fewest, "count": self.workers.count}.items():
+                at_once = batch.microbatch_sequences * number
+                if batch.sequences % at_once:
+                    allowed = f"a multiple of {at_once}, microbatch_sequences times workers.{name}"
+                    faults.append(Fault(f"{path}.sequences", batch.sequences, allowed))
+                    break
         if faults:
             raise RefusedInput(faults)
         return self
+
+    def worker_counts(self) -> tuple[int, ...]:
+        """The numbers of workers, rising, that the run can go on with: those that share every batch evenly."""
+        shares = [batch.sequences // batch.microbatch_sequences for _, batch in self._batches()]
+        numbers = range(self.workers.fewest, self.workers.count + 1)
+        return tuple(number for number in numbers if not any(share % number for share in shares))
 
     def data_of(self, stage: StageSettings) -> DataSettings:
         """The data that a stage works on."""

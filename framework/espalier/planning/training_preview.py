@@ -84,7 +84,7 @@ def _memory(
     workers = asked.job.workers
     training = Training(
         zero_level=config.zero_level,
-        ranks=workers.count,
+        ranks=workers.fewest,  # a share of the model is largest then
         value_bytes=asked.value_bytes,
         microbatch_tokens=config.batch.microbatch_sequences * asked.data_of(config).sequence_tokens,
         on_gpu=workers.gpus_each > 0,
@@ -100,7 +100,7 @@ def _memory(
         shape_of(teacher),
         num_parameters(teacher),
         zero_level=getattr(config, "teacher_zero_level", "none"),
-        ranks=workers.count,
+        ranks=workers.fewest,
         value_bytes=asked.value_bytes,
     )
     return replace(memory, teacher=of_teacher)

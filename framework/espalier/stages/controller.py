@@ -73,7 +73,8 @@ class Progress:
         results: stage name -> committed result, also of earlier starts.
         attempts: orders ever given in this run's folder. Each order gets the next number, which tells its workers
             from late ones of an earlier order.
-        failures: failed attempts of the current stage since it last gained a checkpoint, without preemptions.
+        failures: failed attempts of the current stage since it last gained a checkpoint, without preemptions and
+            changes of the number of workers.
         last_failure: of the last attempt; None after a success.
         failure_before: of the attempt before it, at the same stage.
         position: updates in the newest checkpoint of the current stage when it last failed.
@@ -94,7 +95,7 @@ class Progress:
         return replace(
             self,
             attempts=attempt,
-            failures=earlier + (failure.cause != "preempted"),
+            failures=earlier + (failure.cause not in ("preempted", "resized")),
             last_failure=failure,
             failure_before=self.last_failure,
             position=position,

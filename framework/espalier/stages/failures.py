@@ -16,6 +16,7 @@ FailureCause = Literal[
     "storage",
     "refused",
     "preempted",
+    "resized",
     "stopped",
 ]
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -23,7 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 TAKES_NO_MORE = (*FULL, errno.EROFS)
 """errno values of a storage that no longer accepts writes; after an error it may have been remounted read-only."""
 
-_PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted")
+_PASSING: tuple[FailureCause, ...] = ("worker_lost", "node_lost", "hang", "preempted", "resized")
 
 
 class StageFailed(Exception):

@@ -24,7 +24,7 @@ class Event:
 
     Attributes:
         kind: `activity`: what a stage without steps is doing; `gate`: a measured value left its bounds;
-            `stopped`: a user or a preemption stopped the stage, which is saved;
+            `stopped`: a user, a preemption or a change of the number of workers stopped the stage, which is saved;
             `note`: something that explains the run later, such as a changed setting;
             `mirror`: a tracker has failed, which does not affect the run.
         stage: the stage's name; empty when the event concerns the whole run.
