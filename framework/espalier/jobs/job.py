@@ -126,7 +126,7 @@ class Job(Config):
     def _workers_share_batches(self) -> Job:
         faults = []
         for path, batch in self._batches():
-            for name, number in {"min": self.workers.fewest, "count": self.workers.count}.items():
+            for name, number in {"count": self.workers.count, "min": self.workers.fewest}.items():
                 at_once = batch.microbatch_sequences * number
                 if batch.sequences % at_once:
                     allowed = f"a multiple of {at_once}, microbatch_sequences times workers.{name}"

@@ -32,6 +32,16 @@ def test_a_count_is_read_as_people_write_it(job_file: Path, written: str, count:
 
 
 @pytest.mark.parametrize(
+    ("workers", "counts"), [({"count": 4, "min": 1}, (1, 2, 4)), ({"count": 4, "min": 2}, (2, 4)), ({"count": 2}, (2,))]
+)
+def test_a_run_may_go_on_with_numbers_of_workers_that_share_its_batches_evenly(
+    job_file: Path, workers: dict[str, int], counts: tuple[int, ...]
+) -> None:
+    written = [f"workers.{name}={value}" for name, value in workers.items()]
+    assert read_job(job_file, written).worker_counts() == counts
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("seed: 17", "seed: true", "`seed` (line 3) is True; allowed: a whole number at least 0"),
@@ -55,6 +65,8 @@ def test_a_count_is_read_as_people_write_it(job_file: Path, written: str, count:
         ("seed: 17", "resume: latest", "`resume` (line 3) is 'latest'; allowed: auto, never, or the folder of a checkpoint"),
         ("count: 2", "count: 0", "`workers.count` (line 4) is 0; allowed: a whole number above 0"),
         ("count: 2", "count: 10000000000000000", "`workers.count` (line 4) is 10000000000000000; allowed: a whole number above 0 and at most 1e+15"),
+        ("count: 2", "count: 2, min: 3", "`workers.min` (line 4) is 3; allowed: at most workers.count, 2"),
+        ("count: 2", "count: 4, min: 3", "`stages.heal.batch.sequences` (line 16) is 12; allowed: a multiple of 9, microbatch_sequences times workers.min"),
         ("gpus_each: 1", "gpus_each: true", "`workers.gpus_each` (line 4) is True; allowed: a whole number at least 0 and at most 1"),
         ("source: json", "source: jsn", "`data.train.source` (line 6) is 'jsn'; allowed: one of text, json, csv, parquet, hub. Did you mean `json`?"),
         ("source: json, files: [corpus/*.jsonl.gz]", "source: hub", "`data.train.dataset` (line 6) is missing"),
