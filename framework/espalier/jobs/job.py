@@ -49,7 +49,7 @@ class WorkersConfig(Config):
     @model_validator(mode="after")
     def _min_is_no_more_than_count(self) -> WorkersConfig:
         if self.fewest > self.count:
-            raise RefusedInput([Fault("workers.min", self.min, f"at most workers.count, {self.count}")])
+            raise RefusedInput([Fault("min", self.min, f"at most workers.count, {self.count}")])
         return self
 
 
