@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,28 @@ import requests
 
 @dataclass(frozen=True)
 class Head:
-    """Addresses of a head, and the file of its token; `environment` is what its nodes and clients are started with."""
+    """Addresses of a head, the file of its token, and Ray's folder.
+
+    Attributes:
+        environment: what its nodes and clients are started with.
+    """
 
     address: str
     url: str
     token_file: Path
     environment: dict[str, str]
+    home: Path
 
 
 @contextmanager
-def ray_head(folder: Path, *, num_cpus: int = 2, seconds: float = 60.0) -> Iterator[Head]:
-    """Start a head for the time of the block; all that it has started ends with it."""
+def ray_head(
+    folder: Path, *, num_cpus: int = 2, seconds: float = 60.0, variables: Mapping[str, str] | None = None
+) -> Iterator[Head]:
+    """Start a head for the time of the block; all that it has started ends with it.
+
+    Args:
+        variables: added to the environment.
+    """
     token_file = folder / "token"
     token_file.write_text("7" * 64)
     token_file.chmod(0o600)
@@ -41,6 +52,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2, seconds: float = 60.0) -> Itera
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
+        **(variables or {}),
     }
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="rh-", dir="/tmp", ignore_cleanup_errors=True))
@@ -52,7 +64,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2, seconds: float = 60.0) -> Itera
         stack.callback(_end, head)
         url = f"http://127.0.0.1:{ports[1]}"
         _await(url, seconds=seconds)
-        yield Head(f"127.0.0.1:{ports[0]}", url, token_file, environment)
+        yield Head(f"127.0.0.1:{ports[0]}", url, token_file, environment, Path(home))
 
 
 def free_ports(number: int) -> list[int]:
