@@ -27,11 +27,13 @@ from espalier.stages.failures import FULL, TAKES_NO_MORE
 from espalier.stages.heartbeats import Control
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.driver_file import DriverFile
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
 from espalier.tracking.mirror import Mirror, asked_trackers
 from espalier.tracking.progress import open_display
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
+from espalier_cluster.driver_end import driver_file
 from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
 from espalier_cluster.event_recorder import EventRecorder
 from espalier_cluster.local_cluster import cluster
@@ -71,6 +73,12 @@ class HowToRun:
     verbose: bool = False
     submission: str | None = None
 
+    def options(self) -> tuple[str, ...]:
+        """The words of the command line for another driver that is to run likewise."""
+        address = () if self.address is None else ("--address", self.address)
+        flags = ("insecure", "in_process", "verbose")
+        return (*address, *(f"--{name.replace('_', '-')}" for name in flags if getattr(self, name)))
+
 
 def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     """Start or resume a run, until it ends or is stopped; holds the lock of the run's folder meanwhile.
@@ -87,40 +95,60 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
         hide_secrets(name for kind in TRACKERS.values() for name in kind.secrets) as secrets,
         default_variables(wandb_folders(folder.path)),
     ):
-        run_id = claim(folder, versions=_versions())
-        if job.checkpoints is not None:
-            storage = state_storage(folder.path, job)
-            require_usable(storage, job)
-            claim_states(storage, job, run_id=run_id)
-        for sentence in _write_down(prepared, folder):
-            say(console, sentence)
-        events = EventLog(folder.path / EVENTS)
-        show_remarks(console, prepared.remarks)
-        for text in prepared.remarks:
-            events.add("note", "", text)
-        names = [stage.name for stage in prepared.plan.stages]
-        earlier = Progress(folder.results(names), folder.attempts())
-        stop = decide(prepared.plan, earlier, job.retry)
-        is_idle = isinstance(stop, Stop)
-        following = _followed(prepared, folder, events, console, secrets)
-        wishes = stop_on_wish(folder, how.submission)
-        with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
-            if not isinstance(stop, Stop):
-                lock.on_lost = lambda text: _stop_on_lost_lock(text, console, events, stopping)
-                with _timed(folder), _lost_lock_tolerated(lock):
-                    stop = _carry_out(prepared, folder, earlier, events, how, stopping)
-        if lost := lock.lost:
-            stop = Stop(ExitCode.RESUMABLE if folder.path.exists() else ExitCode.ERROR, lost)
-        elif isinstance(stop, Stop):
-            if stop.code is not ExitCode.RESUMABLE:
-                clear_resume_note(folder)
-            show_end(console, folder, [stage.config for stage in prepared.plan.stages])
-            for line in advice:
-                say(console, line, style="yellow")
-    if is_idle and stop.code is ExitCode.DONE:
-        say(console, "nothing to do: all stages are done")
+        claim(folder, versions=_versions())
+        with driver_file(folder, how.submission, how.options(), may_write=lambda: not lock.lost) as file:
+            stop = _hold(prepared, folder, how, _Held(lock, file, secrets), console)
+            file.end(stop.code, stop.reason)
     say_end(console, stop, folder)
     return stop.code
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a driver has once it holds the lock: that, its heartbeats, and the values of the trackers' secrets."""
+
+    lock: RunLock
+    file: DriverFile
+    secrets: Mapping[str, str]
+
+
+def _hold(prepared: PreparedJob, folder: RunFolder, how: HowToRun, held: _Held, console: Console) -> Stop:
+    """Carry the job out; the caller holds the run's lock."""
+    job, lock = prepared.job, held.lock
+    if job.checkpoints is not None:
+        storage = state_storage(folder.path, job)
+        require_usable(storage, job)
+        claim_states(storage, job, run_id=folder.ids()["run_id"])
+    for sentence in _write_down(prepared, folder):
+        say(console, sentence)
+    events = EventLog(folder.path / EVENTS)
+    show_remarks(console, prepared.remarks)
+    for text in prepared.remarks:
+        events.add("note", "", text)
+    names = [stage.name for stage in prepared.plan.stages]
+    earlier = Progress(folder.results(names), folder.attempts())
+    stop = decide(prepared.plan, earlier, job.retry)
+    is_idle = isinstance(stop, Stop)
+    following = _followed(prepared, folder, events, console, held.secrets)
+    wishes = stop_on_wish(folder, how.submission)
+    with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
+        held.file.is_stopping = stopping.is_set
+        if not isinstance(stop, Stop):
+            lock.on_lost = lambda text: _stop_on_lost_lock(text, console, events, stopping)
+            recorder = EventRecorder(folder, events, TimeLog(folder.path / TIME), held.file, works_here=how.in_process)
+            with _timed(folder), _lost_lock_tolerated(lock):
+                stop = _carry_out(prepared, folder, earlier, recorder, how, stopping)
+    if lost := lock.lost:
+        return Stop(ExitCode.RESUMABLE if folder.path.exists() else ExitCode.ERROR, lost)
+    assert isinstance(stop, Stop)
+    if stop.code is not ExitCode.RESUMABLE:
+        clear_resume_note(folder)
+    show_end(console, folder, [stage.config for stage in prepared.plan.stages])
+    for line in advice:
+        say(console, line, style="yellow")
+    if is_idle and stop.code is ExitCode.DONE:
+        say(console, "nothing to do: all stages are done")
+    return stop
 
 
 def _make(folder: RunFolder, job: Job) -> None:
@@ -155,7 +183,7 @@ def _carry_out(
     prepared: PreparedJob,
     folder: RunFolder,
     earlier: Progress,
-    events: EventLog,
+    recorder: EventRecorder,
     how: HowToRun,
     stop: threading.Event,
 ) -> Stop:
@@ -163,10 +191,10 @@ def _carry_out(
     surroundings = Surroundings(
         stop=stop,
         position=lambda stage: newest_step(storage, stage_folder(stage.name), key=stage.key),
-        on_event=EventRecorder(folder, events, TimeLog(folder.path / TIME)),
+        on_event=recorder,
     )
     try:
-        with _runner(prepared, folder, how, stop) as runner:
+        with _runner(prepared, folder, recorder, how, stop) as runner:
             return carry_out(
                 prepared.plan,
                 runner,
@@ -176,6 +204,7 @@ def _carry_out(
                 surroundings=surroundings,
             )
     except KeyboardInterrupt:
+        recorder.interrupted()
         return Stop(ExitCode.RESUMABLE, "stopped at once")
     except OSError as error:
         is_ours = Path(str(error.filename)).is_relative_to(folder.path)
@@ -185,7 +214,9 @@ def _carry_out(
 
 
 @contextlib.contextmanager
-def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threading.Event) -> Iterator[Runner]:
+def _runner(
+    prepared: PreparedJob, folder: RunFolder, recorder: EventRecorder, how: HowToRun, stop: threading.Event
+) -> Iterator[Runner]:
     job = prepared.job
     if how.in_process:
         from espalier.worker.in_process import InProcessRunner
@@ -193,12 +224,14 @@ def _runner(prepared: PreparedJob, folder: RunFolder, how: HowToRun, stop: threa
         with contextlib.closing(InProcessRunner(Control(stop))) as runner:
             yield runner
         return
+    recorder.waits_for("the cluster")
     with _connected(prepared, how):
         from espalier_cluster.group_size import GroupSize  # Ray reads its environment on import
-        from espalier_cluster.ray_runner import RayRunner
+        from espalier_cluster.ray_runner import Notices, RayRunner
 
         size = GroupSize(job.workers, job.worker_counts(), stop=stop)
-        ray = RayRunner(size, str(folder.path), verbose=how.verbose, stop=stop, retry=job.retry)
+        notices = Notices(recorder.waits_for, recorder.placed)
+        ray = RayRunner(size, str(folder.path), verbose=how.verbose, stop=stop, retry=job.retry, notices=notices)
         with contextlib.closing(ray) as runner:
             yield runner
 

@@ -75,6 +75,10 @@ class WorkerGroup:
         """Whether the cluster has given room to the group; its workers may still be starting."""
         return any(found["state"] == "CREATED" for _, found in _own_places())
 
+    def hosts(self) -> dict[str, int]:
+        """Host -> number of workers that have started on it."""
+        return _answer(self._queue.hosts.remote())
+
     def ask_to_stop(self) -> None:
         """Ask the ranks to save at the end of their step and to end the order."""
         self._queue.ask_to_stop.remote()

@@ -126,29 +126,34 @@ class RunEnd:
         self._folder, self._submission = folder, submission
         self._clock = (waiting or Waiting()).clock
         self._silent_since = self._clock()
-        self._renewed: float | None = None
+        self._renewed: tuple[float | None, float | None] = (None, None)
 
     def is_over(self) -> bool:
         """Whether it has said so, or has been silent for longer than a living driver can be.
 
-        Silence is the time, by this process's clock, for which the run's lock was not renewed.
+        Silence is the time, by this process's clock, for which neither the run's lock was renewed nor, as long as the
+        driver reads its data and has no lock, the mark that it has begun.
         """
         submissions, silent_seconds = Submissions(self._folder), self._silent_seconds()
         if self._submission is None:
-            return self._renewed is None or silent_seconds > _LOST_SECONDS
+            return self._renewed[0] is None or silent_seconds > _LOST_SECONDS
         if submissions.ended(self._submission) is not None:
             return True
         if self._server is not None and (state := self._server.look(self._submission.id)) is not None:
             return state.has_ended
-        if submissions.begun(self._submission) is None:
-            return silent_seconds > _START_SECONDS
-        return self._renewed is not None and silent_seconds > _LOST_SECONDS  # without a lock it reads its data still
+        has_begun = submissions.renewed(self._submission) is not None
+        return silent_seconds > (_LOST_SECONDS if has_begun else _START_SECONDS)
 
     def _silent_seconds(self) -> float:
-        try:
-            renewed: float | None = (self._folder.path / "lock").stat().st_mtime
-        except FileNotFoundError:
-            renewed = None
+        begun = None if self._submission is None else Submissions(self._folder).renewed(self._submission)
+        renewed = (_changed(self._folder.path / "lock"), begun)
         if renewed != self._renewed:
             self._renewed, self._silent_since = renewed, self._clock()
         return self._clock() - self._silent_since
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return None

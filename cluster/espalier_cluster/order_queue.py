@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,11 +31,12 @@ class GroupLost(Exception):
 
 @dataclass(frozen=True)
 class WorkerAddress:
-    """Where a rank runs: the node, by Ray's id, and the process id."""
+    """Where a rank runs: the node, by Ray's id, the process id, and the host's name."""
 
     rank: int
     node: str
     pid: int
+    host: str = ""
 
 
 class OrderQueue:
@@ -163,6 +165,10 @@ class OrderQueue:
     async def num_started_workers(self) -> int:
         """How many workers of the current group have started; 0 when the group is lost."""
         return 0 if self._is_lost else len(self._started)
+
+    async def hosts(self) -> dict[str, int]:
+        """Host -> number of workers of the current or last group that have started on it."""
+        return dict(Counter(address.host for address in self._started.values()))
 
     def _require(self, group: int) -> None:
         if group != self._group or self._is_lost:

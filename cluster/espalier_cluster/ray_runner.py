@@ -6,9 +6,12 @@ order finds workers without any state. Whether there is a next order is decided 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import ray
 from ray import ObjectRef
@@ -34,6 +37,19 @@ _GROW_SECONDS = 60.0  # between two looks for room for more workers: each change
 _HEAD_STOP_SECONDS, _HEAD_LOST_SECONDS = 20.0, 40.0  # a head node may restart in between; Ray itself waits for 60
 
 
+@dataclass(frozen=True)
+class Notices:
+    """Callbacks for what becomes known of the workers while an order is carried out.
+
+    Attributes:
+        waits_for: what the order waits for, in words; empty when its workers have started.
+        placed: once for each order: host -> number of workers.
+    """
+
+    waits_for: Callable[[str], None] = lambda text: None
+    placed: Callable[[Mapping[str, int]], None] = lambda hosts: None
+
+
 class RayRunner:
     """A `Runner` on the Ray cluster that this process is connected to.
 
@@ -51,6 +67,7 @@ class RayRunner:
         retry: RetryConfig | None = None,
         patience_seconds: float = 600.0,
         grow_seconds: float = _GROW_SECONDS,
+        notices: Notices | None = None,
     ) -> None:
         """Store the settings; starts nothing.
 
@@ -70,6 +87,7 @@ class RayRunner:
         self._retry = retry or RetryConfig()
         self._patience_seconds = patience_seconds
         self._grow_seconds = grow_seconds
+        self._notices = notices or Notices()
         self._group: WorkerGroup | None = None
         self._head_node = HeadNode()
 
@@ -131,6 +149,7 @@ class RayRunner:
         spoke_at = began = looked_at = time.monotonic()
         asked_at: float | None = None
         larger: int | None = None
+        placed = self._places(group)
         while not ray.wait([answer], timeout=_POLL_SECONDS)[0]:
             now = time.monotonic()
             silent = self._head_node.silent_seconds()
@@ -152,7 +171,12 @@ class RayRunner:
                 (hang, found), stacks = killed, f"{self._run_folder}/logs/stacks"
                 message = "; ".join(filter(None, [str(hang), found, f"where each worker was: {stacks}"]))
                 return StageFailed("hang", message, silent_seconds=hang.seconds)
-            if silent or group.has_started():
+            has_started = not silent and group.has_started()
+            if has_started:
+                placed()
+            elif not silent and spoke_at == began:
+                self._notices.waits_for("the workers to start")
+            if silent or has_started:
                 waiting_since = spoke_at = began = now
                 if larger is None and not silent and now - looked_at > self._grow_seconds:
                     looked_at = now
@@ -163,14 +187,30 @@ class RayRunner:
             elif now - began > _SHRINK_SECONDS and group.num_workers > self._size.counts[0] and not group.has_room():
                 return None
             elif now - spoke_at > _WARN_SECONDS:
-                _log.warning("Waiting: %s", self._what_is_missing())
+                self._notices.waits_for(missing := self._what_is_missing())
+                _log.warning("Waiting: %s", missing)
                 spoke_at = now
+        placed()
         outcome = ray.get(answer)
         if larger and isinstance(outcome, StageFailed) and outcome.cause == "stopped" and not self._stop.is_set():
             group.leave()
             now_fits = f"{larger} workers fit now, instead of {group.num_workers}"
             return StageFailed("resized", f"{outcome.message}; {now_fits}")
         return outcome
+
+    def _places(self, group: WorkerGroup) -> Callable[[], None]:
+        """A function that tells, once for an order, where its workers are."""
+        is_told = False
+
+        def tell() -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                self._notices.waits_for("")
+                with contextlib.suppress(RayError):  # the order may be done, and its workers lost right after
+                    self._notices.placed(group.hosts())
+
+        return tell
 
     def _what_is_missing(self) -> str:
         faults = room_faults(self._size.workers, ray.nodes())

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.drive import HowToRun
+from espalier_cluster.driver_end import driver_file
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.local_resources import Room, local_room
 from espalier_cluster.outcome import failure_reported
@@ -63,14 +64,20 @@ def run_seeds(job: Job, how: HowToRun, console: Console, *, worker_bytes: int = 
     room = room_for(job, how, worker_bytes=worker_bytes)
     why = f", as more would lack {room.bound}" if len(room.places) < job.seeds else ""
     say(console, f"{job.seeds} seeds, {len(room.places)} at a time{why}; logs in {folder.path}")
-    with stop_on_wish(folder, how.submission):
-        codes = _run_all(children, how, room.places, console)
+    with driver_file(folder, how.submission, how.options()) as file:
+        with stop_on_wish(folder, how.submission):
+            codes = _run_all(children, how, room.places, console)
+        file.end(worst(codes), f"{_num_done(codes)} of {len(codes)} seeds are done")
     ended = [child for child, code in zip(children, codes, strict=True) if code in _ENDED]
     with failure_reported(console, "the seeds cannot be compared"):
         shown = summary(ended)
         folder.write_json("seeds.json", shown)
         show(console, shown)
     return worst(codes)
+
+
+def _num_done(codes: Sequence[int]) -> int:
+    return sum(code == ExitCode.DONE for code in codes)
 
 
 def worst(codes: Sequence[int]) -> ExitCode:
@@ -192,21 +199,13 @@ def _start(child: Child, how: HowToRun, variables: Mapping[str, str]) -> subproc
     """Start a child in a session of its own, so that Ctrl-C does not reach it directly as well."""
     with child.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "espalier_cluster.command", "run", str(child.file), *_options(how)],
+            [sys.executable, "-m", "espalier_cluster.command", "run", str(child.file), *how.options()],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             env={**os.environ, **variables},
         )
-
-
-def _options(how: HowToRun) -> Iterator[str]:
-    if how.address is not None:
-        yield from ("--address", how.address)
-    for name in ("insecure", "in_process", "verbose"):
-        if getattr(how, name):
-            yield f"--{name.replace('_', '-')}"
 
 
 def _word(code: int) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.stages.controller import ExitCode
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submission, Submissions
+from espalier.tracking.driver_file import BEAT_SECONDS
 from espalier_cluster.driver_log import mirrored
 from espalier_cluster.submit import own_versions
 from espalier_cluster.told import Outcome, told
@@ -37,12 +39,30 @@ def drive_submission(job_file: Path, submission_id: str, action: Callable[[], ob
     submissions.begin(submission, host=socket.gethostname(), pid=os.getpid())
     outcome = Outcome(ExitCode.ERROR, "the driver was ended")
     try:
-        with mirrored(folder):
+        with mirrored(folder), _renewed(submissions, submission):
             outcome = told(action)
     finally:
         with contextlib.suppress(OSError):  # a full disk: whoever waits sees that the driver is gone
             submissions.end(submission, exit_code=outcome.code % 256, reason=outcome.reason)
     return outcome.code
+
+
+@contextlib.contextmanager
+def _renewed(submissions: Submissions, submission: Submission) -> Iterator[None]:
+    """Show that this process lives, from before it reads the job's data to its end."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(BEAT_SECONDS):
+            submissions.renew(submission)
+
+    thread = threading.Thread(target=renew, name="submission", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def refuse_other_versions(submission: Submission) -> None:

@@ -26,18 +26,38 @@ def told(action: Callable[[], object]) -> Outcome:
     try:
         action()
     except SystemExit as end:
-        return Outcome(end.code if isinstance(end.code, int) else ExitCode.ERROR if end.code else ExitCode.DONE)
-    except RefusedInput as refused:
-        console = open_terminal(stderr=True)
-        for fault in refused.faults:
-            say(console, f"refused: {fault}", style="red")
-        return Outcome(ExitCode.REFUSED, str(refused.faults[0]))
-    except (OSError, DamagedCheckpoint) as error:  # a disk or a store; the message names the file
-        is_full = isinstance(error, OSError) and error.errno in FULL
-        text = f"error: {error}" + ("; make room, and the same command goes on" if is_full else "")
-        say(open_terminal(stderr=True), text, style="red")
-        return Outcome(ExitCode.RESUMABLE if is_full else ExitCode.ERROR, str(error))
-    except Exception as error:  # a bug: print the traceback, without control characters that its message may hold
-        open_terminal(stderr=True).print(traceback.format_exc(), highlight=False, soft_wrap=True)
-        return Outcome(ExitCode.ERROR, f"{type(error).__name__}: {error}")
+        return outcome_of(end)
+    except Exception as error:
+        _print(error)
+        return outcome_of(error)
     return Outcome(ExitCode.DONE)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """The exit code that an exception ends the command with, and its reason in a sentence."""
+    match error:
+        case SystemExit(code=code):
+            return Outcome(code if isinstance(code, int) else ExitCode.ERROR if code else ExitCode.DONE)
+        case RefusedInput():
+            return Outcome(ExitCode.REFUSED, str(error.faults[0]))
+        case KeyboardInterrupt():
+            return Outcome(ExitCode.RESUMABLE, "stopped at once")
+        case OSError() | DamagedCheckpoint():  # a disk or a store; the message names the file
+            return Outcome(ExitCode.RESUMABLE if _is_full(error) else ExitCode.ERROR, str(error))
+    return Outcome(ExitCode.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _print(error: Exception) -> None:
+    console = open_terminal(stderr=True)
+    if isinstance(error, RefusedInput):
+        for fault in error.faults:
+            say(console, f"refused: {fault}", style="red")
+    elif isinstance(error, OSError | DamagedCheckpoint):
+        more = "; make room, and the same command goes on" if _is_full(error) else ""
+        say(console, f"error: {error}{more}", style="red")
+    else:  # a bug: print the traceback, without control characters that its message may hold
+        console.print(traceback.format_exc(), highlight=False, soft_wrap=True)
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in FULL

@@ -63,7 +63,7 @@ def take_orders(config: WorkerLoopConfig) -> None:
     log = _write_to(Path(config["logs"]) / f"worker-{rank}.log") if config["logs"] else ""
     dump_on_signal(Path(config["stacks"]) / f"worker-{rank}.txt")
     try:
-        address = WorkerAddress(rank, ray.get_runtime_context().get_node_id(), os.getpid())
+        address = WorkerAddress(rank, ray.get_runtime_context().get_node_id(), os.getpid(), socket.gethostname())
         group = _group
         ray.get(queue.worker_started.remote(group, address))
         threading.Thread(target=_send_heartbeats, args=(queue, group, rank), daemon=True).start()

@@ -170,8 +170,11 @@ def test_a_follow_ends_with_the_driver_and_not_before(submitted: tuple[Submissio
     end = RunEnd(submissions.run, submission, waiting=waiting(clock))
     assert not end.is_over()
     submissions.begin(submission, host="h", pid=1)
-    clock.sleep(5000)
-    assert not end.is_over(), "it reads its data, for as long as that takes"
+    begun = submissions.run.path / "submits" / "000001.begun.json"
+    for renewed in range(10, 5000, 10):
+        os.utime(begun, (renewed, renewed))
+        clock.sleep(10)
+        assert not end.is_over(), "it reads its data, for as long as that takes"
     lock = submissions.run.path / "lock"
     lock.touch()
     assert not end.is_over()
@@ -184,6 +187,20 @@ def test_a_follow_ends_with_the_driver_and_not_before(submitted: tuple[Submissio
     os.utime(lock, (1000, 1000))
     assert not end.is_over()
     submissions.end(submission, exit_code=0, reason="")
+    assert end.is_over()
+
+
+def test_a_driver_that_is_killed_before_it_has_the_lock_ends_a_follow(
+    submitted: tuple[Submissions, Submission],
+) -> None:
+    submissions, submission = submitted
+    clock = Clock()
+    end = RunEnd(submissions.run, submission, waiting=waiting(clock))
+    submissions.begin(submission, host="h", pid=1)
+    assert not end.is_over()
+    clock.sleep(60)
+    assert not end.is_over()
+    clock.sleep(60)
     assert end.is_over()
 
 

@@ -20,6 +20,7 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.ownership import claim
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
+from espalier.tracking.driver_file import DriverFile, DriverRecord
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.record import STEPS, StepLog
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
@@ -299,7 +300,8 @@ def test_a_stop_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
     config = read_job(write_job(tmp_path)).stages[0]
     (stage,) = build_plan([config], context={}).stages
     folder = RunFolder(tmp_path / "run")
-    tell = EventRecorder(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME))
+    driver = DriverFile(folder, DriverRecord.of_this_process())
+    tell = EventRecorder(folder, EventLog(folder.path / EVENTS), TimeLog(folder.path / TIME), driver)
     for cause in ("stopped", "preempted", "error"):
         tell("stage_failed", stage, StageFailed(cause, "after step 3"))
     assert [event.kind for event in read_events(folder.path / EVENTS)] == ["stopped", "stopped", "failed"]

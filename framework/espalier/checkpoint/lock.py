@@ -60,9 +60,14 @@ class Holder:
         started = psutil.Process().create_time()
         return Holder(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), started, time.time(), job)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its process, if it lives, can be seen from this one."""
+        return self.place == _place()
+
     def is_gone(self, *, silent_seconds: float) -> bool:
         """Whether the holder is surely dead, seen from this process after a silence of so long."""
-        if self.place != _place():
+        if not self.is_here:
             return silent_seconds > _STALE_SECONDS
         try:
             process = psutil.Process(self.pid)
@@ -73,20 +78,30 @@ class Holder:
             return True
 
 
-def living_holder(path: Path) -> Holder | None:
-    """Who holds the lock at `path`, without taking it or writing anything; None when nobody does, or nobody living.
+def found_holder(path: Path) -> tuple[Holder, float] | None:
+    """Who holds the lock at `path`, alive or not, and when it was last renewed in unix seconds; None for no lock.
 
-    The silence of a holder on another host is measured by this host's clock.
+    Takes and writes nothing.
 
     Raises:
         RefusedInput: something else stands in the lock's place.
     """
     try:
-        holder = _read(path)
-        silent_seconds = time.time() - path.stat().st_mtime
+        return _read(path), path.stat().st_mtime
     except FileNotFoundError:
         return None
-    return None if holder.is_gone(silent_seconds=silent_seconds) else holder
+
+
+def living_holder(path: Path) -> Holder | None:
+    """Who holds the lock at `path`; None when nobody does, or nobody living. See `found_holder`.
+
+    The silence of a holder on another host is measured by this host's clock.
+    """
+    found = found_holder(path)
+    if found is None:
+        return None
+    holder, renewed = found
+    return None if holder.is_gone(silent_seconds=time.time() - renewed) else holder
 
 
 class RunLock:

@@ -15,7 +15,7 @@ _FILE = rf"(?:{re.escape(COMMIT)}|attempt-[0-9]+-rank-[0-9]+-[0-9]+\.safetensors
 _FOLDERS = re.compile(rf"stages(/{_STAGE}(/{_STEP})?)?|records(/samples(/{_STAGE})?)?")
 _FILES = re.compile(
     rf"stages/{_STAGE}/(?:(?:result|left_out)\.json|scores\.safetensors|{_STEP}/{_FILE})"
-    r"|records/(?:steps|events|epochs|time)\.jsonl"
+    r"|records/(?:attempts|epochs|events|steps|time)\.jsonl"
     rf"|records/samples/{_STAGE}/(?:(?:epoch-[0-9]+|names)\.parquet|(?:suspects|heaviest|confused)\.csv)"
 )
 _OF_CHECKPOINT = re.compile(_FILE)

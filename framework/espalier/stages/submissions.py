@@ -2,7 +2,7 @@
 
 ```
 <number>.json        a submission: its id, its job file, its cluster; written before the cluster is asked
-<number>.begun.json  written by the driver when it takes the submission up
+<number>.begun.json  written by the driver when it takes the submission up, and touched while it lives
 <number>.ended.json  written by the driver at its end: its exit code
 job-<hash>.json      resolved jobs
 ```
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -146,6 +148,18 @@ class Submissions:
     def begin(self, submission: Submission, *, host: str, pid: int) -> None:
         mark = BegunFile(host=host[:1000], pid=pid, time=time.time())
         self.run.files.replace(self._path(submission, "begun.json"), mark.model_dump_json().encode())
+
+    def renew(self, submission: Submission) -> None:
+        """Show that the driver of a submission lives, by the time of change of the file that it began with."""
+        with suppress(OSError):  # away for a moment, or removed
+            os.utime(self.run.path / self._path(submission, "begun.json"))
+
+    def renewed(self, submission: Submission) -> float | None:
+        """When its driver was last heard of, in unix seconds by the storage's clock; None before it has begun."""
+        try:
+            return (self.run.path / self._path(submission, "begun.json")).lstat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def ended(self, submission: Submission) -> EndedFile | None:
         return self._read(EndedFile, f"{submission.number:06d}.ended.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,9 +90,22 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [value for line in _content(path).splitlines() if (value := parse(line)) is not None]
 
 
+def read_last(path: Path, kind: type[Kind], *, max_bytes: int) -> list[Kind]:
+    """The complete lines at the end of a file that are records of this kind, in order, without reading more than so
+    much; lines of another schema are skipped."""
+    data = _named(path, lambda files: files.read_end(path.name, max_bytes))
+    first = data.find(b"\n") + 1 if len(data) == max_bytes else 0  # a line that begins before what was read
+    lines = data[first : data.rfind(b"\n") + 1].splitlines()
+    return [value for line in lines if (value := parse_as(line, kind)) is not None]
+
+
 def _content(path: Path) -> bytes:
+    return _named(path, lambda files: files.read_bytes(path.name, max_bytes=_MAX_BYTES))
+
+
+def _named(path: Path, read: Callable[[LocalStorage], bytes]) -> bytes:
     try:
-        return _files(path.parent).read_bytes(path.name, max_bytes=_MAX_BYTES)
+        return read(_files(path.parent))
     except FileNotFoundError:
         return b""
     except RefusedInput:
