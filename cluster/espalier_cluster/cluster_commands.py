@@ -25,7 +25,19 @@ from espalier_cluster.log_reader import DriverLines, LogFile, RunEnd, follow
 from espalier_cluster.named_run import find_run
 from espalier_cluster.terminal import open_terminal, say
 
-Named = Annotated[str, typer.Argument(help="A run: its folder, or its name in the storage.", show_default=False)]
+
+def _runs_beginning(word: str) -> list[str]:
+    from espalier_cluster.named_run import names_in
+
+    return [] if "/" in word else [name for name in names_in() if name.startswith(word)]
+
+
+Named = Annotated[
+    str,
+    typer.Argument(
+        help="A run: its folder, or its name in the storage.", show_default=False, autocompletion=_runs_beginning
+    ),
+]
 Storage = Annotated[
     Path | None, typer.Option(help="Where names are looked up; left out: $ESPALIER_STORAGE, or the current folder.")
 ]

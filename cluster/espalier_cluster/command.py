@@ -19,6 +19,7 @@ from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
 from espalier_cluster.cluster_commands import logs, resume, stop, submit
+from espalier_cluster.status_commands import list_runs, status, wait
 from espalier_cluster.terminal import open_terminal, print_path, say
 from espalier_cluster.told import told
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Grow, prune, distill and correct language models on a Ray cluster, resumable anywhere. "
-    "Exit codes: 0 done, 1 error, 2 refused input, 3 gate failed, 75 stopped but resumable.",
+    "Exit codes: 0 done, 1 error, 2 refused input, 3 gate failed, 75 stopped but resumable; 124 when `wait` times out.",
 )
 checkpoint = typer.Typer(no_args_is_help=True, help="Look at a run's checkpoints, while it goes on or after it.")
 app.add_typer(checkpoint, name="checkpoint")
@@ -234,8 +235,9 @@ def compare(
         print_path(page)
 
 
-for cluster_command in (submit, logs, stop, resume):
+for cluster_command in (submit, status, wait, logs, stop, resume):
     app.command()(cluster_command)
+app.command("list")(list_runs)
 app.command()(suspects)
 app.command()(score)
 

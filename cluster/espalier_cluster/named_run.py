@@ -34,7 +34,13 @@ def find_run(named: str, storage: Path | None = None) -> RunFolder:
         raise RefusedInput([Fault("run", named, "the name of a run, or its folder with a slash")])
     folder = place.absolute() / named
     if not RunFolder(folder).ids():
-        known = [name for name in LocalStorage(place).list(".") if (place / name / "run.json").exists()]
+        known = names_in(place)
         allowed = f"a run in {place.absolute()}; give another --storage, set {STORAGE}, or name the run's folder"
         raise RefusedInput([Fault("run", named, allowed, nearest(named, known))])
     return RunFolder(folder)
+
+
+def names_in(storage: Path | None = None) -> list[str]:
+    """The names of the runs in a storage; None for where names are looked up by default."""
+    place = storage or Path(os.environ.get(STORAGE) or ".")
+    return [name for name in LocalStorage(place).list(".") if (place / name / "run.json").exists()]

@@ -152,12 +152,16 @@ def _side_by_side(names: Iterable[str], columns: Columns) -> tuple[tuple[str, ..
 
 def show_time(console: Console, goodput: Goodput) -> None:
     """Print the goodput and the lost seconds on one line; nothing for a run without a time log."""
-    if not goodput.wall:
-        return
+    if goodput.wall:
+        say(console, f"goodput {goodput_text(goodput)}")
+
+
+def goodput_text(goodput: Goodput) -> str:
+    """As `93 %: 812.0 s useful of 873.0 s; 20.0 s redone`; of a run with a time log."""
     lost = [field.name for field in fields(Goodput) if field.name != "useful" and getattr(goodput, field.name)]
-    text = f"goodput {100 * goodput.ratio:.3g} %: {goodput.useful:.1f} s useful of {goodput.wall:.1f} s"
+    text = f"{100 * goodput.ratio:.3g} %: {goodput.useful:.1f} s useful of {goodput.wall:.1f} s"
     rest = ", ".join(f"{getattr(goodput, name):.1f} s {name}" for name in lost)
-    say(console, f"{text}; {rest}" if rest else text)
+    return f"{text}; {rest}" if rest else text
 
 
 def plan_json(previews: Sequence[StagePreview]) -> str:

@@ -41,6 +41,7 @@ ARROWS = {  # room -> rooms it may import; every room may import config, and dec
     "distributed": set(),
     "recipes": {"jobs"},
     "models": {"data", "storage"},  # a network takes a batch
+    "status": {"checkpoint", "jobs", "stages", "storage", "tracking"},
     "surgery": {"models"},
     "data": set(),
     "objectives": set(),
@@ -60,7 +61,7 @@ ARROWS = {  # room -> rooms it may import; every room may import config, and dec
 }
 DECLARATION = "kind.py"
 """Of a stage kind: what everybody may import, and what imports nothing but the job's own parts."""
-TORCH_FREE = ("config", "jobs", "storage", "stages", "recipes", "planning", "tracking", "report")
+TORCH_FREE = ("config", "jobs", "storage", "stages", "recipes", "planning", "tracking", "report", "status")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking import payload, sample_reader
 from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.links import write_link
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import StepRecord
 from espalier.tracking.tracker import Position, Report, TrackedRun
@@ -54,6 +55,8 @@ class WandbTracker:
             self._report(f"{self._missed}, mirrored offline: {type(fault).__name__}: {fault}")
             _forget_run()
             self._run = _init(self._tracked, self._settings, online=False)
+        if not self._run.offline and self._run.url:
+            write_link(RunFolder(self._tracked.folder), self._tracked.id, WANDB.name, self._run.url)
         self._run.define_metric(payload.AXIS)
         self._run.define_metric("*", step_metric=payload.AXIS)
         if not self._run.resumed:

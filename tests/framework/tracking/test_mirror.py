@@ -270,6 +270,7 @@ def test_a_server_s_run_goes_on_where_it_was_and_keeps_what_it_has(folder, monke
     sent = []
 
     class Online:
+        url = "https://wandb.ai/we/espalier/runs/w"
         offline, resumed, id, summary = False, True, "w", {"trainer/step": 2, "stage/heal/epoch": 1}
 
         def log(self, values):
