@@ -35,11 +35,17 @@ Json = dict[str, Any]
 def show_status(console: Console, status: RunStatus, *, now: float) -> None:
     """Print a run: a line on its state, then one for each thing that is known."""
     standing = status.standing
-    more = standing.waits_for or standing.reason
-    word = standing.state.replace("_", " ") + (" for" if standing.state == "waiting" else "")
-    say(console, f"{status.folder.path.name}: {word}{f' {more}' if more else ''}", style=_STYLES[standing.state])
+    say(console, f"{status.folder.path.name}: {state_text(standing)}", style=_STYLES[standing.state])
     for label, text in _lines(status, now=now):
         say(console, f"  {label:<11} {text}")
+
+
+def state_text(standing: Standing) -> str:
+    """`running`, `waiting for the workers to start`, `failed (the reason)`."""
+    if standing.waits_for:
+        return f"waiting for {standing.waits_for}"
+    word = standing.state.replace("_", " ")
+    return f"{word} ({standing.reason})" if standing.reason else word
 
 
 def _lines(status: RunStatus, *, now: float) -> Iterator[tuple[str, str]]:

@@ -116,8 +116,9 @@ def wait(
 
 
 def _tell(standing: Standing) -> None:
-    more = standing.waits_for or standing.reason
-    say(open_terminal(), f"{standing.state.replace('_', ' ')}{f': {more}' if more else ''}")
+    from espalier_cluster.show_status import state_text
+
+    say(open_terminal(), state_text(standing))
 
 
 def _since(text: str, *, now: float) -> float:

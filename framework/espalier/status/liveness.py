@@ -26,7 +26,7 @@ class LastSign:
         age_seconds: of the sign; negative when the clocks of this host and of the storage differ.
         is_alive: the sign is as fresh as that of a living driver, by every clock; or its process is seen here.
         is_doubtful: the clocks disagree on that. `is_renewed` finds out.
-        is_held: the lock shows it, and not only the heartbeat.
+        is_certain: the process is one of this host, and was looked for.
         notes: on clocks that differ, for a person.
     """
 
@@ -35,7 +35,7 @@ class LastSign:
     pid: int
     is_alive: bool
     is_doubtful: bool = False
-    is_held: bool = False
+    is_certain: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -119,11 +119,11 @@ def _sign(
         notes.append(f"the clock of {host} is {abs(skew):.0f} s {relation} the storage's")
     if holder is not None and holder.is_here:
         is_alive = not holder.is_gone(silent_seconds=stored)
-        return LastSign(stored, host, pid, is_alive, is_held=True, notes=tuple(notes))
+        return LastSign(stored, host, pid, is_alive, is_certain=True, notes=tuple(notes))
     is_alive = all(abs(age) <= STALE_SECONDS for age in ages)
     is_doubtful = not is_alive and not all(age > STALE_SECONDS for age in ages)
     age = max(ages) if is_doubtful else stored
-    return LastSign(age, host, pid, is_alive, is_doubtful, holder is not None, tuple(notes))
+    return LastSign(age, host, pid, is_alive, is_doubtful, notes=tuple(notes))
 
 
 def _is_another(driver: DriverRecord, holder: Holder) -> bool:

@@ -61,7 +61,7 @@ def wait(
             if (standing.state, standing.waits_for) != told:
                 told = standing.state, standing.waits_for
                 on_change(standing)
-            if not standing.goes_on and (standing.state != "lost" or not is_renewed(folder, sleep=waiting.sleep)):
+            if not standing.goes_on and (not _may_live(standing) or not is_renewed(folder, sleep=waiting.sleep)):
                 return standing
         except (OSError, RefusedInput):
             away_since = waiting.clock() if away_since is None else away_since
@@ -71,3 +71,8 @@ def wait(
             return None
         waiting.sleep(min(pause, left))
         pause = min(1.5 * pause, _LONGEST_LOOK_SECONDS)
+
+
+def _may_live(standing: Standing) -> bool:
+    """Whether it is only the age of the last sign that speaks for the driver's end."""
+    return standing.state == "lost" and not (standing.sign is not None and standing.sign.is_certain)
