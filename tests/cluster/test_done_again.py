@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,19 @@ def espalier(*words: object):
 
 def folder_of(job: Path) -> RunFolder:
     return RunFolder(job.parent / "runs" / "tiny")
+
+
+def test_a_finished_run_says_so(job: Path) -> None:
+    status = json.loads(espalier("status", folder_of(job).path, "--json").output)
+    assert (status["state"], status["exit_code"], status["last_sign"], status["notes"]) == ("done", 0, None, [])
+    assert (status["stage"]["num_done"], status["stage"]["step"], status["stage"]["name"]) == (3, 6, "heal")
+    assert (status["checkpoint"]["stage"], status["checkpoint"]["step"]) == ("heal", 6)
+    assert 0 < status["checkpoint"]["age_seconds"] < 600 and status["checkpoint"]["num_workers"] == 1
+    assert [(one["stage"], one["end"], list(one["hosts"].values())) for one in status["attempts"]] == [
+        (stage, "done", [1]) for stage in ("parent", "slim", "heal")
+    ]
+    assert 0 < status["goodput"]["ratio"] <= 1
+    assert espalier("wait", folder_of(job).path).exit_code == 0
 
 
 def model(job: Path, stage: str) -> Manifest:

@@ -72,7 +72,14 @@ def read_seeds(folder: RunFolder, *, now: float) -> tuple[RunLine, ...]:
 def _folders(storage: Path) -> list[str]:
     """The folders that may be runs, by name; hidden ones hold caches."""
     with os.scandir(storage) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def _line(path: Path, *, now: float) -> RunLine | None:

@@ -151,28 +151,29 @@ def _last_checkpoint(
 
     A store that does not answer is given up after a while: the status of a run must not hang on it.
     """
-    try:
-        job = folder.read_job()
-        storage, place = state_storage(folder.path, job), job.checkpoints
-    except (FileNotFoundError, RefusedInput):
-        storage, place = LocalStorage(folder.path), None
     names = [entry.name for entry in entries]
     names = names[: names.index(stage) + 1] if stage in names else names
-    if place is None:
-        return _newest(storage, names, now=now), ()
     found: list[LastCheckpoint | None] = []
-    trouble = [f"checkpoints at {place} did not answer within {_STORE_SECONDS:.0f} s"]
+    trouble = [f"the storage of the checkpoints did not answer within {_STORE_SECONDS:.0f} s"]
 
     def ask() -> None:
         try:
-            found.append(_newest(storage, names, now=now))
+            found.append(_newest(_states(folder), names, now=now))
         except Exception as error:  # whatever a store's library raises
-            trouble[0] = f"checkpoints at {place} cannot be read: {type(error).__name__}: {error}"[:500]
+            trouble[0] = f"the checkpoints cannot be read: {type(error).__name__}: {error}"[:500]
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_STORE_SECONDS)
     return (found[0], ()) if found else (None, tuple(trouble))
+
+
+def _states(folder: RunFolder) -> Storage:
+    try:
+        job = folder.read_job()
+    except (FileNotFoundError, RefusedInput):
+        return LocalStorage(folder.path)
+    return state_storage(folder.path, job)
 
 
 def _newest(storage: Storage, stages: Sequence[str], *, now: float) -> LastCheckpoint | None:
