@@ -154,7 +154,8 @@ def _submit(job: Job, *, address: str | None, insecure: bool, follow_log: bool) 
     verb = "submitted" if told.is_new else "goes on already"
     waits = "" if told.has_begun else "; its driver has not started yet, and the cluster will start it"
     say(console, f"{job.name} {verb} as {told.submission.id} at {server.address}{waits}")
-    say(console, f"  watch: espalier logs {folder.path} --follow;  stop: espalier stop {folder.path}")
+    commands = (("watch", "logs --follow"), ("look", "status"), ("stop", "stop"))
+    say(console, "  " + ";  ".join(f"{what}: espalier {command} {folder.path}" for what, command in commands))
     if follow_log:
         _show_log(folder, told.submission, until_end=True, server=server)
 

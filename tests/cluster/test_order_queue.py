@@ -49,6 +49,20 @@ def test_an_order_is_done_when_every_rank_has_reported_and_rank_zero_says_how() 
     with_queue(scene)
 
 
+def test_the_hosts_of_a_group_are_known_after_it_was_lost() -> None:
+    async def scene(queue: OrderQueue) -> None:
+        assert await queue.hosts() == {}
+        group = await queue.open_group()
+        for rank, host in enumerate("aba"):
+            await queue.worker_started(group, WorkerAddress(rank, "node", 10 + rank, host))
+        await queue.lose_group(StageFailed("worker_lost", "it is gone"))
+        assert await queue.hosts() == {"a": 2, "b": 1}
+        await queue.open_group()
+        assert await queue.hosts() == {}
+
+    with_queue(scene, num_workers=3)
+
+
 def test_a_rank_waits_for_the_next_order_and_never_gets_the_last_one_again() -> None:
     async def scene(queue: OrderQueue) -> None:
         group = await start_group(queue)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from espalier.stages.orders import StageOrder
 from espalier_cluster.group_size import GroupSize
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
-from espalier_cluster.ray_runner import RayRunner
+from espalier_cluster.ray_runner import Notices, RayRunner
 
 WORKERS = WorkersConfig(count=2, cpus_each=3)
+WAITS: list[str] = []
+PLACES: list[dict[str, int]] = []
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,9 @@ def runner(run_folder: str, stop: threading.Event) -> Iterator[RayRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         with filter_logs(), cluster(WORKERS):
-            runner = RayRunner(
-                GroupSize(WORKERS), run_folder, work="stand_in:serve", stop=stop, retry=RetryConfig(hang_seconds=3)
-            )
+            notices = Notices(WAITS.append, lambda hosts: PLACES.append(dict(hosts)))
+            size, retry = GroupSize(WORKERS), RetryConfig(hang_seconds=3)
+            runner = RayRunner(size, run_folder, work="stand_in:serve", stop=stop, retry=retry, notices=notices)
             yield runner
             runner.close()
 
@@ -57,6 +60,8 @@ def test_consecutive_orders_run_on_the_same_processes_without_delay(runner: RayR
     assert time.monotonic() - started < 0.5
     assert len({result.metrics["pid"] for result in results}) == 1
     assert [result.stage for result in results] == ["stage0", "stage1", "stage2"]
+    assert [{socket.gethostname(): WORKERS.count}] * 3 == PLACES
+    assert WAITS[-1] == "" and set(WAITS) <= {"", "the workers to start"}
     assert results[0].metrics["sum"] == 1 + 2
     assert results[0].metrics["threads"] == str(WORKERS.cpus_each)
 

@@ -39,7 +39,8 @@ class RunFolder:
     lock               the process that holds the run
     tokenizers/<key>/  each tokenizer once
     stages/<name>/     step-<n>/ checkpoints, result.json, what a stage keeps beside
-    records/           steps.jsonl, events.jsonl
+    records/           steps.jsonl, events.jsonl, attempts.jsonl, ...
+    driver.json        heartbeat and end of the driver; links.json: the run's pages in trackers
     submits/           submissions to clusters, see `submissions`
     stop.json          the wish that the driver stops
     exports/<name>/    models as plain Hugging Face folders

@@ -49,7 +49,7 @@ class StageProgress:
 
 
 def read_progress(
-    folder: RunFolder, entries: Sequence[PlanEntry], stage: str, *, now: float, max_bytes: int
+    folder: RunFolder, entries: Sequence[PlanEntry], stage: str, *, now: float, max_bytes: int, steps_only: bool = False
 ) -> StageProgress:
     """Where a run is in one of its stages.
 
@@ -57,14 +57,15 @@ def read_progress(
         entries: of the plan.
         stage: empty before the first order; an unknown one when the plan was replaced.
         max_bytes: to read of the end of each record.
+        steps_only: leave out what events and the time log say.
     """
     number = next((place for place, entry in enumerate(entries, start=1) if entry.name == stage), 0)
     if not number:
         return StageProgress(num_stages=len(entries))
     entry = entries[number - 1]
     steps = jsonl.read_last(folder.path / STEPS, StepRecord, max_bytes=max_bytes)
-    events = jsonl.read_last(folder.path / EVENTS, Event, max_bytes=max_bytes)
-    times = jsonl.read_last(folder.path / TIME, TimeEntry, max_bytes=max_bytes)
+    events = [] if steps_only else jsonl.read_last(folder.path / EVENTS, Event, max_bytes=max_bytes)
+    times = [] if steps_only else jsonl.read_last(folder.path / TIME, TimeEntry, max_bytes=max_bytes)
     statuses = StageStatuses([stage])
     own_steps = tuple(step for step in steps if step.stage == stage)
     statuses.apply(News(steps=own_steps, events=tuple(event for event in events if event.stage == stage)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from espalier.status.standing import RunState, Standing, read_standing
 from espalier.tracking.time_log import TIME
 
 _RECORD_BYTES = 2**14
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ def list_runs(storage: Path, *, now: float | None = None) -> StorageContent:
     """
     now = time.time() if now is None else now
     runs, strangers = [], []
-    for name in _folders(storage):
-        line = _line(storage / name, now=now)
+    names = _folders(storage)
+    with ThreadPoolExecutor(_AT_ONCE) as readers:  # a network file system takes its time for each file
+        lines = list(readers.map(lambda name: _line(storage / name, now=now), names))
+    for name, line in zip(names, lines, strict=True):
         if line is None:
             strangers.append(name)
         else:
@@ -91,7 +95,7 @@ def _line(path: Path, *, now: float) -> RunLine | None:
         standing = read_standing(folder, now=now)
         entries = folder.plan()
         stage = standing.driver.stage if standing.driver else ""
-        progress = read_progress(folder, entries, stage, now=now, max_bytes=_RECORD_BYTES)
+        progress = read_progress(folder, entries, stage, now=now, max_bytes=_RECORD_BYTES, steps_only=True)
     except (RefusedInput, OSError) as error:
         reason = str(error.faults[0]) if isinstance(error, RefusedInput) else str(error)
         return RunLine(path.name, path, "unreadable", reason=reason)
