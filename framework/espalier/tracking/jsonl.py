@@ -94,8 +94,7 @@ def read_last(path: Path, kind: type[Kind], *, max_bytes: int) -> list[Kind]:
     """The complete lines at the end of a file that are records of this kind, in order, without reading more than so
     much; lines of another schema are skipped."""
     data = _named(path, lambda files: files.read_end(path.name, max_bytes))
-    first = data.find(b"\n") + 1 if len(data) == max_bytes else 0  # a line that begins before what was read
-    lines = data[first : data.rfind(b"\n") + 1].splitlines()
+    lines = data[: data.rfind(b"\n") + 1].splitlines()  # the first may be cut off, and is no record then
     return [value for line in lines if (value := parse_as(line, kind)) is not None]
 
 

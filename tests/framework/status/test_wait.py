@@ -63,20 +63,21 @@ def test_a_time_out_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_is_away_for_a_moment_is_waited_for(tmp_path: Path) -> None:
-    """Away in two ways: an empty mount point, and no folder at all."""
+    """Away in two ways, an empty mount point and no folder at all; and twice, for longer than it may be at once."""
     folder, away = made_run(tmp_path / "storage"), tmp_path / "away"
     beat(folder)
 
     def live(now: float) -> None:
-        if 20 < now < 60 and not away.exists():
+        is_away = 20 < now % 500 < 440
+        if is_away and not away.exists():
             folder.path.rename(away)
-        elif 40 < now < 60 and not folder.path.exists():
+        elif is_away and now % 500 > 200 and not folder.path.exists():
             folder.path.mkdir()
-        elif now > 60 and away.exists():
+        elif not is_away and away.exists():
             if folder.path.exists():
                 folder.path.rmdir()
             away.rename(folder.path)
-            beat(folder, exit_code=0)
+            beat(folder, exit_code=0 if now > 500 else None)
 
     end = wait(folder, waiting=waiting(Clock(live)))
     assert end is not None and end.exit_code == 0
