@@ -32,7 +32,7 @@ _STORE_SECONDS = 15.0
 KILLED = "its driver was killed"
 """Message of an attempt whose driver wrote no end."""
 
-_NO_FAILURES = ("done", "gate_failed", "preempted", "stopped", None)
+_NO_FAILURES = ("done", "gate_failed", "preempted", "resized", "stopped", None)
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,15 @@ def told(folder: RunFolder, **how: Any) -> RunStatus:
 def working(storage: Path) -> RunFolder:
     """A run at step 3 of its second stage, in its third attempt there."""
     folder = made_run(storage)
-    beat(folder, stage="heal", attempt=4)
+    beat(folder, stage="heal", attempt=5)
     result(folder, "parent", "k1")
     steps(folder, [replace(step(number), time=NOW - 20 + number, flops=10.0 * number) for number in (1, 2, 3)])
     log = AttemptLog(folder.path / ATTEMPTS)
-    for attempt, end in ((1, "done"), (2, "preempted"), (3, "worker_lost")):
+    for attempt, end in ((1, "done"), (2, "preempted"), (3, "worker_lost"), (4, "resized")):
         log.ordered("parent" if attempt == 1 else "heal", attempt)
         log.placed({"a": 1, "b": 1})
         log.ended(end)  # type: ignore[arg-type]
-    log.ordered("heal", 4)
+    log.ordered("heal", 5)
     log.placed({"a": 2})
     return folder
 
@@ -54,13 +54,13 @@ def test_a_run_that_works(tmp_path: Path) -> None:
     assert stage.remaining_seconds == 8.0, "four steps of two seconds"
     assert stage.run_remaining_seconds == 8.0 + 28.0, "and 140 FLOPs at 10 in two seconds"
     assert stage.step_age_seconds == 17.0
-    assert (len(found.attempts), found.num_failures, found.num_preemptions, found.hosts) == (4, 1, 1, {"a": 2})
+    assert (len(found.attempts), found.num_failures, found.num_preemptions, found.hosts) == (5, 1, 1, {"a": 2})
     assert found.next_step == f"espalier stop {tmp_path}/slim"
 
 
 def test_an_attempt_whose_driver_was_killed_counts_as_a_failure(tmp_path: Path) -> None:
     folder = working(tmp_path)
-    beat(folder, stage="heal", attempt=4, age=1000)
+    beat(folder, stage="heal", attempt=5, age=1000)
     found = told(folder)
     assert (found.standing.state, found.num_failures, found.attempts[-1].message) == ("lost", 2, run_status.KILLED)
     assert found.next_step == f"espalier run {tmp_path}/slim/job.json"
