@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,10 +66,3 @@ def steps(folder: RunFolder, records: list[StepRecord]) -> None:
     log = StepLog(folder.path / STEPS)
     for record in records:
         log.append(record)
-
-
-def soon(condition: Any, *, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
