@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from espalier_cluster.jobs_address import names_a_cluster
 from espalier_cluster.jobs_server import JobsServer
 from espalier_cluster.log_reader import DriverLines, LogFile, RunEnd, follow
 from espalier_cluster.named_run import find_run
+from espalier_cluster.preflight_table import show_checks
 from espalier_cluster.terminal import open_terminal, say
 
 
@@ -150,9 +152,9 @@ def _submit(job: Job, *, address: str | None, insecure: bool, follow_log: bool) 
     console = open_terminal()
     server = connect(address, insecure=insecure)
     folder = RunFolder.of(job)
-    told = submit_run(job, Client(server, insecure=insecure))
+    told = submit_run(job, Client(server, insecure=insecure, on_checks=partial(show_checks, console)))
     verb = "submitted" if told.is_new else "goes on already"
-    waits = "" if told.has_begun else "; its driver has not started yet, and the cluster will start it"
+    waits = "" if told.has_begun else "; its driver has not begun yet: the cluster has to start it, or it checks still"
     say(console, f"{job.name} {verb} as {told.submission.id} at {server.address}{waits}")
     commands = (("watch", "logs --follow"), ("look", "status"), ("stop", "stop"))
     say(console, "  " + ";  ".join(f"{what}: espalier {command} {folder.path}" for what, command in commands))

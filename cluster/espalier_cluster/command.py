@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,6 +26,7 @@ from espalier_cluster.told import told
 
 if TYPE_CHECKING:
     from espalier_cluster.drive import HowToRun
+    from espalier_cluster.preflight_table import Preflight
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -98,10 +100,10 @@ def plan(
     if address is None:
         say(console, room_line(prepared))
         return
-    from espalier_cluster.drive import HowToRun, check_room
+    from espalier_cluster.checked_start import check_room
+    from espalier_cluster.drive import HowToRun
 
-    check_room(prepared, HowToRun(address=address, insecure=insecure))
-    say(console, f"the cluster at {address} has room for the workers, and all its nodes see the storage")
+    check_room(prepared, HowToRun(address=address, insecure=insecure), console)
 
 
 @app.command()
@@ -118,30 +120,31 @@ def run(
 ) -> None:
     """Run a job, or go on with one that was stopped."""
     from espalier_cluster.drive import HowToRun
+    from espalier_cluster.preflight_table import Preflight
 
     how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose, submission=submission)
     if submission is None:
-        _run(job_file, overrides, how)
+        _run(job_file, overrides, how, Preflight())
     from espalier_cluster.submitted import drive_submission
 
-    raise SystemExit(drive_submission(job_file, str(submission), lambda: _run(job_file, overrides, how)))
+    raise SystemExit(drive_submission(job_file, str(submission), partial(_run, job_file, overrides, how)))
 
 
-def _run(job_file: Path, overrides: list[str] | None, how: HowToRun) -> NoReturn:
-    from espalier.planning.prepare import prepare
+def _run(job_file: Path, overrides: list[str] | None, how: HowToRun, preflight: Preflight) -> NoReturn:
+    from espalier_cluster.checked_start import checked_start
     from espalier_cluster.drive import drive
     from espalier_cluster.local_cluster import require_access
 
     job = _read_job(job_file, overrides)
     if not how.in_process:
         require_access(how.address, insecure=how.insecure)  # before the text is read
-    prepared = prepare(job)
-    if job.seeds > 1:
-        from espalier_cluster.seeds import run_seeds
+    with checked_start(job, how, preflight) as (prepared, joined):
+        if job.seeds == 1:
+            raise SystemExit(drive(prepared, joined, open_terminal()))
+    from espalier_cluster.seeds import run_seeds
 
-        peaks = (preview.memory.total for preview in prepared.previews if preview.memory)
-        raise SystemExit(run_seeds(job, how, open_terminal(), worker_bytes=int(max(peaks, default=0))))
-    raise SystemExit(drive(prepared, how, open_terminal()))
+    peaks = (preview.memory.total for preview in prepared.previews if preview.memory)
+    raise SystemExit(run_seeds(job, how, open_terminal(), worker_bytes=int(max(peaks, default=0))))
 
 
 @app.command()

@@ -65,6 +65,7 @@ class HowToRun:
         in_process: run one worker in this process, without Ray.
         verbose: do not filter the logs of libraries.
         submission: id of the submission that this is the driver of; None for a command of a person.
+        is_connected: this process has joined the cluster at `address`, and has checked it.
     """
 
     address: str | None = None
@@ -72,6 +73,7 @@ class HowToRun:
     in_process: bool = False
     verbose: bool = False
     submission: str | None = None
+    is_connected: bool = False
 
     def options(self) -> tuple[str, ...]:
         """The words of the command line for another driver that is to run likewise."""
@@ -236,19 +238,12 @@ def _runner(
             yield runner
 
 
-def check_room(prepared: PreparedJob, how: HowToRun) -> None:
-    """Check whether a job could run on a running cluster.
-
-    Raises:
-        RefusedInput: too few resources, a node that does not see the storage, too little space, other versions.
-    """
-    with filter_logs(verbose=how.verbose), _connected(prepared, how):
-        pass
-
-
 @contextlib.contextmanager
 def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
     """Connect to a cluster that has room for the job, for the time of the block."""
+    if how.is_connected:
+        yield
+        return
     workers = prepared.job.workers
     with cluster(workers, address=how.address, insecure=how.insecure, verbose=how.verbose):
         from espalier_cluster.preflight import check_cluster  # as above

@@ -40,9 +40,18 @@ FOLDER = "ESPALIER_CLUSTER_FOLDER"
 """Variable with the folder of a local cluster, for its workers; they hold it (`held_folders`)."""
 
 
+RUN = "run"
+"""Key of a Ray job's metadata with the name of the run whose driver it is; others on the cluster can read it."""
+
+
 @contextlib.contextmanager
 def cluster(
-    workers: WorkersConfig, *, address: str | None = None, insecure: bool = False, verbose: bool = False
+    workers: WorkersConfig,
+    *,
+    address: str | None = None,
+    insecure: bool = False,
+    verbose: bool = False,
+    run: str = "",
 ) -> Iterator[None]:
     """Connect to Ray inside the block. A cluster that was started here is ended after it, and its files removed.
 
@@ -50,6 +59,7 @@ def cluster(
         address: `host:port` of a running cluster, or `auto` for the one on this machine; None starts one.
         insecure: accept a cluster that requires no token.
         verbose: let Ray forward the output of all its processes to this terminal.
+        run: name of the run that is driven, by which others see who holds what on a cluster.
 
     Raises:
         RefusedInput: the cluster cannot be reached or joined, or requires no token.
@@ -67,7 +77,7 @@ def cluster(
         else:
             stack.enter_context(override_variables(access))
             options = {"address": resolve(address), "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
-        _connect(options, verbose=verbose)
+        _connect(options, verbose=verbose, run=run)
         try:
             yield
         finally:
@@ -91,15 +101,17 @@ def require_access(address: str | None, *, insecure: bool) -> dict[str, str | No
     raise RefusedInput([Fault("RAY_AUTH_MODE", mode, allowed)])
 
 
-def _connect(options: dict[str, Any], *, verbose: bool) -> None:
+def _connect(options: dict[str, Any], *, verbose: bool, run: str) -> None:
     import ray
+    from ray.job_config import JobConfig
 
     level = logging.INFO if verbose else logging.ERROR
     on_termination = signal.getsignal(signal.SIGTERM)
     forget_token()
     try:
         with _hang_ups_blocked(), _few_listeners(options["address"] == "local"):
-            ray.init(**options, log_to_driver=verbose, logging_level=level)
+            named = JobConfig(metadata={RUN: run} if run else {})
+            ray.init(**options, log_to_driver=verbose, logging_level=level, job_config=named)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if options["address"] == "local":
             raise

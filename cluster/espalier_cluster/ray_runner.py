@@ -24,6 +24,7 @@ from espalier.stages.result import StageResult
 from espalier_cluster.group import WorkerGroup
 from espalier_cluster.group_size import GroupSize
 from espalier_cluster.head_node import HeadNode, node_lives
+from espalier_cluster.occupants import who_is_waited_for
 from espalier_cluster.preflight import room_faults
 
 _Outcome = StageResult | StageFailed
@@ -182,6 +183,8 @@ class RayRunner:
                     looked_at = now
                     if larger := self._size.larger(group.num_workers):
                         group.ask_to_stop()
+            elif now - waiting_since > self._patience_seconds and who_is_waited_for(self._size.workers):
+                waiting_since = now  # others hold what it needs: that takes as long as it takes
             elif now - waiting_since > self._patience_seconds:
                 return StageFailed("stopped", f"{self._what_is_missing()}, after {self._patience_seconds:.0f} s")
             elif now - began > _SHRINK_SECONDS and group.num_workers > self._size.counts[0] and not group.has_room():
@@ -214,7 +217,9 @@ class RayRunner:
 
     def _what_is_missing(self) -> str:
         faults = room_faults(self._size.workers, ray.nodes())
-        return f"no room on the cluster: {faults[0]}" if faults else "the workers have not all started"
+        if faults:
+            return f"no room on the cluster: {faults[0]}"
+        return who_is_waited_for(self._size.workers) or "the workers have not all started"
 
     def _cluster_lost(self, silent: float) -> StageFailed | None:
         """The failure to report when the head node has been silent too long or this node is dead; else None."""

@@ -10,21 +10,26 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 from espalier import __version__
 from espalier.checkpoint.lock import living_holder
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
+from espalier.stages.findings import Check
 from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import FOLDER, Submission, Submissions
 from espalier_cluster.jobs_server import JobsServer, JobState, ServerAway
+from espalier_cluster.local_cluster import RUN
 
 _LOOK_SECONDS = 0.5
 _AWAY_SECONDS = 30.0
+_RETURN_SECONDS = 2.5
 _LONGEST_TOLD = 400
 
 
@@ -49,11 +54,13 @@ class Client:
     Attributes:
         insecure: have the driver join a cluster that requires no token.
         patience_seconds: how long to wait for the driver's first sign.
+        on_checks: called with what was checked, before a refusal is raised.
     """
 
     server: JobsServer
     insecure: bool = False
     patience_seconds: float = 120.0
+    on_checks: Callable[[Sequence[Check]], None] = field(default=lambda checks: None)
     sleep: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)
 
@@ -62,14 +69,14 @@ def submit(job: Job, client: Client) -> Submitted:
     """Start a run's driver on a cluster and wait for its first sign; an earlier submission that goes on is found.
 
     Raises:
-        RefusedInput: the run goes on with another job; the cluster has other versions, or does not see the storage.
-            Nothing is left behind then.
+        RefusedInput: the run goes on with another job; the cluster has other versions, does not see the storage, or
+            lacks anything else that the run needs. Nothing is left behind then.
         ServerAway: the cluster stopped answering. The same call, made again, finds what there is.
     """
     refuse_other_ray(client.server)
     folder = RunFolder.of(job)
     require_own(folder)
-    is_made = not folder.path.exists()
+    made = [one for one in (folder.path, *folder.path.parents) if not one.exists()]
     _make(folder, job)
     claim(folder, versions=own_versions())
     submissions = Submissions(folder)
@@ -78,14 +85,42 @@ def submit(job: Job, client: Client) -> Submitted:
     try:
         has_begun = _await_begin(submission, submissions, client)
     except RefusedInput:
-        client.server.remove(submission.id)
+        _tell_checks(submission, submissions, client)
+        with suppress(ServerAway):  # the cluster's list of jobs keeps one that has failed
+            _remove_job(submission, client)
         submissions.withdraw(submission)
-        if is_made and set(folder.files.list(".")) <= {"run.json", FOLDER}:
-            folder.files.remove(FOLDER)
-            folder.files.remove("run.json")
-            folder.path.rmdir()
+        _remove_made(folder, made)
         raise
+    if is_new:
+        _tell_checks(submission, submissions, client)
     return Submitted(submission, is_new, has_begun)
+
+
+def _remove_job(submission: Submission, client: Client) -> None:
+    """Remove a failed job from the list until it stays away: Ray may write its end once more, a second later (2.60)."""
+    deadline, gone_since = client.clock() + _AWAY_SECONDS, client.clock()
+    while client.clock() < min(deadline, gone_since + _RETURN_SECONDS):
+        if client.server.look(submission.id) is not None:
+            client.server.remove(submission.id)
+            gone_since = client.clock()
+        client.sleep(_LOOK_SECONDS)
+
+
+def _tell_checks(submission: Submission, submissions: Submissions, client: Client) -> None:
+    findings = submissions.findings(submission)
+    asks = "it may let in who has no token (--insecure)" if client.insecure else "it asks for a token"
+    reached = Check(what="cluster", state="warned" if client.insecure else "good", found=f"reached; {asks}")
+    client.on_checks((reached, *(findings.checks if findings else ())))
+
+
+def _remove_made(folder: RunFolder, made: Sequence[Path]) -> None:
+    """Remove the folders that this submit has made, if nobody has put anything else there."""
+    if folder.path in made and set(folder.files.list(".")) <= {"run.json", FOLDER}:
+        folder.files.remove(FOLDER)
+        folder.files.remove("run.json")
+    for one in made:
+        with suppress(OSError):
+            one.rmdir()
 
 
 def under_way(submissions: Submissions, server: JobsServer) -> Submission | None:
@@ -147,7 +182,7 @@ def _refuse_other_job(job: Job, submissions: Submissions, found: Submission) -> 
 
 def _start(submission: Submission, submissions: Submissions, client: Client) -> None:
     metadata = {
-        "run": submissions.run.path.name,
+        RUN: submissions.run.path.name,
         "run_folder": str(submissions.run.path),
         "attempt": str(submission.number),
     }
@@ -178,7 +213,7 @@ def _await_begin(submission: Submission, submissions: Submissions, client: Clien
     while submissions.begun(submission) is None:
         state = _known_state(submission, client)
         if state is not None and state.has_ended and submissions.begun(submission) is None:
-            raise RefusedInput([_why_not_begun(submission, submissions, client, state)])
+            raise RefusedInput(_why_not_begun(submission, submissions, client, state))
         if client.clock() > deadline:
             return False
         client.sleep(_LOOK_SECONDS)
@@ -192,16 +227,20 @@ def _known_state(submission: Submission, client: Client) -> JobState | None:
         return None
 
 
-def _why_not_begun(submission: Submission, submissions: Submissions, client: Client, state: JobState) -> Fault:
+def _why_not_begun(submission: Submission, submissions: Submissions, client: Client, state: JobState) -> list[Fault]:
+    """The faults that the driver has found and written down, or what its log says where it could not."""
+    findings = submissions.findings(submission)
+    if findings is not None and findings.faults:
+        return findings.as_faults()
     where = f"the cluster at {client.server.address}"
     if state.exit_code == 127:
         allowed = f"a cluster whose head has espalier {__version__} on its PATH"
-        return Fault("--address", client.server.address, allowed)
+        return [Fault("--address", client.server.address, allowed)]
     lines = [line.strip() for line in client.server.log(submission.id).splitlines() if line.strip()]
     told = next((line for line in reversed(lines) if line.startswith(("refused:", "error:"))), "")
     told = told or (lines[-1] if lines else state.message) or state.status
     allowed = f"one that can start on {where}, which said: {told.removeprefix('refused: ')[:_LONGEST_TOLD]}"
-    return Fault("submission", submissions.run.path.name, allowed, given="did not start")
+    return [Fault("submission", submissions.run.path.name, allowed, given="did not start")]
 
 
 def _make(folder: RunFolder, job: Job) -> None:

@@ -6,28 +6,35 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from espalier.config.faults import Fault, RefusedInput
 from espalier.stages.controller import ExitCode
+from espalier.stages.findings import Findings
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submission, Submissions
 from espalier.tracking.driver_file import BEAT_SECONDS
 from espalier_cluster.driver_log import mirrored
+from espalier_cluster.preflight_table import Preflight
 from espalier_cluster.submit import own_versions
 from espalier_cluster.told import Outcome, told
 
 
-def drive_submission(job_file: Path, submission_id: str, action: Callable[[], object]) -> int:
+def drive_submission(job_file: Path, submission_id: str, action: Callable[[Preflight], object]) -> int:
     """Carry out a submitted run; returns its exit code.
+
+    The submission counts as begun once the preflight has passed. What was found is written down for the client, which
+    removes the submission when it was refused.
 
     Args:
         job_file: of the submission, in the run's folder.
         action: the run itself.
 
     Raises:
-        RefusedInput: the storage is not the client's, or this machine has other versions. Nothing was written.
+        RefusedInput: the storage is not the client's. Nothing was written.
     """
     folder = RunFolder(job_file.parent.parent)
     submissions = Submissions(folder)
@@ -35,12 +42,11 @@ def drive_submission(job_file: Path, submission_id: str, action: Callable[[], ob
     if submission is None:
         allowed = "a folder that the client, the head and all nodes of the cluster share; what the client wrote for"
         raise RefusedInput([Fault("storage", str(folder.path.parent), f"{allowed} {submission_id} is not there")])
-    refuse_other_versions(submission)
-    submissions.begin(submission, host=socket.gethostname(), pid=os.getpid())
     outcome = Outcome(ExitCode.ERROR, "the driver was ended")
     try:
-        with mirrored(folder), _renewed(submissions, submission):
-            outcome = told(action)
+        with contextlib.ExitStack() as stack:
+            start = _Start(submissions, submission, stack)
+            outcome = told(lambda: start.carry_out(action))
     finally:
         with contextlib.suppress(OSError):  # a full disk: whoever waits sees that the driver is gone
             submissions.end(submission, exit_code=outcome.code % 256, reason=outcome.reason)
@@ -63,6 +69,34 @@ def _renewed(submissions: Submissions, submission: Submission) -> Iterator[None]
     finally:
         done.set()
         thread.join()
+
+
+@dataclass
+class _Start:
+    """Takes a submission up once its preflight has passed; from then on the run's folder has what is printed."""
+
+    submissions: Submissions
+    submission: Submission
+    stack: contextlib.ExitStack
+    has_begun: bool = False
+
+    def carry_out(self, action: Callable[[Preflight], object]) -> None:
+        preflight = Preflight(self._begin)
+        try:
+            refuse_other_versions(self.submission)
+            action(preflight)
+        except RefusedInput as refused:
+            if not self.has_begun:
+                findings = Findings.of(preflight.checks, refused.faults, time=time.time())
+                self.submissions.note_findings(self.submission, findings)
+            raise
+
+    def _begin(self, findings: Findings) -> None:
+        self.submissions.note_findings(self.submission, findings)
+        self.submissions.begin(self.submission, host=socket.gethostname(), pid=os.getpid())
+        self.has_begun = True
+        self.stack.enter_context(mirrored(self.submissions.run))
+        self.stack.enter_context(_renewed(self.submissions, self.submission))
 
 
 def refuse_other_versions(submission: Submission) -> None:

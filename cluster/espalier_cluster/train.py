@@ -110,7 +110,14 @@ def _torch_config(workers: WorkersConfig) -> ProcessGroupConfig:
 
 def _scaling_config(workers: WorkersConfig) -> ScalingConfig:
     each = {"CPU": workers.cpus_each} | ({"GPU": workers.gpus_each} if workers.gpus_each else {})
-    return ScalingConfig(num_workers=workers.count, use_gpu=workers.gpus_each > 0, resources_per_worker=each)
+    return ScalingConfig(  # type: ignore[call-arg]  # arguments of v2; mypy sees the class of v1
+        num_workers=workers.count,
+        use_gpu=workers.gpus_each > 0,
+        resources_per_worker=each,
+        accelerator_type=workers.accelerator,
+        label_selector=dict(workers.labels) or None,
+        placement_strategy="PACK",  # on as few nodes as have room
+    )
 
 
 def _run_config(workers: WorkersConfig, run_folder: str, *, callbacks: list[Any]) -> RunConfig:

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_stand_in import StandIn, client, job
+from jobs_stand_in import Clock, StandIn, client, job
 
 from espalier.checkpoint.lock import RunLock
-from espalier.config.faults import RefusedInput
+from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
 from espalier.jobs.load import read_job
+from espalier.stages.findings import Check, Findings
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submissions
 from espalier.storage.local import LocalStorage
 from espalier_cluster.jobs_server import JobState, ServerAway
+from espalier_cluster.preflight_table import Preflight
 from espalier_cluster.secret_text import refuse_secrets
-from espalier_cluster.submit import submit
+from espalier_cluster.submit import Client, submit
 from espalier_cluster.submitted import drive_submission
 
 __all__ = ["job"]
@@ -193,6 +195,53 @@ def test_a_driver_that_does_not_start_is_told_of_and_leaves_nothing(
     assert not RunFolder.of(job).path.exists()
 
 
+def test_what_the_driver_has_found_is_told_and_leaves_nothing(job: Job) -> None:
+    def refuse(server: StandIn, job_id: str) -> None:
+        faults = [Fault("storage", "/shared", "a folder that every node shares", near="/share")]
+        findings = Findings.of([Check(what="storage", state="bad", found="not shared")], faults, time=1.0)
+        server.submissions(job_id).note_findings(server.submission(job_id), findings)
+        server.submissions(job_id).end(server.submission(job_id), exit_code=2, reason="")
+        server.fail(job_id, exit_code=2)
+
+    told: list[Check] = []
+    with pytest.raises(RefusedInput) as refused:
+        submit(job, client(StandIn(on_start=refuse), on_checks=told.extend))
+    assert str(refused.value) == (
+        "`storage` is '/shared'; allowed: a folder that every node shares. Did you mean `/share`?"
+    )
+    assert [(one.what, one.state) for one in told] == [("cluster", "good"), ("storage", "bad")]
+    assert not Path(job.storage).exists()
+
+
+def test_a_job_that_ray_brings_back_is_removed_again(job: Job) -> None:
+    server, clock = StandIn(on_start=lambda server, job_id: server.fail(job_id, exit_code=2)), Clock()
+    num_removed = 0
+
+    def bring_back(now: float) -> None:
+        nonlocal num_removed
+        if len(server.removed) > num_removed and num_removed < 2:
+            num_removed = len(server.removed)
+            server.fail(server.removed[-1], exit_code=2)
+
+    clock.on_sleep = bring_back
+    with pytest.raises(RefusedInput):
+        submit(job, Client(server, sleep=clock.sleep, clock=clock))
+    assert not server.jobs and len(server.removed) == 3
+
+
+def test_findings_of_others_are_read_within_bounds(job: Job) -> None:
+    server = StandIn()
+    told = submit(job, client(server)).submission
+    submissions = server.submissions(told.id)
+    many = Findings.of([Check(what="data", state="good", found="")] * 99, [Fault("a" * 9999, None, "b")] * 99, time=1.0)
+    submissions.note_findings(told, many)
+    found = submissions.findings(told)
+    assert found is not None and len(found.checks) == 32 and len(found.faults) == 64
+    (RunFolder.of(job).path / "submits" / "000001.found.json").write_text('{"checks": 7, "time": 1.0}')
+    with pytest.raises(RefusedInput, match="record of a submission"):
+        submissions.findings(told)
+
+
 def test_a_failed_start_keeps_what_an_earlier_one_left(job: Job) -> None:
     server = StandIn()
     first = submit(job, client(server)).submission
@@ -238,7 +287,9 @@ def test_a_driver_leaves_its_log_and_its_exit_code(job: Job, capfd: pytest.Captu
     told = submit(job, client(server, patience_seconds=1.0))
     submissions = server.submissions(told.submission.id)
 
-    def end() -> None:
+    def end(preflight: Preflight) -> None:
+        preflight.note("workers", "room for 1")
+        preflight.passed()
         os.write(1, b"from a library\n")
         print("from Python")
         raise SystemExit(3)
@@ -260,7 +311,9 @@ def test_a_driver_refuses_other_versions_and_a_storage_that_is_not_shared(
         drive_submission(job_file, "espalier-slim-9-00000000", pytest.fail)
     versions = {"espalier": "9.9", "ray": "2.60.0", "python": "3.9"}
     monkeypatch.setattr("espalier_cluster.submitted.own_versions", lambda: versions)
-    with pytest.raises(RefusedInput) as refused:
-        drive_submission(job_file, told.id, pytest.fail)
-    assert {fault.path.split()[0] for fault in refused.value.faults} >= {"espalier", "python"}
-    assert server.submissions(told.id).begun(told) is None
+    assert drive_submission(job_file, told.id, pytest.fail) == 2
+    submissions = server.submissions(told.id)
+    findings = submissions.findings(told)
+    assert findings is not None
+    assert {fault.path.split()[0] for fault in findings.as_faults()} >= {"espalier", "python"}
+    assert submissions.begun(told) is None

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from espalier.config.faults import RefusedInput
 from espalier.jobs.job import RetryConfig, WorkersConfig
@@ -20,11 +22,14 @@ from espalier.stages.controller import ExitCode, Progress, Stop, Surroundings, c
 from espalier.stages.failures import StageFailed
 from espalier.stages.orders import StageOrder
 from espalier.stages.run_folder import RunFolder
+from espalier_cluster.cluster_checks import look_at_cluster
 from espalier_cluster.group_size import GroupSize
 from espalier_cluster.joining import forget_token
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
+from espalier_cluster.occupants import who_is_waited_for
 from espalier_cluster.preflight import check_cluster
+from espalier_cluster.preflight_table import Preflight
 from espalier_cluster.ray_runner import RayRunner
 from support.kill import num_steps
 from support.spawn import run_ranks
@@ -70,6 +75,58 @@ def test_a_storage_that_all_nodes_share_is_fine_and_stays_clean(nodes: Cluster, 
     storage = folders["run"] / "storage"
     check_cluster(WORKERS, storage, needed_bytes=1)
     assert list(storage.iterdir()) == []
+
+
+def test_the_table_of_a_cluster_names_the_node_that_lacks_storage_and_data(nodes: Cluster, tmp_path: Path) -> None:
+    text = Path("/proc/self/cwd/a.txt")  # of the driver's folder, which is node a's
+    write_job(tmp_path, data=tiny_job(tmp_path)["data"] | {"train": {"source": "text", "files": [str(text)]}})
+    job = read_job(tmp_path / "job.yaml", ["workers.count=2", "storage=/proc/self/cwd/storage"])
+    text.write_text("the king")
+    Path(job.storage).mkdir(exist_ok=True)
+    preflight = Preflight()
+    reports = look_at_cluster(preflight, job, place=Path(job.storage))
+    assert len(reports) == 2 and all(report.versions["torch"] for report in reports)
+    states = {check.what: check.state for check in preflight.checks}
+    bad = [name for name, state in states.items() if state == "bad"]
+    assert bad == ["storage"] and states["workers"] == states["models"] == "good", preflight.checks
+    assert len(preflight.faults) == 1 and list(Path(job.storage).iterdir()) == []
+
+
+def test_a_node_that_has_other_data_is_named(nodes: Cluster, folders: dict[str, Path], tmp_path: Path) -> None:
+    (folders["a"] / "own.txt").write_text("the king")
+    (folders["b"] / "own.txt").write_text("the")
+    write_job(
+        tmp_path, data=tiny_job(tmp_path)["data"] | {"train": {"source": "text", "files": ["/proc/self/cwd/own.txt"]}}
+    )
+    preflight = Preflight()
+    look_at_cluster(preflight, read_job(tmp_path / "job.yaml", ["workers.count=2"]), place=tmp_path)
+    (fault,) = preflight.faults
+    assert fault.path == "data.train.files" and "own.txt (3 bytes instead of 8)" in str(fault)
+    assert {check.what for check in preflight.checks if check.state == "bad"} == {"data"}
+
+
+def test_what_others_hold_is_waited_for_and_what_can_never_be_is_not(nodes: Cluster) -> None:
+    assert who_is_waited_for(WORKERS) == "" == who_is_waited_for(WorkersConfig(count=3))
+
+    @ray.remote(num_cpus=1)
+    class Holder:
+        def ready(self) -> bool:
+            return True
+
+    holder = Holder.remote()
+    assert ray.get(holder.ready.remote())
+    deadline = time.monotonic() + 20
+    while not (busy := who_is_waited_for(WORKERS)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert busy == "busy: others hold 1 CPU; 1 of 2 CPUs free"
+    ray.kill(holder)
+    while who_is_waited_for(WORKERS):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    own = placement_group([{"CPU": 1}] * 2)
+    assert own.wait(20) and who_is_waited_for(WORKERS) == "", "its own group is nobody to wait for"
+    remove_placement_group(own)
 
 
 @pytest.mark.slow

@@ -23,13 +23,14 @@ def check_files(job: Job) -> list[Fault]:
                 for position, pattern in enumerate(corpus.files):
                     path = f"{data_path(name)}.{setting}.files[{position}]"
                     faults.extend(_file_faults(path, pattern, may_be_empty=corpus.skip_blank))
-    for path, folder in _folders(job):
+    for path, folder in input_folders(job):
         if folder.startswith("/") and not os.path.isdir(folder):
             faults.append(Fault(path, folder, "a folder that exists and holds a model or checkpoint"))
     return faults
 
 
-def _folders(job: Job) -> Iterator[tuple[str, str]]:
+def input_folders(job: Job) -> Iterator[tuple[str, str]]:
+    """Settings of models and tokenizers, and of the checkpoint to resume from, with their values; some are empty."""
     if job.checkpoints is None:  # on another storage it is checked when the run starts
         yield "resume", job.resume
     origins: list[tuple[str, Config | None]] = [("recipe", job.recipe)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.base import LONGEST_NAME, Config, Count, Name, parse_tuple
+from espalier.config.base import LONGEST_NAME, Config, Count, Name, Words, parse_tuple
 from espalier.config.faults import Fault, RefusedInput, nearest
 from espalier.config.format import DataSettings
 from espalier.config.formats import AnyData
@@ -31,6 +31,19 @@ else:
     AnyRecipe = Annotated[reduce(or_, (recipe.dials for recipe in RECIPES.values()), None), Field(discriminator="name")]
 
 
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+LabelName = Annotated[
+    str,
+    Field(pattern=rf"^(?:[A-Za-z0-9.-]{{1,253}}/)?{_LABEL}$"),
+    Words("the name of a label, as `team` or `ray.io/market-type`"),
+]
+LabelChoice = Annotated[
+    str,
+    Field(pattern=rf"^!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))$", max_length=1000),
+    Words("a value as `spot`, several as `in(spot, reserved)`, or `!` before either"),
+]
+
+
 class WorkersConfig(Config):
     """The worker processes."""
 
@@ -40,6 +53,17 @@ class WorkersConfig(Config):
     gpus_each: Annotated[int, Field(ge=0, le=1)] = 0
     cpus_each: Count = 1
     """CPUs and threads of each worker."""
+    accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = None
+    """Only nodes with this type of GPU, as Ray calls it: `H100`, `A100`, `L4`."""
+    labels: dict[LabelName, LabelChoice] = Field(default_factory=dict)
+    """Only nodes with these labels (`ray start --labels`): a value, `in(a, b)`, or either with `!` before it."""
+
+    @model_validator(mode="after")
+    def _accelerators_are_gpus(self) -> WorkersConfig:
+        if self.accelerator is not None and not self.gpus_each:
+            allowed = "left out while workers.gpus_each is 0, or workers.gpus_each: 1"
+            raise RefusedInput([Fault("accelerator", self.accelerator, allowed)])
+        return self
 
     @property
     def fewest(self) -> int:

@@ -23,6 +23,7 @@ class TrackerKind:
             imported in the process that drives a run, and nowhere else.
         default: settings for jobs that do not name the tracker; None leaves it out.
         secrets: environment variables that the tracker gets and workers do not.
+        look: `module:function` of the settings -> `Access`, called before the run starts; empty: nothing to look at.
     """
 
     name: str
@@ -31,6 +32,22 @@ class TrackerKind:
     backend: str
     default: Config | None = None
     secrets: tuple[str, ...] = ()
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Whether a tracker could show a run, as far as that can be told in some seconds.
+
+    Attributes:
+        found: in words, for people; never a secret.
+        is_good: it will, or it is not asked to.
+        refused: what is allowed instead, where the settings demand what is not there; the run does not start then.
+    """
+
+    found: str
+    is_good: bool = True
+    refused: str = ""
 
 
 TRACKERS: Registry[TrackerKind] = Registry(

@@ -113,7 +113,7 @@ class RunFolder:
 
         Unfinished checkpoints and exports are removed by their own stage.
         """
-        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "tokenizers/*"):
+        for pattern in ("*", "records/*", "records/samples/*/*", "stages/*/*", "submits/*", "tokenizers/*"):
             with suppress(FileNotFoundError):  # a worker that is still to be killed may remove it first
                 for path in self.path.glob(pattern):
                     if is_unfinished(path.name):

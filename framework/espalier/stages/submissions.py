@@ -2,6 +2,7 @@
 
 ```
 <number>.json        a submission: its id, its job file, its cluster; written before the cluster is asked
+<number>.found.json  written by the driver when it has checked its cluster: the findings
 <number>.begun.json  written by the driver when it takes the submission up, and touched while it lives
 <number>.ended.json  written by the driver at its end: its exit code
 job-<hash>.json      resolved jobs
@@ -29,6 +30,7 @@ from espalier.config.base import NAME
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
 from espalier.jobs.schema import resolved
+from espalier.stages.findings import Findings
 from espalier.stages.run_folder import RunFolder
 from espalier.storage.names import Time
 from espalier.storage.records import Versioned, read_record
@@ -123,8 +125,9 @@ class Submissions:
         return added
 
     def withdraw(self, submission: Submission) -> None:
-        """Remove a submission that no driver has taken up."""
-        self.run.remove(self._path(submission, "json"))
+        """Remove a submission that no driver has taken up, last the file that makes it one."""
+        for kind in ("found.json", "ended.json", "json"):
+            self.run.remove(self._path(submission, kind))
 
     def job_path(self, submission: Submission) -> str:
         """Absolute path of the resolved job."""
@@ -141,6 +144,13 @@ class Submissions:
             path = self.job_path(submission)
             raise RefusedInput([Fault(path, None, "the job of a submission; submit the job file again")])
         return Job.model_validate_json(json.dumps(values))
+
+    def findings(self, submission: Submission) -> Findings | None:
+        """What the driver found out about its cluster; None when it has not looked yet."""
+        return self._read(Findings, f"{submission.number:06d}.found.json")
+
+    def note_findings(self, submission: Submission, findings: Findings) -> None:
+        self.run.files.replace(self._path(submission, "found.json"), findings.model_dump_json().encode())
 
     def begun(self, submission: Submission) -> BegunFile | None:
         return self._read(BegunFile, f"{submission.number:06d}.begun.json")

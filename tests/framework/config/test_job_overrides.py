@@ -70,7 +70,7 @@ def test_what_an_alias_shares_changes_in_one_place_only() -> None:
         ("data.train.files.x=1", "names no item 'x'; allowed: positions in brackets"),
         ("seed=[1", "`seed=[1` (line 1) is not YAML"),
         ("seed=!!int 5", "has the tag"),
-        ("workers.cout=1", "`workers.cout` is no setting here; allowed: count, min, gpus_each, cpus_each. Did you mean `count`?"),
+        ("workers.cout=1", "allowed: count, min, gpus_each, cpus_each, accelerator, labels. Did you mean `count`?"),
         *((f"tracking.wandb.mode={value}", "Did you mean `off`?") for value in ("none", "false", "disabled")),
         ("stages.heal.optimizer.lr=-1", "`stages.heal.optimizer.lr` is -1; allowed: a number at least 1e-10 and at most 10"),
     ],

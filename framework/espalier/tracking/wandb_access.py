@@ -1,0 +1,84 @@
+"""Whether W&B would take a run: looked up before the run starts, by a key that is there and is never shown."""
+
+from __future__ import annotations
+
+from espalier.jobs.tracker import Access
+from espalier.tracking.reach import is_reachable
+from espalier.tracking.wandb_settings import WandbConfig
+
+_ANSWER_SECONDS = 10.0
+_QUESTION = "query Viewer { viewer { id } }"
+_LATER = "the run is kept offline, and `wandb sync` sends it"
+
+
+def look(settings: WandbConfig) -> Access:
+    """See `TrackerKind.look`. Only `mode: online` demands that a server takes the key; W&B ends no other run."""
+    if settings.mode == "off":
+        return Access("off")
+    asked, url = _mode_and_url()
+    if asked == "disabled":
+        return Access("switched off by WANDB_MODE")
+    if settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun")):
+        return Access("offline; `wandb sync` sends the run")
+    has_key, key = _find_key(url)
+    if not has_key:
+        return _missing("no key is there", settings)
+    if not is_reachable(url):
+        return Access(f"{url} cannot be reached; {_LATER}", is_good=False)
+    if key is None:
+        return Access("credentials are there; they were not tried")
+    taken = _is_taken(url, key)
+    if taken is None:
+        return Access(f"{url} does not say whether it takes the key; {_LATER} if not", is_good=False)
+    return Access(f"{url} takes the key") if taken else _missing(f"{url} does not take the key (401)", settings)
+
+
+def _missing(found: str, settings: WandbConfig) -> Access:
+    if settings.mode != "online":
+        return Access(f"{found}; {_LATER}", is_good=False)
+    allowed = (
+        f"a key that W&B takes, in WANDB_API_KEY or ~/.netrc of the machine that drives the run ({found}); or auto"
+    )
+    return Access(found, is_good=False, refused=allowed)
+
+
+def _mode_and_url() -> tuple[str, str]:
+    import wandb
+
+    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+    return settings.mode, settings.base_url
+
+
+def _find_key(url: str) -> tuple[bool, str | None]:
+    """Whether W&B finds credentials (environment, settings file, netrc) without a prompt, and the key among them."""
+    import wandb
+    from wandb.errors import AuthenticationError
+    from wandb.sdk.lib import wbauth  # private (wandb 0.31)
+
+    try:
+        if not wandb.login(prompt=False, verify=False):
+            return False, None
+    except AuthenticationError:  # what is there does not look like a key
+        return False, None
+    found = wbauth.session_credentials(host=url)
+    return True, found.api_key if isinstance(found, wbauth.AuthApiKey) else None
+
+
+def _is_taken(url: str, key: str) -> bool | None:
+    """Whether the server knows the key; None when it does not say."""
+    import requests
+
+    try:
+        answer = requests.post(
+            f"{url.rstrip('/')}/graphql",
+            json={"query": _QUESTION},
+            auth=("api", key),
+            timeout=_ANSWER_SECONDS,
+            allow_redirects=False,  # a redirect could lead the key elsewhere
+        )
+        if answer.status_code in (401, 403):
+            return False
+        data = answer.json()["data"]
+        return data["viewer"] is not None if answer.status_code == 200 else None
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return None
