@@ -115,11 +115,11 @@ def test_a_run_that_waits_says_for_whom_and_labels_keep_workers_off_a_node(tmp_p
     ):
         told = command(head, "submit", job, "--address", head.address)
         assert "✓ workers   room for 1, 1 CPU each" in told and "written by 1 node" in told
-        wait_for(lambda: num_steps(tmp_path / "runs" / "tiny") > 2)
+        wait_for(lambda: num_steps(tmp_path / "runs" / "tiny") > 2, seconds=240)
         told = command(head, "submit", job, "name=other", "stages.heal.budget.steps=4", "--address", head.address)
         assert "… workers   busy: run tiny holds 1 CPU; 0 of 1 CPU free" in told
         log = tmp_path / "runs" / "other" / "logs" / "driver" / "000001.log"
-        wait_for(lambda: "Waiting: busy: run tiny holds 1 CPU" in log.read_text())
+        wait_for(lambda: "Waiting: busy: run tiny holds 1 CPU" in log.read_text(), seconds=240)
         command(head, "stop", str(tmp_path / "runs" / "tiny"))
         told = command(head, "logs", str(tmp_path / "runs" / "other"), "--follow")
         assert "[5/5] out finished" in told
