@@ -65,7 +65,9 @@ class Host:
         """
         with (self.folder / log).open("ab") as file:
             whole = [*self._inside(), *command]
-            return subprocess.Popen(whole, env=self.environment | more, stdout=file, stderr=file, start_new_session=True)
+            return subprocess.Popen(
+                whole, env=self.environment | more, stdout=file, stderr=file, start_new_session=True
+            )
 
     def run(self, *command: str | Path, seconds: float = 120.0, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; its exit code and what it printed, errors among it."""
@@ -73,6 +75,18 @@ class Host:
         return subprocess.run(
             whole, env=self.environment | more, stdout=-1, stderr=-2, text=True, timeout=seconds, check=False
         )
+
+    def kill_started(self, started: subprocess.Popen[bytes]) -> None:
+        """SIGKILL for what `start` has started, and all that it has started itself."""
+        with suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(started.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        started.wait(10)
+
+    def output(self, log: str) -> str:
+        """What was printed into `log` so far."""
+        return (self.folder / log).read_text(errors="replace")
 
     def processes(self) -> list[psutil.Process]:
         """All that run on it, beside the first."""
@@ -91,7 +105,7 @@ class Host:
                 _enter(ours.fileno())
 
     def kill(self) -> None:
-        """Take the power away: all its processes get SIGKILL, and its network is gone."""
+        """End all its processes with SIGKILL."""
         with suppress(psutil.NoSuchProcess):
             self.first.kill()
         psutil.wait_procs([self.first], timeout=10)
@@ -150,6 +164,8 @@ class Network:
         self._in_switch("link", "set", f"to-{host.address.rpartition('.')[2]}", "up")
 
     def remove(self, host: Host) -> None:
+        """Take a host's power away: nobody hears of it any more, and all its processes end."""
+        self.cut(host)
         host.kill()
         self.hosts.pop(host.name, None)
 

@@ -19,10 +19,12 @@ import psutil
 import requests
 
 from hosts.network import Host, Network, network
+from hosts.numbers_tracker import install_numbers
 
 ROOT = Path(__file__).parents[2]
 _BIN = Path(sys.executable).parent
 _STORE_BYTES = 80 * 2**20
+_SITE = "site"
 _PORT, _JOBS_PORT = 6379, 8265
 _START_SECONDS = 90.0
 
@@ -105,8 +107,19 @@ class RayHosts:
         return None
 
     def jobs(self) -> dict[str, dict[str, Any]]:
-        """Submission id -> what Ray says of the job."""
-        return {one["submission_id"]: one for one in self.ask("/api/jobs/") or [] if one["submission_id"]}
+        """Submission id -> what Ray says of the job.
+
+        Raises:
+            TimeoutError: the Jobs server does not answer.
+        """
+        told: list[Any] = []
+
+        def is_told() -> bool:
+            told.append(self.ask("/api/jobs/"))
+            return told[-1] is not None
+
+        wait_for(is_told, seconds=60)
+        return {one["submission_id"]: one for one in told[-1] if one["submission_id"]}
 
     def _add(self, name: str) -> Host:
         host = self.network.add(name)
@@ -115,14 +128,19 @@ class RayHosts:
 
 
 @contextmanager
-def ray_hosts(*, num_workers: int = 2) -> Iterator[RayHosts]:
-    """A running cluster and its client; all of it ends with the block, or with this process."""
+def ray_hosts(*, num_workers: int = 2, keep: Callable[[], bool] = lambda: False) -> Iterator[RayHosts]:
+    """A running cluster and its client; all of it ends with the block, or with this process.
+
+    Args:
+        keep: asked at the end whether the files of the hosts stay.
+    """
     # not below /tmp, of which each host has its own
     folder = Path(tempfile.mkdtemp(prefix=f"espalier-hosts-{os.getpid()}-", dir="/var/tmp"))
     try:
-        with network(folder, _environment()) as made:
+        with network(folder, _environment(folder / _SITE)) as made:
             hosts = RayHosts(made, folder / "runs", secrets.token_hex(32), made.add("client"))
             hosts.storage.mkdir()
+            install_numbers(folder / _SITE)
             _give_token(hosts.client, hosts.token)
             hosts.start_head()
             for number in range(num_workers):
@@ -130,7 +148,10 @@ def ray_hosts(*, num_workers: int = 2) -> Iterator[RayHosts]:
             hosts.wait_for_nodes()
             yield hosts
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep():
+            print(f"the hosts' files: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _give_token(host: Host, token: str) -> None:
@@ -140,10 +161,10 @@ def _give_token(host: Host, token: str) -> None:
     file.write_text(token)
 
 
-def _environment() -> dict[str, str]:
+def _environment(site: Path) -> dict[str, str]:
     return {
         "PATH": f"{_BIN}:{os.environ['PATH']}",
-        "PYTHONPATH": ":".join(str(ROOT / one) for one in ("framework", "cluster", "tests")),
+        "PYTHONPATH": ":".join(map(str, (*(ROOT / one for one in ("framework", "cluster", "tests")), site))),
         "LANG": "C.UTF-8",
         "COLUMNS": "160",
         "OMP_NUM_THREADS": "1",
