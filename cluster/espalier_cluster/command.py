@@ -130,10 +130,12 @@ def _run(job_file: Path, overrides: list[str] | None, how: HowToRun) -> NoReturn
     from espalier.planning.prepare import prepare
     from espalier_cluster.drive import drive
     from espalier_cluster.local_cluster import require_access
+    from espalier_cluster.log_filter import filter_logs
 
     job = _read_job(job_file, overrides)
     if not how.in_process:
-        require_access(how.address, insecure=how.insecure)  # before the text is read
+        with filter_logs(verbose=how.verbose):  # which has to be there when Ray is imported first
+            require_access(how.address, insecure=how.insecure)  # before the text is read
     prepared = prepare(job)
     if job.seeds > 1:
         from espalier_cluster.seeds import run_seeds

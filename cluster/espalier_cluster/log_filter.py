@@ -18,7 +18,8 @@ from espalier_cluster.environment import default_variables
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # our message says which one, and why
+    # our messages say which one, and why; of a lost node a trace of Ray's own stack comes, too
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|Raylet is terminated",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",  # otherwise it warns at every fork
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from hosts import cut_logs, killed_submits, lost_hosts, stops  # noqa: E402
-from hosts.network import why_not  # noqa: E402
-from hosts.ray_hosts import ray_hosts  # noqa: E402
-from hosts.rows import Abandoned, Table  # noqa: E402
+from hosts import cut_logs, killed_submits, lost_hosts, stops
+from hosts.network import why_not
+from hosts.ray_hosts import ray_hosts
+from hosts.rows import Abandoned, Table
 
 _SCENARIOS = {"submits": killed_submits.play, "logs": cut_logs.play, "stops": stops.play, "hosts": lost_hosts.play}
 

@@ -71,5 +71,5 @@ def _wait_for_more(run: Path) -> None:
 def _require_all_lines(text: str, name: str) -> None:
     numbers = [int(found) for found in _LINE.findall(text)]
     wanted = list(range(1, NUM_STEPS * LINES_OF_A_STEP + 1))
-    wrong = next((place for place, pair in enumerate(zip(numbers, wanted)) if pair[0] != pair[1]), None)
+    wrong = next((place for place, pair in enumerate(zip(numbers, wanted, strict=False)) if pair[0] != pair[1]), None)
     assert numbers == wanted, f"{name}: {len(numbers)} lines of {len(wanted)}; first other one at {wrong}"

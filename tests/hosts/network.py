@@ -38,7 +38,7 @@ def why_not() -> str:
     return f"this machine allows no namespaces: {asked.stderr.strip()}" if asked.returncode else ""
 
 
-_NEW_HOST = "unshare --net --pid --mount --uts --fork --kill-child=KILL --mount-proc".split()
+_NEW_HOST = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from hosts.rows import Table
 
 _NAME = "stopped"
 _PATIENCE_SECONDS = 240.0
-_HANG = "retry.hang_seconds=100"  # held processes are silent, and nobody is to take that for a hang
+_HANG = "retry.hang_seconds=100"  # held processes are silent, which is no hang here
 _OF_A_RUN = ("espalier run", "ray::RayTrainWorker", "ray::OrderQueue", "ray::_train", "ray::TrainController")
 
 
