@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from hosts.jobs import NUM_STEPS, job_of
+from hosts.jobs import NUM_STEPS, run_of, submit
 from hosts.numbers_tracker import LINES_OF_A_STEP
 from hosts.ray_hosts import RayHosts, wait_for
 from hosts.rows import Table
@@ -22,14 +22,10 @@ _LINE = re.compile(r"^numbered line (\d+)$", re.MULTILINE)
 
 def play(hosts: RayHosts, table: Table) -> None:
     """Three followers of one run, cut at the same time."""
-    run = hosts.storage / "numbered"
+    run = run_of(hosts, "numbered")
     with table.row("logs", f"followers cut {_NUM_CUTS} times while the driver prints numbered lines") as seen:
-        job = (job_of(hosts), "name=numbered", "tracking.numbers={}")
-        followers = {
-            "submit --follow": hosts.start_espalier(
-                "submit", *job, "--address", hosts.address, "--follow", log="submit --follow"
-            )
-        }
+        command = submit(hosts, "numbered", "tracking.numbers={}")
+        followers = {"submit --follow": hosts.start_espalier(*command, "--follow", log="submit --follow")}
         wait_for((run / "submits" / "000001.json").exists, seconds=60)
         followers["logs --follow"] = hosts.start_espalier("logs", str(run), "--follow", log="logs --follow")
         num_cut = 0

@@ -6,7 +6,7 @@ import random
 import subprocess
 import time
 
-from hosts.jobs import job_of
+from hosts.jobs import run_of, submit
 from hosts.ray_hosts import RayHosts, wait_for
 from hosts.rows import Table
 
@@ -34,14 +34,14 @@ def play(hosts: RayHosts, table: Table) -> None:
 
 def _kill_and_repeat(hosts: RayHosts, name: str, delay: float, *, after_file: bool) -> int:
     """Kill one submit, look how many jobs there are, and submit again; returns how many there were."""
-    submit = _start(hosts, name)
+    client = _start(hosts, name)
     if after_file:
-        wait_for(lambda: (hosts.storage / name / "submits").is_dir(), pause=0.002)
+        wait_for(lambda: (run_of(hosts, name) / "submits").is_dir(), pause=0.002)
     time.sleep(delay)
-    hosts.client.kill_started(submit)
+    hosts.client.kill_started(client)
     found = _jobs_of(hosts, name)
     assert len(found) <= 1, f"{name}, killed after {delay:.3f} s: {found}"
-    told = hosts.espalier("submit", job_of(hosts), f"name={name}", "--address", hosts.address)
+    told = hosts.espalier(*submit(hosts, name))
     assert told.returncode == 0, f"{name}: {told.stdout}"
     after = _jobs_of(hosts, name)
     assert len(after) == 1 and after[0] in told.stdout, f"{name}: {after}, but {told.stdout}"
@@ -54,19 +54,20 @@ def _kill_and_repeat(hosts: RayHosts, name: str, delay: float, *, after_file: bo
 def _times(hosts: RayHosts) -> tuple[float, float]:
     """Seconds that a submit takes, from its start and from its first file."""
     began = time.monotonic()
-    submit = _start(hosts, "timed")
-    wait_for(lambda: (hosts.storage / "timed" / "submits").is_dir(), pause=0.002)
+    client = _start(hosts, "timed")
+    wait_for(lambda: (run_of(hosts, "timed") / "submits").is_dir(), pause=0.002)
     first_file = time.monotonic()
-    assert submit.wait(60) == 0, hosts.client.output("submits.log")
+    assert client.wait(60) == 0, hosts.client.output("submits.log")
     ended = time.monotonic()
     hosts.ask(f"/api/jobs/{_jobs_of(hosts, 'timed')[0]}/stop", method="POST")
     return ended - began, ended - first_file
 
 
 def _start(hosts: RayHosts, name: str) -> subprocess.Popen[bytes]:
-    return hosts.start_espalier("submit", job_of(hosts), f"name={name}", "--address", hosts.address, log="submits.log")
+    return hosts.start_espalier(*submit(hosts, name), log="submits.log")
 
 
 def _jobs_of(hosts: RayHosts, name: str) -> list[str]:
     """Ids of the jobs of a run, as the cluster lists them."""
-    return [one for one, told in hosts.jobs().items() if told["metadata"].get("run") == name]
+    folder = str(run_of(hosts, name))
+    return [one for one, told in hosts.jobs().items() if told["metadata"].get("run_folder") == folder]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espalier.stages.run_folder import RunFolder
 from faults.outcome import differences, outcome
-from hosts.jobs import job_of, undisturbed
+from hosts.jobs import NAME, run_of, submit, undisturbed
 from hosts.ray_hosts import RayHosts, processes_of, wait_for
 from hosts.rows import Table
 from support.kill import num_steps
@@ -20,9 +20,9 @@ _PATIENCE_SECONDS = 240.0
 def play(hosts: RayHosts, table: Table) -> None:
     """All rows, in the order of the run."""
     expected = undisturbed(hosts, table)
-    run = hosts.storage / "rough"
+    run = run_of(hosts, "rough")
     with table.row("hosts", "the same job again, followed by `logs -f`") as seen:
-        told = hosts.espalier("submit", job_of(hosts), "name=rough", "--address", hosts.address)
+        told = hosts.espalier(*submit(hosts, "rough"))
         assert told.returncode == 0, told.stdout
         follower = hosts.start_espalier("logs", str(run), "--follow", log="followed.log")
         seen.append(f"step {_wait_for_steps(run, 2 * _MORE_STEPS)}")
@@ -36,13 +36,13 @@ def play(hosts: RayHosts, table: Table) -> None:
         assert follower.returncode == 75, hosts.client.output("followed.log")
         wait_for(lambda: not any(processes_of(one, "raylet") for one in hosts.workers), seconds=120)
         seen.append("the other nodes ended by themselves")
-    with table.row("hosts", "a new cluster, and `resume rough` on the client") as seen:
+    with table.row("hosts", "a new cluster, and `resume NAME` on the client") as seen:
         hosts.start_head("head-2")
         for host in hosts.workers:
             hosts.start_node(host)
         hosts.wait_for_nodes()
-        where = ("--storage", str(hosts.storage), "--address", hosts.address)
-        told = hosts.espalier("resume", "rough", *where, "--follow", seconds=400)
+        where = ("--storage", str(run.parent), "--address", hosts.address)
+        told = hosts.espalier("resume", NAME, *where, "--follow", seconds=400)
         seen.append(next((line for line in told.stdout.splitlines() if "goes on from" in line), told.stdout[-500:]))
         assert told.returncode == 0, told.stdout[-2000:]
     with table.row("hosts", "weights, states and record beside the undisturbed run's") as seen:

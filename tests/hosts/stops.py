@@ -19,11 +19,10 @@ from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submissions
 from espalier.tracking.events import EVENTS, read_events
 from faults.outcome import differences, outcome
-from hosts.jobs import job_of, undisturbed
+from hosts.jobs import run_of, submit, undisturbed
 from hosts.ray_hosts import RayHosts, processes_of, wait_for
 from hosts.rows import Table
 
-_NAME = "stopped"
 _PATIENCE_SECONDS = 240.0
 _HANG = "retry.hang_seconds=100"  # held processes are silent, which is no hang here
 _OF_A_RUN = ("espalier run", "ray::RayTrainWorker", "ray::OrderQueue", "ray::_train", "ray::TrainController")
@@ -71,15 +70,15 @@ MOMENTS = (
 def play(hosts: RayHosts, table: Table) -> None:
     """One run, stopped at each moment in turn and finished at last."""
     expected = undisturbed(hosts, table)
-    run = hosts.storage / _NAME
-    command = ("submit", job_of(hosts), f"name={_NAME}", _HANG)
+    run = run_of(hosts, "stopped")
+    command = submit(hosts, "stopped", _HANG)
     for moment in MOMENTS:
         with table.row("stops", f"`stop` during {moment.what}") as seen:
-            follower = hosts.start_espalier(*command, "--address", hosts.address, "--follow", log="stops.log")
+            follower = hosts.start_espalier(*command, "--follow", log="stops.log")
             _stop_at(hosts, run, moment, follower, seen)
-        command = ("resume", str(run))
+        command = ("resume", str(run), "--address", hosts.address)
     with table.row("stops", "resumed to its end, beside the undisturbed run") as seen:
-        told = hosts.espalier(*command, "--address", hosts.address, "--follow")
+        told = hosts.espalier(*command, "--follow")
         assert told.returncode == 0, told.stdout[-2000:]
         different = differences(expected, outcome(run))
         assert not different, "; ".join(different[:3])
