@@ -46,7 +46,7 @@ def filter_logs(*, verbose: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_native_lines(expected: bytes) -> Iterator[None]:
-    """Keep lines that hold `expected` off stderr when native code prints them; others appear at the end of the block."""
+    """Keep lines that hold `expected` off stderr when native code prints them; others appear after the block."""
     sys.stderr.flush()
     before = os.dup(2)
     with tempfile.TemporaryFile() as kept:
