@@ -11,7 +11,7 @@ from hosts.ray_hosts import RayHosts
 from hosts.rows import Table
 from support.tiny import tiny_job, write_job
 
-NUM_STEPS = 300
+NUM_STEPS = 240
 NAME = "tiny"  # of all runs alike, as exports name it; each has a storage of its own
 _CALM = "calm"
 
