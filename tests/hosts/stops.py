@@ -26,6 +26,7 @@ from hosts.rows import Table
 _PATIENCE_SECONDS = 240.0
 _HANG = "retry.hang_seconds=100"  # held processes are silent, which is no hang here
 _OF_A_RUN = ("espalier run", "ray::RayTrainWorker", "ray::OrderQueue", "ray::_train", "ray::TrainController")
+_OF_THE_CLUSTER = ("_AutoscalingCoordinatorActor",)  # the first run of Ray Train starts it for all that follow
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,8 @@ def _leftovers(hosts: RayHosts) -> list[str]:
         nodes = [*hosts.workers, *filter(None, [hosts.head])]
         left = [f"{words} on {node.name}" for node in nodes for words in _OF_A_RUN if processes_of(node, words)]
         actors = hosts.ask("/api/v0/actors?limit=1000")["data"]["result"]["result"]
-        left += [
-            f"actor {one['class_name']}" for one in actors if one["state"] != "DEAD" and one["job_id"] != "01000000"
-        ]
+        names = [one["class_name"] for one in actors if one["state"] != "DEAD"]
+        left += [f"actor {name}" for name in names if name not in _OF_THE_CLUSTER]
         places = hosts.ask("/api/v0/placement_groups?limit=1000")["data"]["result"]["result"]
         return left + [f"placement group {one['placement_group_id']}" for one in places if one["state"] != "REMOVED"]
 
