@@ -34,8 +34,9 @@ def why_not() -> str:
     for program, package in {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}.items():
         if shutil.which(program) is None:
             return f"it needs `{program}` ({package})"
-    asked = subprocess.run([*_NEW_HOST, "true"], capture_output=True, text=True, check=False)
-    return f"this machine allows no namespaces: {asked.stderr.strip()}" if asked.returncode else ""
+    probe = [*_NEW_HOST, *"ip link add bridge type bridge".split()]
+    asked = subprocess.run(probe, capture_output=True, text=True, check=False)
+    return f"this machine allows no namespaces with a bridge: {asked.stderr.strip()}" if asked.returncode else ""
 
 
 _NEW_HOST = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"]

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 _BIN = Path(sys.executable).parent
 _STORE_BYTES = 80 * 2**20
 _SITE = "site"
+_PLACE, _FOLDER = Path("/var/tmp"), "espalier-hosts-"  # not below /tmp, of which each host has its own
 _PORT, _JOBS_PORT = 6379, 8265
 _START_SECONDS = 90.0
 
@@ -134,8 +135,8 @@ def ray_hosts(*, num_workers: int = 2, keep: Callable[[], bool] = lambda: False)
     Args:
         keep: asked at the end whether the files of the hosts stay.
     """
-    # not below /tmp, of which each host has its own
-    folder = Path(tempfile.mkdtemp(prefix=f"espalier-hosts-{os.getpid()}-", dir="/var/tmp"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=_PLACE))
     try:
         with network(folder, _environment(folder / _SITE)) as made:
             hosts = RayHosts(made, folder / "runs", secrets.token_hex(32), made.add("client"))
@@ -149,8 +150,17 @@ def ray_hosts(*, num_workers: int = 2, keep: Callable[[], bool] = lambda: False)
             yield hosts
     finally:
         if keep():
-            print(f"the hosts' files: {folder}")
+            kept = folder.rename(folder.with_name(folder.name.replace(_FOLDER, f"{_FOLDER}kept-")))
+            print(f"the hosts' files: {kept}")
         else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the files of runners that were killed; their hosts have ended with them."""
+    for folder in _PLACE.glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and folder.owner() == "root":
             shutil.rmtree(folder, ignore_errors=True)
 
 
