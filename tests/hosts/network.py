@@ -34,7 +34,7 @@ def why_not() -> str:
     for program, package in {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}.items():
         if shutil.which(program) is None:
             return f"it needs `{program}` ({package})"
-    probe = [*_NEW_HOST, *"ip link add bridge type bridge".split()]
+    probe = [*_NEW_HOST, "ip", "link", "add", "bridge", "type", "bridge"]
     asked = subprocess.run(probe, capture_output=True, text=True, check=False)
     return f"this machine allows no namespaces with a bridge: {asked.stderr.strip()}" if asked.returncode else ""
 
