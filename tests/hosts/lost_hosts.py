@@ -74,8 +74,9 @@ def _cut_until_dead(hosts: RayHosts, table: Table, run: Path) -> None:
         seen.append(f"given up after {seconds:.0f} s")
         hosts.network.mend(host)
         seconds = wait_for(lambda: not processes_of(host, "raylet"), seconds=150)
-        seen.append(f"Ray ends that node's processes {seconds:.0f} s after the link is back")
-        assert not processes_of(host, "ray::"), "its workers went on"
+        seen.append(f"Ray ends that node {seconds:.0f} s after the link is back")
+        seconds = wait_for(lambda: not processes_of(host, "ray::"), seconds=60)
+        seen.append(f"its workers {seconds:.0f} s later")
         step = num_steps(run)
         hosts.start_node(host)
         began = time.monotonic()
