@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOB := jobs/quickstart/prune_then_distill.yaml
 DCS := jobs/quickstart/self_correction.yaml
 
-.PHONY: demo demo-dcs test faults lint setup fetch clean
+.PHONY: demo demo-dcs test faults cluster-test lint setup fetch clean
 
 demo: fetch
 	$(BIN)/espalier plan $(JOB)
@@ -27,6 +27,10 @@ faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/matrix.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py
+
+# Several hosts as namespaces of this machine. Needs root and iproute2; says so and does nothing where they are missing.
+cluster-test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/hosts/cluster_test.py
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

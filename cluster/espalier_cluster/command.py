@@ -134,10 +134,12 @@ def _run(job_file: Path, overrides: list[str] | None, how: HowToRun, preflight: 
     from espalier_cluster.checked_start import checked_start
     from espalier_cluster.drive import drive
     from espalier_cluster.local_cluster import require_access
+    from espalier_cluster.log_filter import filter_logs
 
     job = _read_job(job_file, overrides)
     if not how.in_process:
-        require_access(how.address, insecure=how.insecure)  # before the text is read
+        with filter_logs(verbose=how.verbose):  # which has to be there when Ray is imported first
+            require_access(how.address, insecure=how.insecure)  # before the text is read
     with checked_start(job, how, preflight) as (prepared, joined):
         if job.seeds == 1:
             raise SystemExit(drive(prepared, joined, open_terminal()))

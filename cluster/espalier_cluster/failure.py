@@ -55,6 +55,13 @@ def _death(rank: int, story: str, *, log: str) -> StageFailed:
     return StageFailed("worker_lost", f"{where} died without a message{see(log)}", story)
 
 
+def cause_of(error: Exception) -> str:
+    """The exception of a remote call in a line. Ray's own first line only says which call it was."""
+    cause = getattr(error, "cause", None) or error
+    first, _, _ = str(cause).strip().partition("\n")
+    return f"{type(cause).__name__}: {first}"
+
+
 def see(log: str) -> str:
     """The end of a sentence that points to the worker's log; just a full stop without one."""
     return f". What it wrote: {log}" if log else "."

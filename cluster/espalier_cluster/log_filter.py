@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 
@@ -15,7 +18,8 @@ from espalier_cluster.environment import default_variables
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # our message says which one, and why
+    # our messages say which one, and why; of a lost node a trace of Ray's own stack comes, too
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|Raylet is terminated",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",  # otherwise it warns at every fork
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -38,6 +42,25 @@ def filter_logs(*, verbose: bool = False) -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+@contextlib.contextmanager
+def without_native_lines(expected: bytes) -> Iterator[None]:
+    """Keep lines that hold `expected` off stderr when native code prints them; others appear after the block."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            kept.seek(0)
+            for line in kept:
+                if expected not in line:
+                    os.write(2, line)
 
 
 @contextlib.contextmanager

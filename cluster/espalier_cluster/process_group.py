@@ -19,7 +19,7 @@ from ray.train._internal.base_worker_group import BaseWorkerGroup  # these are n
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 
-from espalier.distributed.loopback import stay_on_this_host
+from espalier.distributed.interface import reach_other_hosts, stay_on_this_host
 from espalier_cluster.held_folders import hold, let_go, make_folder, sweep
 from espalier_cluster.local_cluster import FOLDER
 
@@ -49,6 +49,7 @@ class _ProcessGroup(_TorchBackend):
     ) -> None:
         if len(set(worker_group.execute(_node))) > 1:
             self._held = None
+            worker_group.execute(_reach_other_nodes)
             super().on_start(worker_group, backend_config)
             return
         worker_group.execute(_set_torch_distributed_env_vars)
@@ -74,6 +75,11 @@ class _ProcessGroup(_TorchBackend):
 
 def _node() -> str:
     return ray.get_runtime_context().get_node_id()
+
+
+def _reach_other_nodes() -> None:
+    """Listen where the other nodes' Ray has reached this one. Runs on every rank."""
+    reach_other_hosts(ray.util.get_node_ip_address())
 
 
 def _make_meeting() -> tuple[str, str]:

@@ -16,7 +16,7 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from espalier.jobs.job import WorkersConfig
 from espalier.stages.failures import StageFailed
-from espalier_cluster.failure import judge
+from espalier_cluster.failure import cause_of, judge
 from espalier_cluster.process_group import ProcessGroupConfig
 from espalier_cluster.worker_loop import WorkerLoopConfig, join, take_orders
 
@@ -89,8 +89,7 @@ class _GroupOpener(WorkerGroupCallback):
             if self._started is not None:
                 # When a later step of the start fails, Ray leaks the started workers and their placement group.
                 self._started.get_worker_group_state().shutdown()
-            first, _, _ = str(error).partition("\n")
-            text = f"A worker failed while it started: {first}"
+            text = f"A worker failed while it started: {cause_of(error)}"
             ray.get(self._queue.lose_group.remote(StageFailed("worker_lost", text, str(error))))
             raise WorkerGroupStartupFailedError(text) from error  # Ray retries on this error
 

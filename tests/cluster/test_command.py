@@ -55,3 +55,15 @@ def test_a_bug_prints_its_traceback_without_control_characters(
     told = capsys.readouterr().err
     assert end.value.code == 1 and "Traceback" in told and "ValueError" in told
     assert "[/red]" in told and "\x1b" not in told
+
+
+def test_rays_messages_are_filtered_before_ray_is_imported() -> None:
+    """Ray reads the expression when it is imported, which the look at the cluster's address does."""
+    code = (
+        "import os, sys, espalier_cluster.local_cluster as local; from espalier_cluster import command, drive\n"
+        "def look(address, insecure): sys.exit(int('ray' in sys.modules or 'Raylet' not in os.environ["
+        "'RAY_DEDUP_LOGS_SKIP_REGEX']))\n"
+        "local.require_access, command._read_job = look, lambda *_: None\n"
+        "command._run(None, None, drive.HowToRun(address='auto'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

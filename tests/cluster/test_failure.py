@@ -5,10 +5,11 @@ import pickle
 
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from espalier.stages.failures import StageFailed
 from espalier.worker.failure import describe
-from espalier_cluster.failure import RankFailed, judge
+from espalier_cluster.failure import RankFailed, cause_of, judge
 
 BROKEN = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:11649"
 
@@ -73,6 +74,13 @@ def test_failures_survive_pickling() -> None:
         "gone",
         "where",
     )
+
+
+def test_the_cause_of_a_failed_remote_call_is_what_was_raised_there() -> None:
+    raised = RuntimeError("Gloo connectFullMesh failed\nat pair.cc")
+    call = RayTaskError("set_up", "Traceback ...", raised, proctitle="ray::set_up()", pid=7, ip="10.0.0.3")
+    for error in (call, call.as_instanceof_cause(), raised):
+        assert cause_of(error) == "RuntimeError: Gloo connectFullMesh failed"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from espalier_cluster.log_filter import filter_logs
+from espalier_cluster.log_filter import filter_logs, without_native_lines
 
 
 def test_environment_and_logging_are_restored_after_the_block() -> None:
@@ -28,3 +28,11 @@ def test_verbose_filters_nothing() -> None:
     before = dict(os.environ)
     with filter_logs(verbose=True):
         assert dict(os.environ) == before
+
+
+def test_expected_lines_of_native_code_are_left_out_and_others_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError), without_native_lines(b"as expected"):
+        os.write(2, b"it fails as expected\nand this is new\n")
+        raise ValueError
+    os.write(2, b"later, as expected\n")
+    assert capfd.readouterr().err == "and this is new\nlater, as expected\n"

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from espalier.distributed.loopback import stay_on_this_host
+from espalier.distributed.interface import stay_on_this_host
 
 _TIMEOUT = timedelta(hours=2)  # long, because rank zero may load or export a large model while the others wait
 

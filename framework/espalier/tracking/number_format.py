@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 _COUNT_STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _FLOP_STEPS = (
@@ -14,6 +15,7 @@ _FLOP_STEPS = (
     (1e6, "MFLOP"),
     (1e3, "kFLOP"),
 )
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BYTE_STEPS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
@@ -61,8 +63,11 @@ def duration_text(seconds: float) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Replace control characters and line breaks by spaces, because control characters could steer a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    """Replace control characters and line breaks by spaces, because control characters could steer a terminal.
+
+    Colours, which other programs' messages have, are left out whole.
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in _COLOUR.sub("", text))
 
 
 def plain_lines(text: str) -> str:

@@ -78,13 +78,14 @@ class LiveDisplay:
 
 
 class LineDisplay:
-    """One line for each event, and one about every ten seconds while a stage takes steps."""
+    """One line for each event, and one about every ten seconds while a stage gets on."""
 
     def __init__(self, stages: Sequence[str], console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._statuses = StageStatuses(stages)
         self._console = console
         self._clock = clock
         self._line_time = clock() - _LINE_SECONDS
+        self._line = ""
 
     def __enter__(self) -> LineDisplay:
         return self
@@ -100,8 +101,10 @@ class LineDisplay:
                 self._write(f"{self._place(event.stage)}{words}")
         running = [status for status in statuses if status.state == "running" and describe(status)]
         if running and self._clock() - self._line_time >= _LINE_SECONDS:
-            self._line_time = self._clock()
-            self._write(f"{self._place(running[-1].name)}{running[-1].name}  {describe(running[-1])}")
+            line = f"{self._place(running[-1].name)}{running[-1].name}  {describe(running[-1])}"
+            if line != self._line:
+                self._line_time, self._line = self._clock(), line
+                self._write(line)
 
     def _place(self, stage: str) -> str:
         names = list(self._statuses.by_stage)

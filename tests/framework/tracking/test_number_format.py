@@ -45,5 +45,9 @@ def test_a_message_cannot_steer_the_terminal():
     assert plain_text("gone\x1b[2J\r\nback") == "gone [2J  back"
 
 
+def test_colours_of_a_message_are_left_out():
+    assert plain_text("\x1b[1;33m(raylet)\x1b[0m a node died\x1b[m") == "(raylet) a node died"
+
+
 def test_plain_lines_keeps_line_breaks_only():
-    assert plain_lines("first\n\x1b[31msecond\rthird\n") == "first\n [31msecond third\n"
+    assert plain_lines("first\n\x1b[31msecond\rthird\n") == "first\nsecond third\n"

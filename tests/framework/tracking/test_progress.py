@@ -25,7 +25,7 @@ def test_without_a_terminal_there_are_plain_lines():
     assert lines_of(file) == [
         "[3/3] heal started",
         "[3/3] heal  3/7  loss 2.5  512 tokens/s  3.00 GiB  8.0 s left",
-        "[3/3] heal failed out of memory  [31m on rank 1",
+        "[3/3] heal failed out of memory  on rank 1",
     ]
 
 
@@ -37,6 +37,16 @@ def test_lines_of_a_stage_that_steps_are_ten_seconds_apart():
     for number in range(1, 81):
         display.show(News(steps=(step(number),)))
     assert 3 <= len(lines_of(file)) - 1 <= 6
+
+
+def test_a_stage_that_does_not_get_on_has_one_line():
+    file = io.StringIO()
+    display = LineDisplay(STAGES, Console(file=file, width=200), clock=count(0, 20).__next__)
+    display.show(News(events=(Event("started", "heal", 1.0),), steps=(step(5),)))
+    for _ in range(9):
+        display.show(News())
+    display.show(News(steps=(step(6),)))
+    assert [line.split("  ")[1] for line in lines_of(file) if "loss" in line] == ["5/7", "6/7"]
 
 
 def test_the_live_table_shows_the_status_of_each_stage():
