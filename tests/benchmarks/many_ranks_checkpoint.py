@@ -91,7 +91,9 @@ def _of_each_parameter(sizes: dict[str, int], ranks: int) -> list[Owned]:
     owned: list[Owned] = []
     for rank in range(ranks):
         pieces = ((name, rank * -(-size // ranks), size) for name, size in sizes.items())
-        owned.append([(name, start, min(-(-size // ranks), size - start)) for name, start, size in pieces if start < size])
+        owned.append(
+            [(name, start, min(-(-size // ranks), size - start)) for name, start, size in pieces if start < size]
+        )
     return owned
 
 
@@ -125,13 +127,14 @@ def _rank_files(storage: LocalStorage, rank: int, owned: Owned) -> RankFiles:
 
 
 def _gathered(ranks: list[RankFiles]) -> list[RankFiles]:
-    """What rank zero has after the ranks have told each other, as JSON, what they have written."""
-    with _told("a rank's list as JSON"):
-        first = json.dumps(ranks[0].to_json()).encode()
-    texts = [json.dumps(one.to_json()).encode() for one in ranks]
-    print(f"  a rank's list: {len(first):,} bytes; all together: {sum(map(len, texts)):,} bytes")
+    """What rank zero has after the ranks have told it what they have written."""
+    with _told("a rank's list"):
+        ranks[0].to_bytes()
+    lists = [one.to_bytes() for one in ranks]
+    print(f"  bytes of the largest list: {max(map(len, lists)):,}; of all: {sum(map(len, lists)):,}")
+    ranks.clear()
     with _told("reading the lists of all"):
-        return [RankFiles.from_json(json.loads(one)) for one in texts]
+        return [RankFiles.from_bytes(one) for one in lists]
 
 
 def _read(storage: LocalStorage, owned: Owned) -> None:
@@ -145,7 +148,9 @@ def _read(storage: LocalStorage, owned: Owned) -> None:
 def _told(what: str) -> Iterator[None]:
     wall, used = time.perf_counter(), time.process_time()
     yield
-    print(f"  {what:<56} {time.perf_counter() - wall:8.2f} s, processor {time.process_time() - used:8.2f} s", flush=True)
+    print(
+        f"  {what:<56} {time.perf_counter() - wall:8.2f} s, processor {time.process_time() - used:8.2f} s", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def bench() -> Bench:
 
 @pytest.fixture(params=[LEAST, 2.0])
 def large(request: pytest.FixtureRequest) -> Bench:
-    """A group of which a worker sends a heartbeat every five seconds; its bound is longer or shorter than that."""
+    """A group of which a worker sends a heartbeat every eight seconds; its bound is longer or shorter than that."""
     bench = Bench(512, least=request.param)
     train(bench, usual=0.1, steps=30)
     return bench
@@ -187,10 +187,10 @@ def test_a_group_whose_workers_have_not_all_started_does_not_hang() -> None:
     assert detector.hang(10_000.0) is None
 
 
-def test_a_large_group_sends_about_a_hundred_heartbeats_a_second(large: Bench) -> None:
+def test_a_large_group_sends_about_64_heartbeats_a_second(large: Bench) -> None:
     before = large.num_heartbeats
     train(large, usual=0.1, steps=100)
-    assert 900 < large.num_heartbeats - before < 1100
+    assert 580 < large.num_heartbeats - before < 700
 
 
 def test_a_hang_of_a_large_group_is_found_as_soon_as_that_of_a_small_one(large: Bench) -> None:
@@ -201,7 +201,7 @@ def test_a_hang_of_a_large_group_is_found_as_soon_as_that_of_a_small_one(large: 
 def test_a_stopped_worker_of_a_large_group_is_found_after_the_heartbeat_that_it_owes(large: Bench) -> None:
     large.silent = {300}
     every = large.detector.schedule(300).every_seconds
-    assert every == pytest.approx(5.12)
+    assert every == pytest.approx(8.0)
     assert large.least < large.seconds_to_alarm(at_most=large.least + every + 2) <= large.least + every + 2 * BEAT
     assert large.alarms[0][1].silent == (300,)
 
@@ -217,6 +217,6 @@ def test_no_hang_of_a_large_group_while_one_worker_saves_for_long(large: Bench, 
 
 
 def test_rank_zero_and_small_groups_send_a_heartbeat_at_every_look() -> None:
-    schedules = [HangDetector(50, least_seconds=LEAST).schedule(rank) for rank in range(50)]
+    schedules = [HangDetector(32, least_seconds=LEAST).schedule(rank) for rank in range(32)]
     schedules += [HangDetector(4096, least_seconds=LEAST).schedule(0)]
     assert {one.every_seconds for one in schedules} == {BEAT}

@@ -13,7 +13,7 @@ _UNKNOWN_SECONDS = 1800.0
 
 LOOK_SECONDS = 0.5
 """How often a worker looks whether it has to send a heartbeat."""
-_HEARTBEATS_A_SECOND = 100  # of a whole group at most, as one process takes them all
+_HEARTBEATS_A_SECOND = 64  # of a whole group at most, as one process takes them all
 
 
 @dataclass(frozen=True)
