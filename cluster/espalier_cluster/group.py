@@ -42,13 +42,10 @@ class WorkerGroup:
     def __init__(
         self, workers: WorkersConfig, run_folder: str, *, work: str, verbose: bool, hang_seconds: float
     ) -> None:
-        # On the driver's node: useless without the driver, and must not be lost with a worker's node.
-        node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": node}
         logs = "" if verbose else f"{run_folder}/logs"
         self.num_workers = workers.count
         self._is_left = False
-        actor: Any = ray.remote(OrderQueue).options(max_concurrency=2 * workers.count + 16, **here)
+        actor: Any = ray.remote(OrderQueue).options(**queue_options(workers.count))
         self._queue: ActorHandle = actor.remote(workers.count, hang_seconds=hang_seconds)
         loop: WorkerLoopConfig = {
             "queue": self._queue,
@@ -56,7 +53,7 @@ class WorkerGroup:
             "logs": logs,
             "stacks": f"{run_folder}/logs/stacks",
         }
-        self._train = ray.remote(_train).options(max_retries=0, **here).remote(workers, run_folder, loop)
+        self._train = ray.remote(_train).options(max_retries=0, **_here()).remote(workers, run_folder, loop)
 
     def carry_out(self, order: StageOrder) -> ObjectRef[StageResult | StageFailed]:
         """Put the order into the queue; the reference resolves to a `StageResult` or a `StageFailed`."""
@@ -113,6 +110,17 @@ class WorkerGroup:
             ray.wait([self._train], timeout=_GRACE_SECONDS)
         with contextlib.suppress(RayError):
             _free_places()
+
+
+def queue_options(num_workers: int) -> dict[str, Any]:
+    """Ray's options of the order queue's actor: every worker may wait for an order and send a heartbeat at once."""
+    return {"max_concurrency": 2 * num_workers + 16, **_here()}
+
+
+def _here() -> dict[str, Any]:
+    """On the driver's node: useless without the driver, and must not be lost with a worker's node."""
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": node}
 
 
 def _free_places() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.stages.heartbeats import Pulse
+from espalier.stages.heartbeats import HeartbeatSchedule, Pulse
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class HangDetector:
     Workers wait for each other in collectives, so one that hangs soon blocks all: the group hangs when every worker is
     past the bound of its phase. One slow step, a compilation or a long save of a single worker is no hang. A worker
     without heartbeats counts as stuck, but at least one other must be overdue: a long call may hold the interpreter.
+
+    Whether a worker is overdue is what its last heartbeat says: in a large group most are old, and a worker that has
+    become overdue since, or has got on, has sent another (`HeartbeatSchedule`).
     """
 
     def __init__(self, num_workers: int, *, least_seconds: float) -> None:
@@ -58,19 +61,26 @@ class HangDetector:
         """The hang, if every worker is overdue or silent; None while any of them makes progress."""
         if len(self._started) < self._num_workers:
             return None
-        ages = {rank: pulse.seconds + now - at for rank, (pulse, at) in self._heartbeats.items()}
-        overdue = {rank for rank, (pulse, _) in self._heartbeats.items() if ages[rank] > self._bound(pulse)}
-        silent = {rank for rank in self._started if now - self._last_heartbeat(rank) > self._least_seconds}
-        if not overdue or len(overdue | silent) < self._num_workers:
+        ages = {
+            rank: pulse.seconds + now - at
+            for rank, (pulse, at) in self._heartbeats.items()
+            if pulse.is_overdue(least=self._least_seconds)
+        }
+        if not ages:
+            return None
+        silent = {rank for rank in self._started if self._is_silent(rank, now)}
+        if len(ages.keys() | silent) < self._num_workers:
             return None
         phases = {rank: self._phase(rank) for rank in self._started}
-        return Hang(min(ages[rank] for rank in overdue), phases, tuple(sorted(silent)))
+        return Hang(min(ages.values()), phases, tuple(sorted(silent)))
+
+    def schedule(self, rank: int) -> HeartbeatSchedule:
+        """When a worker has to send its heartbeats."""
+        return HeartbeatSchedule.of(rank, num_workers=self._num_workers, least_seconds=self._least_seconds)
 
     def _phase(self, rank: int) -> str:
         return self._heartbeats[rank][0].phase if rank in self._heartbeats else "its start"
 
-    def _bound(self, pulse: Pulse) -> float:
-        return pulse.bound_seconds(least=self._least_seconds)
-
-    def _last_heartbeat(self, rank: int) -> float:
-        return self._heartbeats[rank][1] if rank in self._heartbeats else max(self._began, self._started[rank])
+    def _is_silent(self, rank: int, now: float) -> bool:
+        last = self._heartbeats[rank][1] if rank in self._heartbeats else max(self._began, self._started[rank])
+        return now - last > self.schedule(rank).silent_seconds

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from espalier.stages.failures import StageFailed
-from espalier.stages.heartbeats import Pulse
+from espalier.stages.heartbeats import HeartbeatSchedule, Pulse
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.hang_detector import Hang, HangDetector
@@ -91,8 +91,8 @@ class OrderQueue:
             self._changed.notify_all()
             return self._group
 
-    async def worker_started(self, group: int, address: WorkerAddress) -> None:
-        """Record that a rank has started and where it runs.
+    async def worker_started(self, group: int, address: WorkerAddress) -> HeartbeatSchedule:
+        """Record that a rank has started and where it runs; returns when it has to send heartbeats.
 
         Raises:
             GroupLost: its group was replaced in the meantime.
@@ -100,6 +100,7 @@ class OrderQueue:
         self._require(group)
         self._started[address.rank] = address
         self._hang_detector.worker_started(address.rank, time.monotonic())
+        return self._hang_detector.schedule(address.rank)
 
     async def beat(self, group: int, rank: int, pulse: Pulse) -> Instruction:
         """Record a rank's heartbeat; returns what the rank has to do."""
@@ -143,9 +144,9 @@ class OrderQueue:
         async with self._changed:
             if self._is_current(group):
                 self._reported[rank] = result
-                if len(self._reported) == self._num_workers:
+                if len(self._reported) == self._num_workers:  # not before: it wakes every rank that has reported
                     self._outcome = self._outcome or self._reported[0]
-                self._changed.notify_all()
+                    self._changed.notify_all()
 
     async def lose_group(self, failure: StageFailed) -> None:
         """Give up the current group and fail its order. The first reason given for a group is kept."""

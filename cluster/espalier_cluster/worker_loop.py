@@ -19,7 +19,7 @@ import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from espalier.stages.heartbeats import Control
+from espalier.stages.heartbeats import LOOK_SECONDS, Control, HeartbeatSchedule, HeartbeatTimer
 from espalier.stages.orders import StageOrder
 from espalier.stages.result import StageResult
 from espalier_cluster.failure import RankFailed, see
@@ -29,7 +29,6 @@ from espalier_cluster.order_queue import Instruction, WorkerAddress
 CONTROL = Control()
 """Shared by this process's threads: the main thread sets stop requests from signals, the working thread reads them."""
 
-_HEARTBEAT_SECONDS = 0.5
 _LEAVE_SECONDS = 30.0  # longer than writing the stacks and Ray's own shutdown of the group take
 
 _group = 0
@@ -65,8 +64,9 @@ def take_orders(config: WorkerLoopConfig) -> None:
     try:
         address = WorkerAddress(rank, ray.get_runtime_context().get_node_id(), os.getpid(), socket.gethostname())
         group = _group
-        ray.get(queue.worker_started.remote(group, address))
-        threading.Thread(target=_send_heartbeats, args=(queue, group, rank), daemon=True).start()
+        schedule: HeartbeatSchedule = ray.get(queue.worker_started.remote(group, address))
+        sending = (queue, group, rank, CONTROL, schedule)
+        threading.Thread(target=send_heartbeats, args=sending, daemon=True).start()
         work = find_work(config["work"])
         number = 0
         while (given := ray.get(queue.next_order.remote(group, after=number))) is not None:
@@ -90,19 +90,21 @@ def join(group: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: CONTROL.preempted.set())
 
 
-def _send_heartbeats(queue: ActorHandle, group: int, rank: int) -> None:
+def send_heartbeats(queue: ActorHandle, group: int, rank: int, control: Control, schedule: HeartbeatSchedule) -> None:
+    """Send a worker's heartbeats and do what the queue answers; returns when the queue's actor has died."""
+    timer = HeartbeatTimer(schedule, time.monotonic())
     with contextlib.suppress(RayError):  # the queue's actor died; Ray is about to end this process too
-        given_up_at: float | None = None
         while True:
-            answer: ray.ObjectRef[Instruction] = queue.beat.remote(group, rank, CONTROL.pulse())
-            instruction = ray.get(answer)
-            if instruction == "stop":
-                CONTROL.stop.set()
-            if instruction == "leave":
-                given_up_at = given_up_at or time.monotonic()
-                if time.monotonic() - given_up_at > _LEAVE_SECONDS:  # the driver and Ray failed to kill it
-                    os._exit(1)
-            time.sleep(_HEARTBEAT_SECONDS)
+            pulse = control.pulse()
+            if timer.is_due(pulse, time.monotonic()):
+                answer: ray.ObjectRef[Instruction] = queue.beat.remote(group, rank, pulse)
+                instruction = ray.get(answer)
+                if instruction == "stop":
+                    control.stop.set()
+                if instruction == "leave":
+                    time.sleep(_LEAVE_SECONDS)
+                    os._exit(1)  # the driver and Ray failed to kill it
+            time.sleep(LOOK_SECONDS)
 
 
 def find_work(path: str) -> Callable[[StageOrder, Control], StageResult]:

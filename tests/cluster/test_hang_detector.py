@@ -8,10 +8,10 @@ from unittest import mock
 
 import pytest
 
-from espalier.stages.heartbeats import Control
+from espalier.stages.heartbeats import LOOK_SECONDS, Control, HeartbeatTimer
 from espalier_cluster.hang_detector import Hang, HangDetector
 
-LEAST, BEAT = 10.0, 0.5
+LEAST, BEAT = 10.0, LOOK_SECONDS
 
 
 class Bench:
@@ -20,17 +20,21 @@ class Bench:
     Attributes:
         silent: ranks that send no heartbeat.
         alarms: (time, hang) of each hang that the detector reported.
+        num_heartbeats: that the detector was given.
     """
 
-    def __init__(self, num_workers: int = 2) -> None:
+    def __init__(self, num_workers: int = 2, *, least: float = LEAST) -> None:
         self.now = 1000.0
         self.alarms: list[tuple[float, Hang]] = []
         self.silent: set[int] = set()
         with self.clock():
             self.controls = [Control() for _ in range(num_workers)]
-        self.detector = HangDetector(num_workers, least_seconds=LEAST)
+        self.least = least
+        self.detector = HangDetector(num_workers, least_seconds=least)
         for rank in range(num_workers):
             self.detector.worker_started(rank, self.now)
+        self.timers = [HeartbeatTimer(self.detector.schedule(rank), self.now) for rank in range(num_workers)]
+        self.num_heartbeats = 0
         self.detector.begin(self.now)
         self._next_beat = self.now
 
@@ -44,10 +48,11 @@ class Bench:
             self.now = self._next_beat
             if hang := self.detector.hang(self.now):
                 self.alarms.append((self.now, hang))
-            for rank, control in enumerate(self.controls):
-                if rank not in self.silent:
-                    with self.clock():
-                        self.detector.record_heartbeat(rank, control.pulse(), self.now)
+            with self.clock():
+                for rank, control in enumerate(self.controls):
+                    if rank not in self.silent and self.timers[rank].is_due(pulse := control.pulse(), self.now):
+                        self.detector.record_heartbeat(rank, pulse, self.now)
+                        self.num_heartbeats += 1
             self._next_beat += BEAT
         self.now = end
 
@@ -73,6 +78,14 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+@pytest.fixture(params=[LEAST, 2.0])
+def large(request: pytest.FixtureRequest) -> Bench:
+    """A group of which a worker sends a heartbeat every eight seconds; its bound is longer or shorter than that."""
+    bench = Bench(512, least=request.param)
+    train(bench, usual=0.1, steps=30)
+    return bench
 
 
 def train(bench: Bench, *, usual: float, steps: int = 20) -> None:
@@ -172,3 +185,38 @@ def test_a_group_whose_workers_have_not_all_started_does_not_hang() -> None:
     detector.worker_started(0, 0.0)
     detector.begin(0.0)
     assert detector.hang(10_000.0) is None
+
+
+def test_a_large_group_sends_about_64_heartbeats_a_second(large: Bench) -> None:
+    before = large.num_heartbeats
+    train(large, usual=0.1, steps=100)
+    assert 580 < large.num_heartbeats - before < 700
+
+
+def test_a_hang_of_a_large_group_is_found_as_soon_as_that_of_a_small_one(large: Bench) -> None:
+    assert large.seconds_to_alarm(at_most=large.least + 2) <= large.least + 2 * BEAT
+    assert large.alarms[0][1].silent == ()
+
+
+def test_a_stopped_worker_of_a_large_group_is_found_after_the_heartbeat_that_it_owes(large: Bench) -> None:
+    large.silent = {300}
+    every = large.detector.schedule(300).every_seconds
+    assert every == pytest.approx(8.0)
+    assert large.least < large.seconds_to_alarm(at_most=large.least + every + 2) <= large.least + every + 2 * BEAT
+    assert large.alarms[0][1].silent == (300,)
+
+
+@pytest.mark.parametrize("rank", [0, 300])
+def test_no_hang_of_a_large_group_while_one_worker_saves_for_long(large: Bench, rank: int) -> None:
+    with large.clock():
+        large.controls[rank].beat("save")
+    large.wait(20)
+    assert large.alarms == []
+    train(large, usual=0.1, steps=10)
+    assert large.seconds_to_alarm(at_most=large.least + 2) <= large.least + 2 * BEAT
+
+
+def test_rank_zero_and_small_groups_send_a_heartbeat_at_every_look() -> None:
+    schedules = [HangDetector(32, least_seconds=LEAST).schedule(rank) for rank in range(32)]
+    schedules += [HangDetector(4096, least_seconds=LEAST).schedule(0)]
+    assert {one.every_seconds for one in schedules} == {BEAT}

@@ -180,7 +180,7 @@ def _save(world: World, storage: LocalStorage, part: Part, engine: Engine) -> No
         begin(storage, part.target, attempt=1)
     world.barrier()
     written = write_fragments(storage, part.target, fragments=engine.fragments(), rank=world.rank, attempt=1)
-    ranks = [RankFiles.from_json(one) for one in world.gather(written.to_json())]
+    ranks = [RankFiles.from_bytes(one) for one in world.gather_on_rank_zero(written.to_bytes())]
     if world.is_rank_zero:
         step, config = part.steps[1], MODELS[part.model]
         origin = Origin(

@@ -9,7 +9,9 @@ The order over ranks, which the caller keeps with its own collectives:
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -56,14 +58,17 @@ class RankFiles:
     files: dict[str, FileRecord]
     runs: tuple[Run, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, for the gathering on rank zero."""
+    def to_bytes(self) -> bytes:
+        """For the gathering on rank zero. Compressed, because at level `parameters` a rank has a run of each tensor."""
         files = {name: one.model_dump() for name, one in self.files.items()}
-        return {"rank": self.rank, "attempt": self.attempt, "files": files, "runs": [astuple(run) for run in self.runs]}
+        runs = [astuple(run) for run in self.runs]
+        value = {"rank": self.rank, "attempt": self.attempt, "files": files, "runs": runs}
+        return zlib.compress(json.dumps(value).encode(), 1)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> RankFiles:
-        """What `to_json` made."""
+    def from_bytes(data: bytes) -> RankFiles:
+        """What `to_bytes` made."""
+        value = json.loads(zlib.decompress(data))
         files = {name: FileRecord(**one) for name, one in value["files"].items()}
         return RankFiles(value["rank"], value["attempt"], files, tuple(Run(*run) for run in value["runs"]))
 

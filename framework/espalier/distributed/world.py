@@ -84,15 +84,24 @@ class World:
         data = json.dumps(value).encode()
         return [json.loads(one) for one in (self._gather_bytes(data) if self.size > 1 else (data,))]
 
-    def _gather_bytes(self, data: bytes) -> list[bytes]:
-        """All-gather of byte strings of different length, on CPUs as `sum_flags`."""
+    def gather_on_rank_zero(self, data: bytes) -> list[bytes]:
+        """The byte strings of all workers, by rank, on rank zero; nothing on the others. Collective."""
+        return self._gather_bytes(data, everywhere=False) if self.size > 1 else [data]
+
+    def _gather_bytes(self, data: bytes, *, everywhere: bool = True) -> list[bytes]:
+        """Gather byte strings of different length, on CPUs as `sum_flags`."""
         own = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         sizes = torch.zeros(self.size, dtype=torch.int64)
         sizes[self.rank] = len(own)
         dist.all_reduce(sizes)
-        rows = [torch.empty(int(sizes.max()), dtype=torch.uint8) for _ in range(self.size)]
-        dist.all_gather(rows, torch.cat([own, own.new_zeros(len(rows[0]) - len(own))]))
-        return [bytes(row[:size].numpy()) for row, size in zip(rows, sizes.tolist(), strict=True)]
+        longest = int(sizes.max())
+        rows = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size if everywhere or not self.rank else 0)]
+        padded = torch.cat([own, own.new_zeros(longest - len(own))])
+        if everywhere:
+            dist.all_gather(rows, padded)
+        else:
+            dist.gather(padded, rows or None)
+        return [bytes(row[: sizes[rank]].numpy()) for rank, row in enumerate(rows)]
 
     def from_rank_zero(self, value: Any) -> Any:
         """Broadcast rank zero's JSON value to all workers. Collective."""

@@ -235,7 +235,7 @@ class Saver:
         if self.context.world.is_rank_zero:
             self._start(save, lambda: self._commit_and_forget(save, ranks))
 
-    def _commit_and_forget(self, save: _Save, ranks: list[RankFiles]) -> None:
+    def _commit_and_forget(self, save: _Save, ranks: list[bytes]) -> None:
         stage = self.context.config
         commit_save(
             self.context,

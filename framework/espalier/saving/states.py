@@ -94,9 +94,9 @@ def save_model(
     return folder
 
 
-def gather_files(world: World, written: RankFiles) -> list[RankFiles]:
-    """The files that each rank has written, by rank. Collective."""
-    return [RankFiles.from_json(one) for one in world.gather(written.to_json())]
+def gather_files(world: World, written: RankFiles) -> list[bytes]:
+    """What each rank has written, by rank, as `RankFiles.to_bytes`; on rank zero alone. Collective."""
+    return world.gather_on_rank_zero(written.to_bytes())
 
 
 def commit_save(
@@ -107,7 +107,7 @@ def commit_save(
     step: int,
     zero_level: ZeroLevel,
     state: Mapping[str, Any],
-    ranks: Sequence[RankFiles],
+    ranks: Sequence[bytes],
     tables: Mapping[str, tuple[int, ...]] | None = None,
     with_model: bool = True,
 ) -> None:
@@ -115,6 +115,7 @@ def commit_save(
 
     Args:
         state: JSON values that resuming needs; data position and random streams are functions of the step.
+        ranks: as `gather_files` returns them; read here, which takes seconds for hundreds of ranks.
         tables: shapes of the tables among the fragments.
         with_model: whether a model is among the fragments.
 
@@ -132,7 +133,7 @@ def commit_save(
         origin=_origin(context, lineage, step=step, zero_level=zero_level, world=context.world),
         shapes={name: one.shape for name, one in layout(lineage.model).items()} if with_model else {},
         state={"key": context.key, "run": context.folder.ids(), **state},
-        ranks=ranks,
+        ranks=[RankFiles.from_bytes(one) for one in ranks],
         tables=tables,
         beside=lineage.beside,
         bases=lineage.bases if with_model else (),

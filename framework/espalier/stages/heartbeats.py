@@ -11,6 +11,10 @@ from dataclasses import dataclass
 _KEPT, _FEWEST = 64, 5  # durations of a phase: how many are kept, and how many a median needs
 _UNKNOWN_SECONDS = 1800.0
 
+LOOK_SECONDS = 0.5
+"""How often a worker looks whether it has to send a heartbeat."""
+_HEARTBEATS_A_SECOND = 64  # of a whole group at most, as one process takes them all
+
 
 @dataclass(frozen=True)
 class Pulse:
@@ -29,6 +33,55 @@ class Pulse:
     def bound_seconds(self, *, least: float) -> float:
         """How long the phase may take before it counts as a hang: ten times its usual duration, at least `least`."""
         return max(least, _UNKNOWN_SECONDS if self.usual_seconds is None else 10 * self.usual_seconds)
+
+    def is_overdue(self, *, least: float) -> bool:
+        """Whether the phase has lasted longer than `bound_seconds`."""
+        return self.seconds > self.bound_seconds(least=least)
+
+
+@dataclass(frozen=True)
+class HeartbeatSchedule:
+    """When a worker sends a heartbeat: every `every_seconds`, and at once when it becomes overdue or no longer is.
+
+    So whether a worker is overdue is known within `LOOK_SECONDS`, however rarely it sends.
+
+    Attributes:
+        every_seconds: grows with the number of workers. Rank zero's does not, as its heartbeats bring the wish to stop.
+        first_seconds: until the first one, so that those of a group are spread over time.
+        least_seconds: as in `Pulse.bound_seconds`.
+    """
+
+    every_seconds: float
+    first_seconds: float
+    least_seconds: float
+
+    @staticmethod
+    def of(rank: int, *, num_workers: int, least_seconds: float) -> HeartbeatSchedule:
+        """The schedule of one worker of a group."""
+        every = max(LOOK_SECONDS, num_workers / _HEARTBEATS_A_SECOND) if rank else LOOK_SECONDS
+        return HeartbeatSchedule(every, every * rank / num_workers, least_seconds)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Without a heartbeat for so long, a worker has stopped or is in a call that lets no other thread run."""
+        return self.every_seconds + self.least_seconds
+
+
+class HeartbeatTimer:
+    """Decides when one worker sends its next heartbeat. Callers pass the time (seconds of one clock)."""
+
+    def __init__(self, schedule: HeartbeatSchedule, now: float) -> None:
+        self._schedule = schedule
+        self._due_at = now + schedule.first_seconds
+        self._was_overdue = False
+
+    def is_due(self, pulse: Pulse, now: float) -> bool:
+        """Whether to send this pulse; if so, it counts as sent."""
+        is_overdue = pulse.is_overdue(least=self._schedule.least_seconds)
+        if now < self._due_at and is_overdue == self._was_overdue:
+            return False
+        self._due_at, self._was_overdue = now + self._schedule.every_seconds, is_overdue
+        return True
 
 
 class Control:

@@ -18,7 +18,8 @@ from support.whole_run import run_job
 
 def say_all(world: World) -> list[Any]:
     own = {"rank": world.rank, "text": "ü" * (1 + 40 * world.rank), "none": None}
-    return [world.gather(own), world.from_rank_zero(math.nan if world.is_rank_zero else object), world.gather(None)]
+    nan = world.from_rank_zero(math.nan if world.is_rank_zero else object)
+    return [world.gather(own), nan, world.gather(None), world.gather_on_rank_zero(b"x" * (1 + 40 * world.rank))]
 
 
 def no_pickles(world: World, job_file: str) -> tuple[list[Any], dict[str, Any]]:
@@ -42,7 +43,9 @@ def test_values_are_gathered_by_rank_and_no_collective_pickles(tmp_path: Path) -
     tune = {key: value for key, value in stages[2].items() if not key.startswith("teacher")}
     stages.insert(3, tune | {"name": "tune", "kind": "train", "student": "heal", "zero_level": "gradients"})
     write_job(tmp_path, stages=stages, workers={"count": 2})
-    for (gathered, nan, nothing), results in run_ranks(no_pickles, 2, str(tmp_path / "job.yaml")):
+    told = run_ranks(no_pickles, 2, str(tmp_path / "job.yaml"))
+    assert [on_rank_zero for (*_, on_rank_zero), _ in told] == [[b"x", b"x" * 41], []]
+    for (gathered, nan, nothing, _), results in told:
         assert [one["rank"] for one in gathered] == [0, 1]
         assert [len(one["text"]) for one in gathered] == [1, 41] and math.isnan(nan) and nothing == [None, None]
         assert {result["status"] for result in results.values()} == {"done"}
