@@ -18,7 +18,7 @@ _CHUNK_TENSORS = 3
 _ITEM_BYTES = 4  # fp32
 _TILE_TOKENS = 32  # matrix products run best in whole tiles
 # With the fused kernel the logits of a block exist at a time, and of a chunk their gradient in bfloat16. The head's
-# gradient is added up in float32 in memory once a chunk, and the product by the head has few tiles to spread over a GPU:
+# gradient is added up in float32 in memory once a chunk, and the product by the head has few tiles for a GPU to share:
 # both want many tokens. By this memory, and not by what is free: results would depend on what else a GPU does.
 FUSED_CHUNK_BYTES = 2**29
 FUSED_BLOCK_BYTES = 3 * 2**27
