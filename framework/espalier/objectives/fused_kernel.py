@@ -59,13 +59,13 @@ def _store_softmax(parts, u, v, inside, slice_number, num_slices, WITH_TEACHER: 
 
 
 @triton.jit
-def _log_sum(parts, num_slices, SLICES: tl.constexpr):
-    """The row's log-sum-exp from the parts of all slices: the same bits in each of its programs."""
+def _row_sum(parts, num_slices, SLICES: tl.constexpr):
+    """The row's largest logit and its sum of exponentials over that: the same bits in each of its programs."""
     numbers = tl.arange(0, SLICES)  # .cg: another program's parts, which this one's first cache may hold as they were
     largest = tl.load(parts + numbers, mask=numbers < num_slices, other=float("-inf"), cache_modifier=".cg")
     total = tl.load(parts + num_slices + numbers, mask=numbers < num_slices, other=0.0, cache_modifier=".cg")
     highest = tl.max(largest, 0)
-    return highest + tl.log(tl.sum(total * tl.exp(largest - highest), 0))
+    return highest, tl.sum(total * tl.exp(largest - highest), 0)
 
 
 @triton.jit
@@ -163,19 +163,21 @@ def head_pass(
     for term in tl.static_range(len(KINDS)):
         scale, at = inverse_temperatures[GROUPS[term]], own + 4 * GROUPS[term] * num_slices
         u, v = s * scale, t * scale
-        student_log_sum = _log_sum(at, num_slices, SLICES)
-        q = tl.exp(u - student_log_sum)
+        highest, exponentials = _row_sum(at, num_slices, SLICES)
+        q = tl.exp(u - highest) * (1.0 / exponentials)
         factor = 0.0
         if WITH_GRADIENT:  # tau^2 is part of the value, and 1 / tau comes from the logits
             factor = factors[term] * tl.load(weights + term * weight_stride + row) / scale
         if KINDS[term] == _CROSS_ENTROPY:
             at_label = columns == tl.load(labels + row)
-            value = tl.where(slice_number == 0, student_log_sum, 0.0) - tl.sum(tl.where(at_label, u, 0.0), 0)
+            log_sum = highest + tl.log(exponentials)
+            value = tl.where(slice_number == 0, log_sum, 0.0) - tl.sum(tl.where(at_label, u, 0.0), 0)
             total += factor * (q - tl.where(at_label, 1.0, 0.0))
         else:
-            teacher_log_sum = _log_sum(at + 2 * num_slices, num_slices, SLICES)
-            p = tl.exp(v - teacher_log_sum)
-            gap = (v - u) - (teacher_log_sum - student_log_sum)  # log p and log q, each large, would round it away
+            highest_v, exponentials_v = _row_sum(at + 2 * num_slices, num_slices, SLICES)
+            p = tl.exp(v - highest_v) * (1.0 / exponentials_v)
+            # log(p / q); log p and log q, each large, would round it away
+            gap = (v - u) - ((highest_v - highest) + (tl.log(exponentials_v) - tl.log(exponentials)))
             if KINDS[term] == _FORWARD_KL:
                 value = tl.sum(tl.where(inside, p * gap, 0.0), 0)
                 total += factor * (q - p)
@@ -197,5 +199,6 @@ def head_pass(
                     of_slices = means + term * num_slices + numbers
                     mean = tl.sum(tl.load(of_slices, mask=numbers < num_slices, other=0.0, cache_modifier=".cg"), 0)
                     factor = factors[term] * tl.load(weights + term * weight_stride + row) / scale
-                    total -= factor * mean * tl.exp(s * scale - _log_sum(at, num_slices, SLICES))
+                    highest, exponentials = _row_sum(at, num_slices, SLICES)
+                    total -= (factor * mean / exponentials) * tl.exp(s * scale - highest)
         tl.store(gradient + row * vocabulary + columns, total.to(gradient.dtype.element_ty), mask=inside)

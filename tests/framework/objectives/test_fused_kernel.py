@@ -25,6 +25,8 @@ NO_GPU = not torch.cuda.is_available()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(NO_GPU and not INTERPRETED, reason="GPU")]
 on_a_gpu = pytest.mark.skipif(NO_GPU, reason="several programs wait for each other")
 
+CLOSE = 3e-5 if INTERPRETED else 5e-6  # the interpreter adds up one by one
+
 SUMS = (
     (Term.of("cross_entropy"), Term.of("forward_kl", temperature=2.0)),
     (Term.of("forward_kl"), Term.of("reverse_kl")),
@@ -66,14 +68,14 @@ def compared(
 @pytest.mark.parametrize("vocabulary", [2, 29, 131, 1024, 1999])
 @pytest.mark.parametrize("terms", [*((term,) for term in ALL_TERMS), *SUMS], ids=name)
 def test_one_program_a_row(terms: tuple[Term, ...], vocabulary: int) -> None:
-    assert max(compared(terms, logits(5, vocabulary))) < 5e-6
+    assert max(compared(terms, logits(5, vocabulary))) < CLOSE
 
 
 @on_a_gpu
 @pytest.mark.parametrize("vocabulary", [8191, 50_257, 128_256, 151_936, 262_145])
 @pytest.mark.parametrize("terms", [*((term,) for term in ALL_TERMS), *SUMS[:2]], ids=name)
 def test_several_programs_a_row(terms: tuple[Term, ...], vocabulary: int) -> None:
-    assert max(compared(terms, logits(40, vocabulary))) < 5e-6
+    assert max(compared(terms, logits(40, vocabulary))) < CLOSE
 
 
 @pytest.mark.parametrize("spread", [0.01, 30.0])
@@ -96,7 +98,7 @@ def test_each_term_has_weights_of_its_own() -> None:
     fused.values_and_gradient(student, teacher, labels, weights=weights, scales=scales, gradient=gradient)
     factors = [scale * own[:, None] for scale, own in zip(scales, weights.double(), strict=True)]
     _, right = scaled_gradient(terms, factors, student.double(), teacher_logits=teacher.double(), labels=labels)
-    assert relative_error(gradient, right) < 5e-6
+    assert relative_error(gradient, right) < CLOSE
 
 
 @pytest.mark.parametrize("term", [term for term in ALL_TERMS if term.needs_teacher], ids=name)
