@@ -28,6 +28,7 @@ _NEED_MEAN = (ReverseKL, JensenShannon, SkewedForwardKL, SkewedReverseKL)
 _MIN_CAPABILITY = (8, 0)  # the first cards with matrix products of bfloat16
 _SLICES = (2048, 4096, 8192)  # sizes of slices to choose from
 _LOGITS_A_WARP = 512  # of each model, in the registers of its threads
+_REGISTERS = 80  # of a thread at most: several programs on a processor, of which some compute while others wait
 _log = logging.getLogger(__name__)
 
 
@@ -132,6 +133,7 @@ class FusedTerms:
             SLICE=self.slice_size,
             SLICES=_power_of_two(num_slices),
             num_warps=max(1, self.slice_size // _LOGITS_A_WARP),
+            maxnreg=_REGISTERS,
         )
         return values.sum(-1)
 

@@ -21,7 +21,7 @@ _TILE_TOKENS = 32  # matrix products run best in whole tiles
 # gradient is added up in float32 in memory once a chunk, and the product by the head has few tiles for a GPU to share:
 # both want many tokens. By this memory, and not by what is free: results would depend on what else a GPU does.
 FUSED_CHUNK_BYTES = 2**29
-FUSED_BLOCK_BYTES = 3 * 2**27
+FUSED_BLOCK_BYTES = 2**28
 FUSED_GRADIENT_BYTES = 2  # bfloat16
 _GPU_TILE_TOKENS = 128
 
