@@ -28,7 +28,7 @@ _NEED_MEAN = (ReverseKL, JensenShannon, SkewedForwardKL, SkewedReverseKL)
 _MIN_CAPABILITY = (8, 0)  # the first cards with matrix products of bfloat16
 _SLICES = (2048, 4096, 8192)  # sizes of slices to choose from
 _LOGITS_A_WARP = 512  # of each model, in the registers of its threads
-_REGISTERS = 80  # of a thread at most: several programs on a processor, of which some compute while others wait
+_REGISTERS = 64  # of a thread at most: several programs on a processor, of which some compute while others wait
 _log = logging.getLogger(__name__)
 
 
