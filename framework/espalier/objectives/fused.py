@@ -157,20 +157,29 @@ def _tried(terms: tuple[Term, ...], vocabulary: int, device: torch.device) -> Fu
     """The terms for the kernel, once it has been compiled and has computed a few tokens rightly on this device."""
     card = torch.cuda.get_device_properties(device)
     size = slice_size(vocabulary, num_processors=card.multi_processor_count)
-    if size is None:
-        return _without("a vocabulary of %d is too large for its %d processors", vocabulary, card.multi_processor_count)
+    reason: str | None
     if (card.major, card.minor) < _MIN_CAPABILITY:
-        return _without("compute capability %d.%d is below %d.%d", card.major, card.minor, *_MIN_CAPABILITY)
-    fused = FusedTerms.of(terms, size)
+        reason = f"compute capability {card.major}.{card.minor} is below {'.'.join(map(str, _MIN_CAPABILITY))}"
+    elif size is None:
+        reason = f"a vocabulary of {vocabulary} is too large for its {card.multi_processor_count} processors"
+    else:
+        fused = FusedTerms.of(terms, size)
+        reason = _failure(fused, terms, vocabulary, device)
+        if reason is None:
+            return fused
+    _log.warning("the fused kernel for losses of logits is not used, PyTorch's operations are: %s", reason)
+    return None
+
+
+def _failure(fused: FusedTerms, terms: Sequence[Term], vocabulary: int, device: torch.device) -> str | None:
+    """Why the kernel is of no use here; None where it works."""
     try:
         error = largest_error(fused, terms, vocabulary, device)
     except torch.OutOfMemoryError:
         raise
     except Exception as failure:  # of the import, the compiler, the driver: whatever it is, training goes on without
-        return _without("%s: %s", type(failure).__name__, " ".join(str(failure).split())[:300])
-    if not error < _ALLOWED_ERROR:
-        return _without("its results are wrong by %.1e on this device", error)
-    return fused
+        return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
+    return None if error < _ALLOWED_ERROR else f"its results are wrong by {error:.1e} on this device"
 
 
 _ALLOWED_ERROR = 1e-2  # of a gradient in bfloat16; rounding alone leaves 2e-3
@@ -201,10 +210,6 @@ def slice_size(vocabulary: int, *, num_processors: int) -> int | None:
     if vocabulary <= _SLICES[0]:
         return max(32, _power_of_two(vocabulary))
     return next((size for size in _SLICES if -(-vocabulary // size) <= num_processors // 2), None)
-
-
-def _without(reason: str, *values: object) -> None:
-    _log.warning("the fused kernel for losses of logits is not used, PyTorch's operations are: " + reason, *values)
 
 
 def _power_of_two(number: int) -> int:

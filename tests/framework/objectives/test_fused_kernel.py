@@ -89,7 +89,7 @@ def test_flat_and_peaked_distributions(term: Term, spread: float) -> None:
     right_values, right = scaled_gradient(
         (term,), [weights[:, None].double()], student.double(), teacher_logits=teacher.double(), labels=labels
     )
-    torch.testing.assert_close(values.double(), right_values, rtol=CLOSE, atol=CLOSE)
+    torch.testing.assert_close(values.double(), right_values, rtol=4 * CLOSE, atol=CLOSE)
     torch.testing.assert_close(gradient.double(), right, rtol=CLOSE, atol=CLOSE)
 
 
