@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from espalier.objectives.fused import FusedTerms
 from espalier.objectives.gradients import scaled_gradient, token_values
 from espalier.objectives.head import Gradients, Head, wide_dtype
 from espalier.objectives.signal import Signal
-from espalier.objectives.sizes import block_size
+from espalier.objectives.sizes import block_size, fused_block_size
 from espalier.objectives.terms import Term
 
 
@@ -50,6 +51,7 @@ class ChunkPass:
         targets: of the same N tokens.
         terms: at least one.
         chunks: which tokens each chunk takes, [C] int64 each; together the tokens that count.
+        fused: the terms for the kernel that takes the place of the code in `gradients.py`; None where none does.
     """
 
     student: Head
@@ -58,6 +60,7 @@ class ChunkPass:
     targets: Targets
     terms: tuple[Term, ...]
     chunks: tuple[Tensor, ...]
+    fused: FusedTerms | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -99,6 +102,8 @@ class ChunkPass:
 
     def _chunk_values(self, rows: Tensor) -> Tensor:
         """[number of terms, C]."""
+        if self.fused is not None:
+            return self._fused_values(rows, self.fused)
         student, teacher = self._logits(rows)
         labels, values = self.targets.labels[rows], []
         for part in _blocks(student):
@@ -111,6 +116,8 @@ class ChunkPass:
 
     def _chunk_gradient(self, rows: Tensor, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Values [number of terms, C] and the gradient of the scaled, weighted sum by the logits, [C, V]."""
+        if self.fused is not None:
+            return self._fused_gradient(rows, scales, self.fused)
         student, teacher = self._logits(rows)
         labels, weights, values = self.targets.labels[rows], self.targets.weights[..., rows, None], []
         dtype = self.student.weight.dtype
@@ -127,6 +134,30 @@ class ChunkPass:
             torch.mul(total, last if alike else 1.0, out=gradient[part])  # one pass: weighted, rounded, put in place
             values.append(block)
         return torch.cat(values, dim=1), gradient
+
+    def _fused_values(self, rows: Tensor, fused: FusedTerms) -> Tensor:
+        labels = self.targets.labels
+        values = [fused.values(*self._logits(part), labels[part]) for part in self._fused_blocks(rows)]
+        return torch.cat(values, dim=1)
+
+    def _fused_gradient(self, rows: Tensor, scales: Sequence[float], fused: FusedTerms) -> tuple[Tensor, Tensor]:
+        """As `_chunk_gradient`. Logits exist a block at a time, the gradient of the whole chunk does."""
+        targets, values = self.targets, []
+        gradient = self.student.weight.new_empty(len(rows), len(self.student.weight))
+        blocks = self._fused_blocks(rows)
+        for part, out in zip(blocks, gradient.split([len(part) for part in blocks]), strict=True):
+            found = fused.values_and_gradient(
+                *self._logits(part),
+                targets.labels[part],
+                weights=targets.weights[..., part],
+                scales=scales,
+                gradient=out,
+            )
+            values.append(found)
+        return torch.cat(values, dim=1), gradient
+
+    def _fused_blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split(fused_block_size(len(self.student.weight)))
 
 
 def _blocks(logits: Tensor) -> list[slice]:

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from espalier.objectives.chunk_pass import ChunkPass, Targets
+from espalier.objectives.fused import fused_terms
 from espalier.objectives.head import Gradients, Head, wide_dtype
-from espalier.objectives.sizes import default_chunk_size
+from espalier.objectives.sizes import default_chunk_size, fused_chunk_size
 from espalier.objectives.terms import Term
 
 Compute = Callable[[tuple[bool, bool, bool]], tuple[Tensor, Gradients | None]]
@@ -123,9 +124,10 @@ def chunk_pass(
     assert signal is None or len(signal.head_weight) == vocabulary, (
         f"student and teacher need one vocabulary; their heads have {vocabulary} and {len(signal.head_weight)} rows"
     )
-    size = chunk_tokens or default_chunk_size(device, vocabulary)
     counted = targets.counted
     student, student_hidden = _for_products(hidden, head)
+    fused = fused_terms(terms, vocabulary=vocabulary, dtype=student.weight.dtype, device=hidden.device)
+    size = chunk_tokens or (default_chunk_size(device, vocabulary) if fused is None else fused_chunk_size(vocabulary))
     teacher = None
     if signal is not None:
         teacher = _for_products(signal.hidden, Head(signal.head_weight, signal.head_bias))
@@ -136,6 +138,7 @@ def chunk_pass(
         targets=targets,
         terms=tuple(terms),
         chunks=counted.split(size) if counted.numel() else (),
+        fused=fused,
     )
 
 

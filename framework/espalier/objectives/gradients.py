@@ -1,7 +1,7 @@
 """The values of terms at each token, and their gradient by the student's logits: in closed form, or by autograd.
 
-Both work on a block of rows [N, V]; nothing is summed over tokens here. `logits_gradient` is the only place that
-chooses how a block is computed: a fused kernel for a GPU goes in there, behind the same signature.
+Both work on a block of rows [N, V]; nothing is summed over tokens here. On GPUs `fused.py` mostly takes the place of
+this, and is held against it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,13 @@ BLOCK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 _CHUNK_TENSORS = 3
 _ITEM_BYTES = 4  # fp32
 _TILE_TOKENS = 32  # matrix products run best in whole tiles
+# With the fused kernel the logits of a block exist at a time, and of a chunk their gradient in bfloat16. The head's
+# gradient is added up in float32 in memory once a chunk, and the product by the head has few tiles for a GPU to share:
+# both want many tokens. By this memory, and not by what is free: results would depend on what else a GPU does.
+FUSED_CHUNK_BYTES = 2**29
+FUSED_BLOCK_BYTES = 2**28
+FUSED_GRADIENT_BYTES = 2  # bfloat16
+_GPU_TILE_TOKENS = 128
 
 
 def chunk_size(memory_bytes: int, vocabulary: int) -> int:
@@ -37,3 +44,17 @@ def block_size(device_type: str, vocabulary: int, *, num_threads: int) -> int:
     """Tokens in a block, at least one per thread on a CPU."""
     tokens = max(1, BLOCK_BYTES[device_type] // (_ITEM_BYTES * vocabulary))
     return tokens * num_threads if device_type == "cpu" else tokens
+
+
+def fused_chunk_size(vocabulary: int) -> int:
+    """Tokens in a chunk of the fused kernel, whose gradient by the logits stays within `FUSED_CHUNK_BYTES`."""
+    return _in_tiles(FUSED_CHUNK_BYTES // (FUSED_GRADIENT_BYTES * vocabulary))
+
+
+def fused_block_size(vocabulary: int) -> int:
+    """Tokens whose logits, the student's and the teacher's, stay within `FUSED_BLOCK_BYTES`."""
+    return _in_tiles(FUSED_BLOCK_BYTES // (2 * _ITEM_BYTES * vocabulary))
+
+
+def _in_tiles(tokens: int) -> int:
+    return max(1, tokens if tokens < _GPU_TILE_TOKENS else tokens // _GPU_TILE_TOKENS * _GPU_TILE_TOKENS)

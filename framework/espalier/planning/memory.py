@@ -21,7 +21,13 @@ from espalier.models.forward_order import (
 )
 from espalier.models.shape import ModelShape
 from espalier.models.trained_part import TrainedPart
-from espalier.objectives.sizes import BLOCK_BYTES, default_chunk_size
+from espalier.objectives.sizes import (
+    BLOCK_BYTES,
+    FUSED_GRADIENT_BYTES,
+    default_chunk_size,
+    fused_block_size,
+    fused_chunk_size,
+)
 
 LIVE_PARAMETER_ELEMENTS = 100_000_000
 """At level parameters, the most whole parameters that are gathered at a time, beside the running layer."""
@@ -168,10 +174,16 @@ def _loss_head_bytes(shape: ModelShape, training: Training, *, is_trained: bool)
     """A chunk's logits; for a trained head also its gradient's float32 sum and a copy in the model's dtype.
 
     Of a chunk there are three float32 tensors of logits: the student's, their gradient, the teacher's. Without a
-    teacher the third is not there, and what is derived from a block of them counts instead.
+    teacher the third is not there, and what is derived from a block of them counts instead. The fused kernel of a GPU
+    leaves the gradient of a chunk in bfloat16, and logits of a block.
     """
     device = "cuda" if training.on_gpu else "cpu"
-    rows = min(default_chunk_size(device, shape.vocabulary), training.microbatch_tokens)
-    of_one = 4 * rows * shape.vocabulary
-    chunk = 3 * of_one if training.has_teacher else 2 * of_one + min(of_one, BLOCK_BYTES[device])
+    if training.on_gpu and training.value_bytes == FUSED_GRADIENT_BYTES:
+        rows = min(fused_chunk_size(shape.vocabulary), training.microbatch_tokens)
+        block = 4 * min(fused_block_size(shape.vocabulary), rows) * shape.vocabulary
+        chunk = FUSED_GRADIENT_BYTES * rows * shape.vocabulary + (1 + training.has_teacher) * block
+    else:
+        rows = min(default_chunk_size(device, shape.vocabulary), training.microbatch_tokens)
+        of_one = 4 * rows * shape.vocabulary
+        chunk = 3 * of_one if training.has_teacher else 2 * of_one + min(of_one, BLOCK_BYTES[device])
     return chunk + is_trained * shape.vocabulary * shape.hidden * (4 + training.value_bytes)

@@ -42,6 +42,16 @@ def test_offload_takes_masters_and_moments_off_the_device() -> None:
     assert memory.masters == memory.moments == 0
 
 
+def test_the_loss_in_bfloat16_on_a_gpu_leaves_blocks_of_logits_and_the_gradient_of_a_chunk() -> None:
+    shape = replace(SHAPE, vocabulary=128_256)
+    many = replace(BASE, microbatch_tokens=8192)
+    alone = student_memory(shape, NUM_PARAMETERS, many).loss_head
+    taught = student_memory(shape, NUM_PARAMETERS, replace(many, has_teacher=True)).loss_head
+    assert taught - alone == 4 * 128_256 * 256  # the teacher's logits of a block
+    assert alone == 128_256 * (2 * 2048 + 4 * 256 + (4 + 2) * shape.hidden)
+    assert student_memory(shape, NUM_PARAMETERS, replace(many, value_bytes=4)).loss_head > taught
+
+
 def test_a_sharded_teacher_is_smaller_than_a_whole_one() -> None:
     whole, sharded = (
         teacher_memory(SHAPE, 8 * 10**9, zero_level=level, ranks=8, value_bytes=2) for level in ("none", "parameters")
