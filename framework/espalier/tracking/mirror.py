@@ -6,7 +6,9 @@ the driver does this; workers never talk to a tracker.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from espalier.config.base import Config
@@ -16,11 +18,21 @@ from espalier.jobs.schema import resolved
 from espalier.jobs.tracker import TRACKERS, TrackerKind
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
-from espalier.tracking.events import EventLog
+from espalier.tracking.events import EventKind, EventLog
 from espalier.tracking.follow import News
 from espalier.tracking.number_format import plain_text
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.tracker import Position, TrackedRun, Tracker
+
+_ALERTS: tuple[EventKind, ...] = ("failed", "gate")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a tracker may use of the process that drives the run; see `TrackedRun`."""
+
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    stop: Callable[[], None] = lambda: None
 
 
 class Mirror:
@@ -34,6 +46,7 @@ class Mirror:
         self._run_folder = run_folder
         self._events = events
         self._title = title
+        self._opened = time.time()
         self._tracker: Tracker | None = None
         self._advice: Callable[[], str] = str
         self._position = Position()
@@ -50,11 +63,11 @@ class Mirror:
         *,
         kind: TrackerKind,
         settings: Config,
-        secrets: Mapping[str, str] | None = None,
+        access: Access | None = None,
     ) -> Mirror:
         """Create the tracker and let it start the run or continue it."""
         mirror = Mirror(run_folder, events, title=kind.title)
-        mirror._guarded(lambda: mirror._make(job, kind, settings, secrets or {}))
+        mirror._guarded(lambda: mirror._make(job, kind, settings, access or Access()))
         return mirror
 
     def advice(self) -> str:
@@ -82,9 +95,9 @@ class Mirror:
     def _report(self, message: str) -> None:
         self._events.add("mirror", "", plain_text(message)[:500])
 
-    def _make(self, job: Job, kind: TrackerKind, settings: Config, secrets: Mapping[str, str]) -> None:
+    def _make(self, job: Job, kind: TrackerKind, settings: Config, access: Access) -> None:
         run_id = RunFolder(self._run_folder).ids()["wandb_id"]  # used by every tracker; W&B was the first
-        run = TrackedRun(self._run_folder, run_id, job.name, resolved(job), secrets)
+        run = TrackedRun(self._run_folder, run_id, job.name, resolved(job), access.secrets, access.stop)
         tracker: Tracker = load_reference(kind.backend)(run, settings, self._report)
         self._advice = tracker.advice
         position = tracker.start()
@@ -112,6 +125,9 @@ class Mirror:
         finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
         self._stages |= dict.fromkeys(finished)
         self._send_results(finished)
+        for event in news.events:
+            if event.kind in _ALERTS and event.time >= self._opened:  # earlier ones were told by an earlier process
+                self._tracker.alert(event)
 
     def _tell_of_repeated(self, steps: Sequence[StepRecord]) -> None:
         again = [step.global_step for step in steps if step.global_step <= self._sent_step]

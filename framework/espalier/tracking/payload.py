@@ -1,4 +1,13 @@
-"""The keys, values and tables that are logged to W&B."""
+"""The keys, values and tables that are sent to trackers.
+
+The part of a key before its first slash is the group that W&B shows it in:
+
+```
+train/    loss, learning rate, gradient norm, tokens       loss/     each term of the loss
+perf/     seconds, tokens/s, memory                        progress/ stage and model: steps at stages and growths
+stage/    loss, metrics and results by stage               weights/  measurements of sample weights by stage
+```
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.record import StepRecord
@@ -17,6 +27,9 @@ from espalier.tracking.sample_reader import heaviest, listed_samples, sample_ans
 AXIS = "trainer/step"
 """The x axis of every metric: steps over the whole run. W&B's own counter cannot go back, which a resume needs."""
 
+Row = dict[str, Any]
+"""Key -> value."""
+
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 """Columns and rows."""
 
@@ -24,32 +37,53 @@ _TEXT_COLUMNS = ("parameters", "perplexity", "nll", "tokens", "flops_per_token",
 _GIB = 2**30
 
 
-def step_values(record: StepRecord) -> dict[str, float | int]:
+def step_values(record: StepRecord) -> Row:
     """The values logged for a step. The loss is also logged by stage, as stages may have different losses."""
-    return {
+    values = {
         AXIS: record.global_step,
-        "loss": record.loss,
+        "train/loss": record.loss,
         **{f"loss/{name}": value for name, value in record.terms.items()},
-        "lr": record.lr,
-        "gradient_norm": record.gradient_norm,
-        "tokens": record.tokens,
-        "tokens_per_second": record.tokens_per_second,
-        "peak_gib": record.peak_bytes / _GIB,
-        "attempt": record.attempt,
+        "train/lr": record.lr,
+        "train/gradient_norm": record.gradient_norm,
+        "train/tokens": record.tokens,
+        "perf/tokens_per_second": record.tokens_per_second,
+        "perf/step_seconds": record.step_seconds,
+        "perf/peak_gib": record.peak_bytes / _GIB,
+        "progress/attempt": record.attempt,
         f"stage/{record.stage}/loss": record.loss,
         f"stage/{record.stage}/step": record.step,
     }
+    return values if record.depth is None else values | {"train/depth": record.depth}
 
 
-def epoch_values(record: EpochRecord) -> dict[str, float | int]:
+def place_values(plan: Sequence[PlanEntry], stage: str) -> Row:
+    """What is logged with each step of a stage to mark where stages begin and models grow: curves that rise there.
+
+    Returns:
+        The stage's place in the plan, from 1, and layers and parameters of its model; nothing for an unknown stage.
+    """
+    place = next((number for number, entry in enumerate(plan, start=1) if entry.name == stage), None)
+    if place is None:
+        return {}
+    shape = plan[place - 1].shape or {}
+    sizes = {f"progress/{name}": shape[name] for name in ("layers", "parameters") if name in shape}
+    return {"progress/stage": place, **sizes}
+
+
+def epoch_values(record: EpochRecord) -> Row:
     """The values logged for the end of an epoch: validation metrics and measurements of the correction."""
     stage = f"stage/{record.stage}"
     return {
         AXIS: record.global_step,
         f"{stage}/epoch": record.epoch,
         **{f"{stage}/valid/{name}": value for name, value in record.metrics.items()},
-        **{f"{stage}/{name}": value for name, value in record.correction.items()},
+        **{f"{weights_group(record.stage)}/{name}": value for name, value in record.correction.items()},
     }
+
+
+def weights_group(stage: str) -> str:
+    """What the keys of a stage's sample weights begin with."""
+    return f"weights/{stage}"
 
 
 def weight_histogram(weights: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -80,7 +114,7 @@ def heaviest_table(
     return ("name", "text", "label", "teacher", "student", "weight"), list(zip(*columns, strict=True))
 
 
-def result_values(result: StageResult) -> dict[str, Any]:
+def result_values(result: StageResult) -> Row:
     """A stage's cost and all numbers among its metrics, for the run's summary."""
     cost = result.cost
     values = {
