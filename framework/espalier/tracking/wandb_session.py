@@ -41,8 +41,7 @@ def begin(
     """Start the run, or go on with it where the server has it.
 
     An offline run is always written from its first step, so the folders of earlier starts are superseded and removed.
-    It does not ask to be resumed: `wandb sync` would append to what the server has, and so repeat it, instead of
-    replacing it row by row.
+    It does not ask to be resumed, as `wandb sync` would then append all of it to what the server has.
 
     Args:
         on_stop: called in a thread of the library's when somebody presses "Stop run".

@@ -40,7 +40,6 @@ class WandbTracker:
         self._report = report
         self._key = next((run.secrets[name] for name in WANDB.secrets if name in run.secrets), None)
         self._missed = ""
-        self._advice = ""
         self._run: wandb.Run | None = None
         self._started = time.monotonic()
         self._place: tuple[str, payload.Row] = ("", {})
@@ -113,15 +112,15 @@ class WandbTracker:
             if result.measured is not None:
                 self._live.summary.update({f"stage/{result.stage}/models": _table(payload.model_table(result))})
         if not wandb_session.end(self._live):
-            self._report("W&B has not taken all of this run")
-            self._advice = "W&B has not taken all of this run; nothing is lost: the same command sends what it lacks"
+            self._missed = "W&B has not taken all of this run"
+            self._report(self._missed)
 
     def advice(self) -> str:
-        """How to send what W&B does not have."""
-        folders = sorted((self._tracked.folder / "wandb").glob(f"offline-run-*-{self._tracked.id}"))
-        if not self._missed or not folders:
-            return self._advice
-        return f"{self._missed}; the whole run is kept: `wandb sync {shlex.quote(str(folders[-1]))}` sends it to W&B"
+        """How to send what W&B does not have. `wandb sync` would append the whole run to what the server has of it."""
+        if not self._missed:
+            return ""
+        command = f"espalier sync {shlex.quote(str(self._tracked.folder))}"
+        return f"{self._missed}; nothing is lost: `{command}` sends what it lacks"
 
     def _begin(self, *, online: bool) -> wandb.Run:
         self._started = time.monotonic()
@@ -156,7 +155,7 @@ class WandbTracker:
         found = self._key is not None or wandb_session.has_key()
         if mode == "online" and not found:
             self._missed = "no W&B key was found (`wandb login` stores one)"
-            self._report("no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run")
+            self._report("no W&B key found, mirrored offline; `wandb login` stores one")
         return found
 
     @property

@@ -186,8 +186,7 @@ def test_where_nothing_answers_the_run_is_kept_offline_at_once_and_says_how_to_s
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
-    (kept,) = folder.glob("wandb/offline-run-*")
-    assert f"`wandb sync {kept}`" in mirror.advice()
+    assert f"`espalier sync {folder}`" in mirror.advice()
     assert ["cannot be reached" in event.message for event in read_events(folder / EVENTS)] == [True]
 
 
@@ -213,7 +212,7 @@ def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(n
         mirror = opened(folder, "auto", key=KEY)
         mirror.receive(News(steps=(step(1),)))
         mirror.close()
-    assert steps_sent(folder) == [(1, 1)] and "`wandb sync " in mirror.advice()
+    assert steps_sent(folder) == [(1, 1)] and "`espalier sync " in mirror.advice()
     assert ["did not take this run" in event.message for event in read_events(folder / EVENTS)] == [True]
 
 
@@ -233,7 +232,7 @@ def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, mo
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
     assert ["wandb login" in event.message for event in read_events(folder / EVENTS)] == [True]
-    assert "wandb login" in mirror.advice() and "`wandb sync " in mirror.advice()
+    assert "wandb login" in mirror.advice() and "`espalier sync " in mirror.advice()
 
 
 def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):

@@ -155,7 +155,7 @@ def test_samples_of_text_and_samples_that_are_gone(folder):
     assert read_events(folder / EVENTS) == []
     first, second = epoch_rows(folder)
     assert table_of(folder, first)["data"][0][:5] == ["96", None, None, None, None]
-    assert second[f"{OWN}/alpha"] == epoch(2).correction["alpha"]
+    assert second[f"{WEIGHTS}/alpha"] == epoch(2).correction["alpha"]
     assert f"{WEIGHTS}/histogram/_type" not in second
     assert len(artifacts(folder)) == 1
 
