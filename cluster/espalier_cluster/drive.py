@@ -30,7 +30,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier.tracking.driver_file import DriverFile
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
-from espalier.tracking.mirror import Access, Mirror, asked_trackers
+from espalier.tracking.mirror import Access, Mirror, mirrors
 from espalier.tracking.progress import open_display
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.driver_end import driver_file
@@ -270,14 +270,11 @@ def _followed(
     """
     done, advice = threading.Event(), list[str]()
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    mirrors = []
-    for kind, settings in asked_trackers(prepared.job):
-        own = {name: access.secrets[name] for name in kind.secrets if name in access.secrets}
-        given = replace(access, secrets=own)
-        opened = partial(Mirror.open, folder.path, prepared.job, events, kind=kind, settings=settings, access=given)
-        mirror = partial(_mirror, opened, folder, console, done, advice, title=kind.title)
-        mirrors.append(threading.Thread(target=mirror, daemon=True))
-    for thread in (show, *mirrors):
+    threads = [show]
+    for title, opened in mirrors(folder.path, prepared.job, events, access=access):
+        mirror = partial(_mirror, opened, folder, console, done, advice, title=title)
+        threads.append(threading.Thread(target=mirror, daemon=True))
+    for thread in threads:
         thread.start()
     try:
         yield advice
@@ -285,7 +282,7 @@ def _followed(
         done.set()
         show.join()
         deadline = time.monotonic() + _MIRROR_SECONDS
-        for thread in mirrors:
+        for thread in threads[1:]:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import create_model
@@ -23,6 +24,7 @@ class TrackerKind:
             imported in the process that drives a run, and nowhere else.
         default: settings for jobs that do not name the tracker; None leaves it out.
         secrets: environment variables that the tracker gets and workers do not.
+        sync: settings that replace the job's when `espalier sync` sends a run.
     """
 
     name: str
@@ -31,6 +33,7 @@ class TrackerKind:
     backend: str
     default: Config | None = None
     secrets: tuple[str, ...] = ()
+    sync: Mapping[str, Any] = field(default_factory=dict)
 
 
 TRACKERS: Registry[TrackerKind] = Registry(

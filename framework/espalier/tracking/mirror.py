@@ -6,9 +6,11 @@ the driver does this; workers never talk to a tracker.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from espalier.config.base import Config
@@ -49,6 +51,7 @@ class Mirror:
         self._opened = time.time()
         self._tracker: Tracker | None = None
         self._advice: Callable[[], str] = str
+        self._has_failed = False
         self._position = Position()
         self._sent_step = 0
         self._sent_epochs: dict[str, int] = {}
@@ -70,8 +73,16 @@ class Mirror:
         mirror._guarded(lambda: mirror._make(job, kind, settings, access or Access()))
         return mirror
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the tracker is there to be sent to; not where it is switched off, or has failed."""
+        return self._tracker is not None
+
     def advice(self) -> str:
         """One line that tells the user what to do after the run; empty when there is nothing."""
+        if self._has_failed:
+            command = f"espalier sync {shlex.quote(str(self._run_folder))}"
+            return f"{self._title} has not got all of this run; nothing is lost: `{command}` sends what it lacks"
         told = [""]
         self._guarded(lambda: told.append(self._advice()))
         return told[-1]
@@ -89,7 +100,7 @@ class Mirror:
         try:
             action()
         except Exception as fault:  # any kind: a tracker must never stop a run
-            self._tracker = None
+            self._tracker, self._has_failed = None, True
             self._report(f"no longer mirrored to {self._title}: {type(fault).__name__}: {fault}")
 
     def _report(self, message: str) -> None:
@@ -171,9 +182,19 @@ class Mirror:
         self._tracker.finish(list(RunFolder(self._run_folder).results(self._stages).values()))
 
 
-def asked_trackers(job: Job) -> Iterator[tuple[TrackerKind, Config]]:
-    """The trackers that a job asks for, each with its settings."""
+def mirrors(
+    run_folder: Path, job: Job, events: EventLog, *, access: Access, sync: bool = False
+) -> Iterator[tuple[str, Callable[[], Mirror]]]:
+    """For each tracker that a job asks for: its title, and a function that opens its mirror, which may take long.
+
+    Args:
+        access: with the secrets of all trackers; each gets its own alone.
+        sync: with the settings that a tracker is given when a person asks to send the run.
+    """
     for kind in TRACKERS.values():
         settings = getattr(job.tracking, kind.name)
         if settings is not None:
-            yield kind, settings
+            settings = settings.model_copy(update=kind.sync) if sync else settings
+            own = {name: access.secrets[name] for name in kind.secrets if name in access.secrets}
+            given = replace(access, secrets=own)
+            yield kind.title, partial(Mirror.open, run_folder, job, events, kind=kind, settings=settings, access=given)

@@ -31,4 +31,5 @@ WANDB = TrackerKind(
     backend="espalier.tracking.wandb_tracker:WandbTracker",
     default=WandbConfig(),
     secrets=("WANDB_API_KEY",),
+    sync={"mode": "online"},
 )

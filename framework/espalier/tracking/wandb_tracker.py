@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from espalier.config.formats import shown_data
@@ -83,14 +84,15 @@ class WandbTracker:
         self._live.log(payload.step_values(record) | self._place[1], step=record.global_step)
 
     def log_epoch(self, record: EpochRecord) -> None:
-        values = payload.epoch_values(record)
         folder = self._tracked.folder
-        if record.samples and (folder / record.samples).exists():
-            values |= self._sample_values(record)
-            artifact = self._samples_artifact(record)
-            self._live.log_artifact(artifact, aliases=["latest", f"epoch-{record.epoch}"])
         # After a stop between the last step of an epoch and its end, the row of that step is closed: the next one.
-        self._live.log(values, step=max(record.global_step, self._live.starting_step))
+        row = max(record.global_step, self._live.starting_step)
+        self._live.log(payload.epoch_values(record), step=row)
+        if record.samples and (folder / record.samples).exists():
+            values, aliases = self._sample_values(record), ["latest", f"epoch-{record.epoch}"]
+            with self._without(f"the samples of epoch {record.epoch}"):
+                self._live.log(values, step=row)
+                self._live.log_artifact(self._samples_artifact(record), aliases=aliases)
 
     def log_result(self, result: StageResult) -> None:
         self._live.summary.update(payload.result_values(result))
@@ -106,11 +108,11 @@ class WandbTracker:
 
     def finish(self, results: Sequence[StageResult]) -> None:
         """Put the tables of stages and models into the summary, and finish the run."""
-        if results:
-            self._live.summary.update({"stages": _table(payload.stage_table(results))})
-        for result in results:
-            if result.measured is not None:
-                self._live.summary.update({f"stage/{result.stage}/models": _table(payload.model_table(result))})
+        tables = {"stages": payload.stage_table(results)} if results else {}
+        tables |= {f"stage/{one.stage}/models": payload.model_table(one) for one in results if one.measured is not None}
+        for name, table in tables.items():
+            with self._without(f"the table {name}"):
+                self._live.summary.update({name: _table(table)})
         if not wandb_session.end(self._live):
             self._missed = "W&B has not taken all of this run"
             self._report(self._missed)
@@ -121,6 +123,14 @@ class WandbTracker:
             return ""
         command = f"espalier sync {shlex.quote(str(self._tracked.folder))}"
         return f"{self._missed}; nothing is lost: `{command}` sends what it lacks"
+
+    @contextmanager
+    def _without(self, what: str) -> Iterator[None]:
+        """Go on without a table or artifact that the server does not take: the library asks it before it sends one."""
+        try:
+            yield
+        except Exception as fault:  # of the library's own, for whatever the server answers
+            self._report(f"W&B has not taken {what}: {type(fault).__name__}: {fault}")
 
     def _begin(self, *, online: bool) -> wandb.Run:
         self._started = time.monotonic()

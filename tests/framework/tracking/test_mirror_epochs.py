@@ -76,7 +76,9 @@ def test_steps_and_epochs_are_sent_in_the_order_they_happened(folder):
     mirror.close()
     sent = [(row["trainer/step"], row.get(f"{OWN}/epoch")) for row in history(folder)]
     steps = [(number, None) for number in range(1, 8)]
-    assert sent == [*steps[:2], (3, 1), *steps[3:5], (6, 2), steps[6], (9, 3)], "an epoch is in the row of its last step"
+    assert sent == [*steps[:2], (3, 1), *steps[3:5], (6, 2), steps[6], (9, 3)], (
+        "an epoch is in the row of its last step"
+    )
 
 
 def test_epochs_that_were_taken_back_are_there_once_as_they_came_out(folder):
