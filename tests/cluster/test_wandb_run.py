@@ -80,14 +80,8 @@ def test_a_run_killed_after_a_part_was_sent_and_resumed_in_an_outage(
     assert finish(file, "--in-process") == 0
     assert "espalier sync" in " ".join((tmp_path / "output.txt").read_text().split())
     server.trouble = None
-    assert (
-        sync(
-            RunFolder.of(Job.model_validate(job_values(tmp_path))),
-            Job.model_validate(job_values(tmp_path)),
-            open_terminal(),
-        )
-        == 0
-    )
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    assert sync(folder, folder.read_job(), open_terminal()) is ExitCode.DONE
     (run,) = server.runs.values()
     assert_equal(tmp_path, calm, run)
 
@@ -98,7 +92,7 @@ def test_sync_sends_what_is_lacking_and_says_what_it_could_not_send(
     asked = job(mode="offline").model_copy(update={"storage": str(tmp_path)})
     folder = RunFolder.of(asked)
     folder.make(asked)
-    claim(folder, versions={})
+    claim(folder, versions={"espalier": "0"})
     folder.write_json("job.json", resolved(asked))
     for number in range(1, 6):
         StepLog(folder.path / STEPS).append(step(number))

@@ -37,7 +37,13 @@ class TrackerKind:
 
 
 TRACKERS: Registry[TrackerKind] = Registry(
-    "espalier.trackers", TrackerKind, {"wandb": "espalier.tracking.wandb_settings:WANDB"}
+    "espalier.trackers",
+    TrackerKind,
+    {
+        "wandb": "espalier.tracking.wandb_settings:WANDB",
+        "mlflow": "espalier.tracking.mlflow_settings:MLFLOW",
+        "tensorboard": "espalier.tracking.tensorboard_settings:TENSORBOARD",
+    },
 )
 """Every tracker that is installed."""
 

@@ -11,15 +11,15 @@ stage/    loss, metrics and results by stage               weights/  measurement
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from espalier.stages.files import PlanEntry
 from espalier.stages.result import StageResult
+from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.record import StepRecord
 from espalier.tracking.sample_reader import heaviest, listed_samples, sample_answers, sample_names
@@ -56,18 +56,22 @@ def step_values(record: StepRecord) -> Row:
     return values if record.depth is None else values | {"train/depth": record.depth}
 
 
-def place_values(plan: Sequence[PlanEntry], stage: str) -> Row:
-    """What is logged with each step of a stage to mark where stages begin and models grow: curves that rise there.
+class PlanMarks:
+    """What is logged with each step to mark where stages begin and models grow: curves that rise there."""
 
-    Returns:
-        The stage's place in the plan, from 1, and layers and parameters of its model; nothing for an unknown stage.
-    """
-    place = next((number for number, entry in enumerate(plan, start=1) if entry.name == stage), None)
-    if place is None:
-        return {}
-    shape = plan[place - 1].shape or {}
-    sizes = {f"progress/{name}": shape[name] for name in ("layers", "parameters") if name in shape}
-    return {"progress/stage": place, **sizes}
+    def __init__(self, run_folder: Path) -> None:
+        self._folder = RunFolder(run_folder)
+        self._known: dict[str, Row] = {}
+
+    def of(self, stage: str) -> Row:
+        """The stage's place in the plan, from 1, and layers and parameters of its model; empty for an unknown stage."""
+        if stage not in self._known:
+            places = {entry.name: (number, entry) for number, entry in enumerate(self._folder.plan(), start=1)}
+            number, entry = places.get(stage, (0, None))
+            shape = (entry.shape or {}) if entry else {}
+            sizes = {f"progress/{name}": shape[name] for name in ("layers", "parameters") if name in shape}
+            self._known[stage] = {"progress/stage": number, **sizes} if number else {}
+        return self._known[stage]
 
 
 def epoch_values(record: EpochRecord) -> Row:
@@ -79,6 +83,11 @@ def epoch_values(record: EpochRecord) -> Row:
         **{f"{stage}/valid/{name}": value for name, value in record.metrics.items()},
         **{f"{weights_group(record.stage)}/{name}": value for name, value in record.correction.items()},
     }
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values that are numbers, without the axis, for trackers that have one of their own."""
+    return {name: float(one) for name, one in values.items() if isinstance(one, int | float) and name != AXIS}
 
 
 def weights_group(stage: str) -> str:

@@ -43,7 +43,7 @@ class WandbTracker:
         self._missed = ""
         self._run: wandb.Run | None = None
         self._started = time.monotonic()
-        self._place: tuple[str, payload.Row] = ("", {})
+        self._marks = payload.PlanMarks(run.folder)
 
     def start(self) -> Position | None:
         """Start online if wanted and possible, else offline; None when the settings or WANDB_MODE switch W&B off."""
@@ -79,9 +79,7 @@ class WandbTracker:
         return self.start()
 
     def log_step(self, record: StepRecord) -> None:
-        if record.stage != self._place[0]:
-            self._place = (record.stage, payload.place_values(RunFolder(self._tracked.folder).plan(), record.stage))
-        self._live.log(payload.step_values(record) | self._place[1], step=record.global_step)
+        self._live.log(payload.step_values(record) | self._marks.of(record.stage), step=record.global_step)
 
     def log_epoch(self, record: EpochRecord) -> None:
         folder = self._tracked.folder
