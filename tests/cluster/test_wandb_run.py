@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,16 @@ from espalier.tracking.record import STEPS, StepLog
 from espalier_cluster.sync import sync
 from espalier_cluster.terminal import open_terminal
 from framework.tracking.samples import job, step
-from support.kill import finish, kill_when, start
+from support.kill import finish, kill_when, num_steps, start
 from support.tiny import tiny_job, write_job
 from support.wandb_server import KEY, ServedRun, Trouble, WandbServer, wait_until, wandb_server
 
-NUM_STEPS = 1500
+NUM_STEPS = 300
+QUICK = """
+from wandb.sdk.lib.run_stopping import RunStopChecker
+
+RunStopChecker.__init__.__kwdefaults__["poll_interval"] = 0.5  # the library's own is 15 s
+"""
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 def job_file(root: Path, mode: str) -> Path:
     stages = tiny_job(root)["stages"]
-    stages[2] |= {"budget": {"steps": NUM_STEPS}, "checkpoint": {"every": 100, "keep_latest": 2}}
+    stages[2] |= {"budget": {"steps": NUM_STEPS}, "checkpoint": {"every": 50, "keep_latest": 2}}
     return write_job(root, stages=stages, workers={"count": 1}, tracking={"wandb": {"mode": mode}})
 
 
@@ -56,14 +62,16 @@ def assert_equal(root: Path, calm: Path, run: ServedRun) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_stop_button_saves_and_ends_with_75_and_the_next_start_goes_on(
-    server: WandbServer, calm: Path, tmp_path: Path
+    server: WandbServer, calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, run_folder = job_file(tmp_path, "online"), tmp_path / "runs" / "tiny"
+    (tmp_path / "sitecustomize.py").write_text(QUICK)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     process = start(file, "--in-process")
-    assert wait_until(lambda: bool(server.runs), 60.0)
+    assert wait_until(lambda: bool(server.runs), 100.0)
     (run,) = server.runs.values()
     run.asked_to_stop = True
-    assert process.wait(timeout=100) == ExitCode.RESUMABLE
+    assert process.wait(timeout=200) == ExitCode.RESUMABLE
     assert "asked to stop in W&B" in (run_folder / "records" / "events.jsonl").read_text()
     assert finish(file, "--in-process") == 0, "though the server still tells of the wish"
     assert_equal(tmp_path, calm, run)
@@ -71,11 +79,9 @@ def test_the_stop_button_saves_and_ends_with_75_and_the_next_start_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_killed_after_a_part_was_sent_and_resumed_in_an_outage(
-    server: WandbServer, calm: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_and_resumed_in_an_outage(server: WandbServer, calm: Path, tmp_path: Path) -> None:
     file = job_file(tmp_path, "online")
-    kill_when(start(file, "--in-process"), lambda: any(run.history for run in server.runs.values()))
+    kill_when(start(file, "--in-process"), lambda: bool(server.runs) and num_steps(tmp_path / "runs" / "tiny") >= 20)
     server.trouble = Trouble(500)
     assert finish(file, "--in-process") == 0
     assert "espalier sync" in " ".join((tmp_path / "output.txt").read_text().split())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -167,24 +166,58 @@ def test_what_was_kept_offline_between_is_sent_by_the_next_start_that_is_online(
 
 
 def test_a_run_killed_offline_and_resumed_is_synced_once(server, folder):
-    program = f"""
-import os, signal
-from pathlib import Path
-from framework.tracking.test_wandb_server import session, Follower
-session(Path({str(folder)!r}), "offline").receive(Follower(Path({str(folder)!r})).poll())
-os.kill(os.getpid(), signal.SIGKILL)
-"""
     write_steps(folder, range(1, 6))
-    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
-    killed = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = follow_in_a_process(folder, "offline")
+    assert wait_until(lambda: any(path.stat().st_size > 1000 for path in logs(folder)), 60.0)
+    killed.kill()
+    killed.wait()
     StepLog(folder / STEPS).rewind("heal", 3)
     write_steps(folder, range(4, 9), attempt=2)
     show(folder, "offline")
     sync(server, folder)
     tried = [(row["trainer/step"], row["progress/attempt"]) for row in served(server, folder).history]
     assert tried == [(1, 1), (2, 1), (3, 1), *((number, 2) for number in range(4, 9))]
+
+
+def logs(folder: Path) -> list[Path]:
+    return list(folder.glob("wandb/offline-run-*/*.wandb"))
+
+
+def follow_in_a_process(folder: Path, mode: str) -> subprocess.Popen[bytes]:
+    """A driver that follows the run's record until it is killed."""
+    program = f"""
+import time
+from pathlib import Path
+from framework.tracking.test_wandb_server import Follower, session
+folder = Path({str(folder)!r})
+mirror, follower = session(folder, {mode!r}), Follower(folder)
+while True:
+    mirror.receive(follower.poll())
+    time.sleep(0.2)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
+    return subprocess.Popen([sys.executable, "-c", program], env=environment)
+
+
+@pytest.mark.slow
+def test_a_run_killed_online_after_a_part_was_sent_is_sent_once(server, folder):
+    """The library sends every 15 s; what came since the last time is lost with the process."""
+    write_steps(folder, range(1, 6))
+    killed = follow_in_a_process(folder, "online")
+    try:
+        for number in range(6, 2000):
+            write_steps(folder, range(number, number + 1))
+            time.sleep(0.1)
+            if any(run.history for run in server.runs.values()):
+                break
+    finally:
+        killed.kill()
+        killed.wait()
+    sent = len(served(server, folder).history)
+    assert 0 < sent < number
+    show(folder)
+    assert steps_of(server, folder) == list(range(1, number + 1))
 
 
 @pytest.mark.parametrize("trouble", [FAULTS[0], pytest.param(FAULTS[1])], ids=lambda trouble: str(trouble.status))
