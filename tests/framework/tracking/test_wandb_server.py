@@ -165,6 +165,7 @@ def test_what_was_kept_offline_between_is_sent_by_the_next_start_that_is_online(
     assert steps_of(server, folder) == list(range(1, 12)) and not list(folder.glob("wandb/offline-run-*"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_offline_and_resumed_is_synced_once(server, folder):
     write_steps(folder, range(1, 6))
     killed = follow_in_a_process(folder, "offline")
@@ -220,7 +221,7 @@ def test_a_run_killed_online_after_a_part_was_sent_is_sent_once(server, folder):
     assert steps_of(server, folder) == list(range(1, number + 1))
 
 
-@pytest.mark.parametrize("trouble", [FAULTS[0], pytest.param(FAULTS[1])], ids=lambda trouble: str(trouble.status))
+@pytest.mark.parametrize("trouble", FAULTS[:2], ids=["401", "500"])
 def test_what_a_failing_server_has_not_taken_is_told_and_sent_by_the_next_start(server, folder, trouble):
     check_fault(server, folder, trouble)
 
@@ -249,7 +250,7 @@ def check_fault(server: WandbServer, folder: Path, trouble: Trouble) -> None:
     assert steps_of(server, folder) == list(range(1, 11)) and again.advice() == ""
 
 
-@pytest.mark.parametrize("status", [401, 409, 500])
+@pytest.mark.parametrize("status", [409, *(pytest.param(one, marks=pytest.mark.slow) for one in (401, 500))])
 def test_a_server_that_refuses_the_run_leaves_it_to_an_offline_folder(server, folder, status):
     write_steps(folder, range(1, 4))
     show(folder)
@@ -274,6 +275,7 @@ def test_a_dead_key_is_told_with_the_server_s_words(server, folder):
     assert steps_of(server, folder) == [1, 2, 3], "the server had nothing of it"
 
 
+@pytest.mark.slow
 def test_the_stop_button_stops_the_run_once_and_not_the_start_after_it(server, folder):
     write_steps(folder, range(1, 4))
     show(folder)
