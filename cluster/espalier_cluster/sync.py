@@ -12,8 +12,9 @@ from espalier.jobs.tracker import TRACKERS
 from espalier.stages.controller import ExitCode
 from espalier.stages.ownership import require_own
 from espalier.stages.run_folder import RunFolder
-from espalier.tracking.events import EVENTS, EventLog, read_events
+from espalier.tracking.events import EVENTS, Event, EventLog
 from espalier.tracking.follow import Follower
+from espalier.tracking.jsonl import read_known
 from espalier.tracking.mirror import Access, mirrors
 from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
 from espalier_cluster.terminal import say
@@ -40,7 +41,9 @@ def sync(folder: RunFolder, job: Job, console: Console) -> ExitCode:
             mirror.receive(Follower(folder.path).poll())
             mirror.close()
             say(console, mirror.advice() or f"{title} {state}")
-    told = [one.message for one in read_events(folder.path / EVENTS) if one.kind == "mirror" and one.time >= began]
+    told = [
+        one.message for one in read_known(folder.path / EVENTS, Event) if one.kind == "mirror" and one.time >= began
+    ]
     for message in told:
         say(console, message, style="yellow")
     return ExitCode.ERROR if told else ExitCode.DONE

@@ -47,7 +47,7 @@ def job_file(root: Path, mode: str) -> Path:
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without W&B."""
     root = tmp_path_factory.mktemp("calm")
-    assert finish(job_file(root, "off"), "--in-process") == 0
+    assert finish(job_file(root, "off"), "--in-process", seconds=500) == 0
     return root
 
 
@@ -60,7 +60,7 @@ def assert_equal(root: Path, calm: Path, run: ServedRun) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_stop_button_saves_and_ends_with_75_and_the_next_start_goes_on(
     server: WandbServer, calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,19 +71,19 @@ def test_the_stop_button_saves_and_ends_with_75_and_the_next_start_goes_on(
     assert wait_until(lambda: bool(server.runs), 100.0)
     (run,) = server.runs.values()
     run.asked_to_stop = True
-    assert process.wait(timeout=200) == ExitCode.RESUMABLE
+    assert process.wait(timeout=500) == ExitCode.RESUMABLE
     assert "asked to stop in W&B" in (run_folder / "records" / "events.jsonl").read_text()
-    assert finish(file, "--in-process") == 0, "though the server still tells of the wish"
+    assert finish(file, "--in-process", seconds=500) == 0, "though the server still tells of the wish"
     assert_equal(tmp_path, calm, run)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_run_killed_and_resumed_in_an_outage(server: WandbServer, calm: Path, tmp_path: Path) -> None:
     file = job_file(tmp_path, "online")
     kill_when(start(file, "--in-process"), lambda: bool(server.runs) and num_steps(tmp_path / "runs" / "tiny") >= 20)
     server.trouble = Trouble(500)
-    assert finish(file, "--in-process") == 0
+    assert finish(file, "--in-process", seconds=500) == 0
     assert "espalier sync" in " ".join((tmp_path / "output.txt").read_text().split())
     server.trouble = None
     folder = RunFolder(tmp_path / "runs" / "tiny")

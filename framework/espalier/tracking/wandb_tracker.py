@@ -17,7 +17,8 @@ from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking import payload, sample_reader, wandb_session
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
-from espalier.tracking.events import EVENTS, Event, read_events
+from espalier.tracking.events import EVENTS, Event
+from espalier.tracking.jsonl import read_known
 from espalier.tracking.links import write_link
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import StepRecord
@@ -133,7 +134,7 @@ class WandbTracker:
     def _begin(self, *, online: bool) -> wandb.Run:
         self._started = time.monotonic()
         key, folder = self._key, self._tracked.folder
-        obeyed = any(event.message.startswith(_ASKED) for event in read_events(folder / EVENTS))
+        obeyed = any(event.message.startswith(_ASKED) for event in read_known(folder / EVENTS, Event))
         return wandb_session.begin(
             self._tracked, self._settings, online=online, key=key, on_stop=lambda: self._obey(before=obeyed)
         )
