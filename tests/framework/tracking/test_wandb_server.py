@@ -78,7 +78,7 @@ def sync(server: WandbServer, folder: Path) -> None:
     (offline,) = folder.glob("wandb/offline-run-*")
     command = [str(Path(sys.executable).with_name("wandb")), "sync", str(offline)]
     environment = {"PATH": os.environ["PATH"], "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "HOME": str(folder)}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0 and "Finished syncing" in ran.stderr, ran.stderr
 
 
