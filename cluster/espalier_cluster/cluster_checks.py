@@ -18,7 +18,7 @@ from espalier.config.plugins import load_reference
 from espalier.jobs.data_sets import data_path, data_sets
 from espalier.jobs.files import check_files, input_folders
 from espalier.jobs.job import Job, WorkersConfig
-from espalier.jobs.tracker import Access
+from espalier.jobs.tracker import TrackerAnswer
 from espalier.planning.checks import storage_bytes
 from espalier.planning.prepare import PreparedJob
 from espalier.planning.preview import StagePreview
@@ -181,7 +181,7 @@ def _is_of_hub(model: str) -> bool:
     return bool(model) and model not in ("auto", "never") and not model.startswith("/")
 
 
-def _look_at_trackers(job: Job) -> list[tuple[str, str, Access]]:
+def _look_at_trackers(job: Job) -> list[tuple[str, str, TrackerAnswer]]:
     """Of each tracker that has something to look at: its title, its setting, what was found."""
     found = []
     for kind, settings in asked_trackers(job):
@@ -189,7 +189,7 @@ def _look_at_trackers(job: Job) -> list[tuple[str, str, Access]]:
             try:
                 access = load_reference(kind.look)(settings)
             except Exception as error:  # no tracker ends a run
-                access = Access(f"it could not be looked at: {type(error).__name__}", is_good=False)
+                access = TrackerAnswer(f"it could not be looked at: {type(error).__name__}", is_good=False)
             found.append((kind.title, f"tracking.{kind.name}.mode", access))
     return found
 

@@ -1,4 +1,4 @@
-"""The commands for runs on a cluster that somebody else keeps: submit, logs, stop, resume."""
+"""The commands for runs on a cluster that somebody else keeps: submit, logs, stop, resume; and sync."""
 
 from __future__ import annotations
 
@@ -138,6 +138,18 @@ def resume(
     if point.is_planned and not point.stage:
         raise SystemExit(ExitCode.DONE)
     _submit(job, address=address or _last_address(folder), insecure=insecure, follow_log=follow)
+
+
+def sync(run: Named, overrides: Overrides = None, storage: Storage = None) -> None:
+    """Send W&B and the run's other trackers what they lack of it, each step once.
+
+    Example: espalier sync slim --storage /shared/runs tracking.wandb.mode=online
+    """
+    from espalier_cluster.resume_run import job_to_resume
+    from espalier_cluster.sync import sync as sync_run
+
+    folder = find_run(run, storage)
+    raise SystemExit(sync_run(folder, job_to_resume(folder, overrides or ()), open_terminal()))
 
 
 def _submit(job: Job, *, address: str | None, insecure: bool, follow_log: bool) -> None:

@@ -19,7 +19,7 @@ from espalier.stages.controller import ExitCode
 from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
-from espalier_cluster.cluster_commands import logs, resume, stop, submit
+from espalier_cluster.cluster_commands import logs, resume, stop, submit, sync
 from espalier_cluster.status_commands import list_runs, status, wait
 from espalier_cluster.terminal import open_terminal, print_path, say
 from espalier_cluster.told import told
@@ -240,7 +240,7 @@ def compare(
         print_path(page)
 
 
-for cluster_command in (submit, status, wait, logs, stop, resume):
+for cluster_command in (submit, status, wait, logs, stop, resume, sync):
     app.command()(cluster_command)
 app.command("list")(list_runs)
 app.command()(suspects)

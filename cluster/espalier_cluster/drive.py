@@ -30,7 +30,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier.tracking.driver_file import DriverFile
 from espalier.tracking.events import EVENTS, EventLog
 from espalier.tracking.follow import Follower
-from espalier.tracking.mirror import Mirror, asked_trackers
+from espalier.tracking.mirror import Access, Mirror, mirrors
 from espalier.tracking.progress import open_display
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.driver_end import driver_file
@@ -47,7 +47,7 @@ from espalier_cluster.resume import (
     repeated_stage_messages,
 )
 from espalier_cluster.show import show_remarks
-from espalier_cluster.stop_watch import stop_on_wish
+from espalier_cluster.stop_watch import stop_on_wish, wish_to_stop
 from espalier_cluster.stopping import stop_on_signal
 from espalier_cluster.terminal import say
 
@@ -131,7 +131,8 @@ def _hold(prepared: PreparedJob, folder: RunFolder, how: HowToRun, held: _Held, 
     earlier = Progress(folder.results(names), folder.attempts())
     stop = decide(prepared.plan, earlier, job.retry)
     is_idle = isinstance(stop, Stop)
-    following = _followed(prepared, folder, events, console, held.secrets)
+    access = Access(held.secrets, stop=partial(wish_to_stop, folder, how.submission))
+    following = _followed(prepared, folder, events, console, access)
     wishes = stop_on_wish(folder, how.submission)
     with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
         held.file.is_stopping = stopping.is_set
@@ -255,7 +256,7 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _followed(
-    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, secrets: Mapping[str, str]
+    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, access: Access
 ) -> Iterator[list[str]]:
     """Follow the run's records in one thread for the terminal and one for each tracker, so that none blocks another.
 
@@ -264,13 +265,11 @@ def _followed(
     """
     done, advice = threading.Event(), list[str]()
     show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    mirrors = []
-    for kind, settings in asked_trackers(prepared.job):
-        own = {name: secrets[name] for name in kind.secrets if name in secrets}
-        opened = partial(Mirror.open, folder.path, prepared.job, events, kind=kind, settings=settings, secrets=own)
-        mirror = partial(_mirror, opened, folder, console, done, advice, title=kind.title)
-        mirrors.append(threading.Thread(target=mirror, daemon=True))
-    for thread in (show, *mirrors):
+    threads = [show]
+    for title, opened in mirrors(folder.path, prepared.job, events, access=access):
+        mirror = partial(_mirror, opened, folder, console, done, advice, title=title)
+        threads.append(threading.Thread(target=mirror, daemon=True))
+    for thread in threads:
         thread.start()
     try:
         yield advice
@@ -278,7 +277,7 @@ def _followed(
         done.set()
         show.join()
         deadline = time.monotonic() + _MIRROR_SECONDS
-        for thread in mirrors:
+        for thread in threads[1:]:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 

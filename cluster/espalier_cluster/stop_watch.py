@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from espalier.config.faults import RefusedInput
 from espalier.stages.run_folder import RunFolder
-from espalier.stages.stop_wish import StopWish, read_wish, remove_wish
+from espalier.stages.stop_wish import StopWish, read_wish, remove_wish, write_wish
 
 _LOOK_SECONDS = 1.0
 
@@ -44,6 +44,13 @@ def stop_on_wish(
     finally:
         done.set()
         watch.join()
+
+
+def wish_to_stop(folder: RunFolder, submission: str | None) -> None:
+    """Wish from within that the driver saves and stops; one more wish changes nothing."""
+    wish = _known_wish(folder)
+    if wish is None or wish.submission != submission:
+        write_wish(folder, StopWish(submission=submission))
 
 
 def _watch(folder: RunFolder, submission: str | None, done: threading.Event, signal_self: Callable[[], None]) -> None:

@@ -64,8 +64,8 @@ def take_orders(config: WorkerLoopConfig) -> None:
     try:
         address = WorkerAddress(rank, ray.get_runtime_context().get_node_id(), os.getpid(), socket.gethostname())
         group = _group
-        schedule: HeartbeatSchedule = ray.get(queue.worker_started.remote(group, address))
-        sending = (queue, group, rank, CONTROL, schedule)
+        told: ray.ObjectRef[HeartbeatSchedule] = queue.worker_started.remote(group, address)
+        sending = (queue, group, rank, CONTROL, ray.get(told))
         threading.Thread(target=send_heartbeats, args=sending, daemon=True).start()
         work = find_work(config["work"])
         number = 0

@@ -100,7 +100,10 @@ def test_where_it_is_not_installed_the_installed_ones_are_named(tmp_path: Path) 
     job = job_of(tmp_path)
     code = f"from espalier.jobs.load import read_job; from pathlib import Path; read_job(Path({str(job)!r}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "`tracking.lines` (line" in found.stderr and "is no setting here; allowed: wandb." in found.stderr
+    assert (
+        "`tracking.lines` (line" in found.stderr
+        and "is no setting here; allowed: wandb, mlflow, tensorboard." in found.stderr
+    )
 
 
 def test_a_tracker_that_cannot_be_imported_is_named_with_the_reason(

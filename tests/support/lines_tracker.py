@@ -12,6 +12,7 @@ from espalier.config.base import Config
 from espalier.jobs.tracker import TrackerKind
 from espalier.stages.result import StageResult
 from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.events import Event
 from espalier.tracking.record import StepRecord
 from espalier.tracking.tracker import Position, Report, TrackedRun
 
@@ -56,6 +57,9 @@ class LinesTracker:
 
     def log_result(self, result: StageResult) -> None:
         self._write(result=result.stage, status=result.status)
+
+    def alert(self, event: Event) -> None:
+        self._write(alert=event.kind, stage=event.stage, message=event.message)
 
     def finish(self, results: Sequence[StageResult]) -> None:
         self._write(finished=[result.stage for result in results])

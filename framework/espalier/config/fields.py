@@ -104,6 +104,8 @@ def _plain(kind: Any) -> str:
         return "settings, each under a name"
     if settings := settings_of(kind):
         return f"settings: {', '.join(settings)}"
+    if isinstance(kind, type) and issubclass(kind, Config):
+        return "{}, as it has no settings"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
 
 

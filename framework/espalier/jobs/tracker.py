@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import create_model
@@ -23,7 +24,8 @@ class TrackerKind:
             imported in the process that drives a run, and nowhere else.
         default: settings for jobs that do not name the tracker; None leaves it out.
         secrets: environment variables that the tracker gets and workers do not.
-        look: `module:function` of the settings -> `Access`, called before the run starts; empty: nothing to look at.
+        look: `module:function` of the settings -> `TrackerAnswer`, called before the run starts; empty: none.
+        sync: settings that replace the job's when `espalier sync` sends a run.
     """
 
     name: str
@@ -33,10 +35,11 @@ class TrackerKind:
     default: Config | None = None
     secrets: tuple[str, ...] = ()
     look: str = ""
+    sync: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Access:
+class TrackerAnswer:
     """Whether a tracker could show a run, as far as that can be told in some seconds.
 
     Attributes:
@@ -51,7 +54,13 @@ class Access:
 
 
 TRACKERS: Registry[TrackerKind] = Registry(
-    "espalier.trackers", TrackerKind, {"wandb": "espalier.tracking.wandb_settings:WANDB"}
+    "espalier.trackers",
+    TrackerKind,
+    {
+        "wandb": "espalier.tracking.wandb_settings:WANDB",
+        "mlflow": "espalier.tracking.mlflow_settings:MLFLOW",
+        "tensorboard": "espalier.tracking.tensorboard_settings:TENSORBOARD",
+    },
 )
 """Every tracker that is installed."""
 

@@ -6,7 +6,11 @@ the driver does this; workers never talk to a tracker.
 
 from __future__ import annotations
 
+import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from espalier.config.base import Config
@@ -16,11 +20,21 @@ from espalier.jobs.schema import resolved
 from espalier.jobs.tracker import TRACKERS, TrackerKind
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
-from espalier.tracking.events import EventLog
+from espalier.tracking.events import EventKind, EventLog
 from espalier.tracking.follow import News
 from espalier.tracking.number_format import plain_text
 from espalier.tracking.record import STEPS, StepRecord, read_steps
 from espalier.tracking.tracker import Position, TrackedRun, Tracker
+
+_ALERTS: tuple[EventKind, ...] = ("failed", "gate")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a tracker may use of the process that drives the run; see `TrackedRun`."""
+
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    stop: Callable[[], None] = lambda: None
 
 
 class Mirror:
@@ -34,8 +48,10 @@ class Mirror:
         self._run_folder = run_folder
         self._events = events
         self._title = title
+        self._opened = time.time()
         self._tracker: Tracker | None = None
         self._advice: Callable[[], str] = str
+        self._has_failed = False
         self._position = Position()
         self._sent_step = 0
         self._sent_epochs: dict[str, int] = {}
@@ -50,15 +66,23 @@ class Mirror:
         *,
         kind: TrackerKind,
         settings: Config,
-        secrets: Mapping[str, str] | None = None,
+        access: Access | None = None,
     ) -> Mirror:
         """Create the tracker and let it start the run or continue it."""
         mirror = Mirror(run_folder, events, title=kind.title)
-        mirror._guarded(lambda: mirror._make(job, kind, settings, secrets or {}))
+        mirror._guarded(lambda: mirror._make(job, kind, settings, access or Access()))
         return mirror
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the tracker is there to be sent to; not where it is switched off, or has failed."""
+        return self._tracker is not None
 
     def advice(self) -> str:
         """One line that tells the user what to do after the run; empty when there is nothing."""
+        if self._has_failed:
+            command = f"espalier sync {shlex.quote(str(self._run_folder))}"
+            return f"{self._title} has not got all of this run; nothing is lost: `{command}` sends what it lacks"
         told = [""]
         self._guarded(lambda: told.append(self._advice()))
         return told[-1]
@@ -76,15 +100,15 @@ class Mirror:
         try:
             action()
         except Exception as fault:  # any kind: a tracker must never stop a run
-            self._tracker = None
+            self._tracker, self._has_failed = None, True
             self._report(f"no longer mirrored to {self._title}: {type(fault).__name__}: {fault}")
 
     def _report(self, message: str) -> None:
         self._events.add("mirror", "", plain_text(message)[:500])
 
-    def _make(self, job: Job, kind: TrackerKind, settings: Config, secrets: Mapping[str, str]) -> None:
+    def _make(self, job: Job, kind: TrackerKind, settings: Config, access: Access) -> None:
         run_id = RunFolder(self._run_folder).ids()["wandb_id"]  # used by every tracker; W&B was the first
-        run = TrackedRun(self._run_folder, run_id, job.name, resolved(job), secrets)
+        run = TrackedRun(self._run_folder, run_id, job.name, resolved(job), access.secrets, access.stop)
         tracker: Tracker = load_reference(kind.backend)(run, settings, self._report)
         self._advice = tracker.advice
         position = tracker.start()
@@ -112,6 +136,9 @@ class Mirror:
         finished = [event.stage for event in news.events if event.kind == "finished" and event.stage]
         self._stages |= dict.fromkeys(finished)
         self._send_results(finished)
+        for event in news.events:
+            if event.kind in _ALERTS and event.time >= self._opened:  # earlier ones were told by an earlier process
+                self._tracker.alert(event)
 
     def _tell_of_repeated(self, steps: Sequence[StepRecord]) -> None:
         again = [step.global_step for step in steps if step.global_step <= self._sent_step]
@@ -156,8 +183,24 @@ class Mirror:
 
 
 def asked_trackers(job: Job) -> Iterator[tuple[TrackerKind, Config]]:
-    """The trackers that a job asks for, each with its settings."""
+    """The trackers that a job asks for, and their settings."""
     for kind in TRACKERS.values():
         settings = getattr(job.tracking, kind.name)
         if settings is not None:
             yield kind, settings
+
+
+def mirrors(
+    run_folder: Path, job: Job, events: EventLog, *, access: Access, sync: bool = False
+) -> Iterator[tuple[str, Callable[[], Mirror]]]:
+    """For each tracker that a job asks for: its title, and a function that opens its mirror, which may take long.
+
+    Args:
+        access: with the secrets of all trackers; each gets its own alone.
+        sync: with the settings that a tracker is given when a person asks to send the run.
+    """
+    for kind, settings in asked_trackers(job):
+        asked = settings.model_copy(update=kind.sync) if sync else settings
+        own = {name: access.secrets[name] for name in kind.secrets if name in access.secrets}
+        given = replace(access, secrets=own)
+        yield kind.title, partial(Mirror.open, run_folder, job, events, kind=kind, settings=asked, access=given)

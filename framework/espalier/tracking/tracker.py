@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from espalier.stages.result import StageResult
 from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.events import Event
 from espalier.tracking.record import StepRecord
 
 Report = Callable[[str], None]
@@ -25,6 +26,7 @@ class TrackedRun:
         name: of the job.
         job: the whole job with every default, as JSON values.
         secrets: values of the environment variables that the tracker's declaration names, where they are set.
+        stop: asks the run to save and stop, as `espalier stop` does; any thread may call it, more than once too.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class TrackedRun:
     name: str
     job: Mapping[str, Any]
     secrets: Mapping[str, str] = field(default_factory=dict)
+    stop: Callable[[], None] = lambda: None
 
 
 def _no_epoch(stage: str) -> int:
@@ -74,6 +77,10 @@ class Tracker(Protocol):
 
     def log_result(self, result: StageResult) -> None:
         """Log the result of a finished stage; may be called more than once for a stage."""
+        ...
+
+    def alert(self, event: Event) -> None:
+        """Tell people of an event that has just happened: a stage has `failed` (a hang too), or a `gate` was missed."""
         ...
 
     def finish(self, results: Sequence[StageResult]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espalier.jobs.tracker import Access
+from espalier.jobs.tracker import TrackerAnswer
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.wandb_settings import WandbConfig
 
@@ -11,35 +11,35 @@ _QUESTION = "query Viewer { viewer { id } }"
 _LATER = "the run is kept offline, and `wandb sync` sends it"
 
 
-def look(settings: WandbConfig) -> Access:
+def look(settings: WandbConfig) -> TrackerAnswer:
     """See `TrackerKind.look`. Only `mode: online` demands that a server takes the key; W&B ends no other run."""
     if settings.mode == "off":
-        return Access("off")
+        return TrackerAnswer("off")
     asked, url = _mode_and_url()
     if asked == "disabled":
-        return Access("switched off by WANDB_MODE")
+        return TrackerAnswer("switched off by WANDB_MODE")
     if settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun")):
-        return Access("offline; `wandb sync` sends the run")
+        return TrackerAnswer("offline; `wandb sync` sends the run")
     has_key, key = _find_key(url)
     if not has_key:
         return _missing("no key is there", settings)
     if not is_reachable(url):
-        return Access(f"{url} cannot be reached; {_LATER}", is_good=False)
+        return TrackerAnswer(f"{url} cannot be reached; {_LATER}", is_good=False)
     if key is None:
-        return Access("credentials are there; they were not tried")
+        return TrackerAnswer("credentials are there; they were not tried")
     taken = _is_taken(url, key)
     if taken is None:
-        return Access(f"{url} does not say whether it takes the key; {_LATER} if not", is_good=False)
-    return Access(f"{url} takes the key") if taken else _missing(f"{url} does not take the key (401)", settings)
+        return TrackerAnswer(f"{url} does not say whether it takes the key; {_LATER} if not", is_good=False)
+    return TrackerAnswer(f"{url} takes the key") if taken else _missing(f"{url} does not take the key (401)", settings)
 
 
-def _missing(found: str, settings: WandbConfig) -> Access:
+def _missing(found: str, settings: WandbConfig) -> TrackerAnswer:
     if settings.mode != "online":
-        return Access(f"{found}; {_LATER}", is_good=False)
+        return TrackerAnswer(f"{found}; {_LATER}", is_good=False)
     allowed = (
         f"a key that W&B takes, in WANDB_API_KEY or ~/.netrc of the machine that drives the run ({found}); or auto"
     )
-    return Access(found, is_good=False, refused=allowed)
+    return TrackerAnswer(found, is_good=False, refused=allowed)
 
 
 def _mode_and_url() -> tuple[str, str]:

@@ -32,4 +32,5 @@ WANDB = TrackerKind(
     default=WandbConfig(),
     secrets=("WANDB_API_KEY",),
     look="espalier.tracking.wandb_access:look",
+    sync={"mode": "online"},
 )

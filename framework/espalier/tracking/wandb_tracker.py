@@ -1,17 +1,24 @@
-"""The tracker that shows a run in Weights & Biases. The only file that imports wandb, and only when a run is shown."""
+"""The tracker that shows a run in Weights & Biases.
+
+A row of W&B's history is a step of the run: W&B's own counter is set to it, and epochs join the row of their last
+step. So the server's last row says what it has, and an offline run has the same rows at the same places.
+"""
 
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from espalier.config.formats import shown_data
 from espalier.stages.result import StageResult
 from espalier.stages.run_folder import RunFolder
-from espalier.tracking import payload, sample_reader
-from espalier.tracking.epochs import EpochRecord
+from espalier.tracking import payload, sample_reader, wandb_session
+from espalier.tracking.epochs import EPOCHS, EpochRecord, read_epochs
+from espalier.tracking.events import EVENTS, Event
+from espalier.tracking.jsonl import read_known
 from espalier.tracking.links import write_link
 from espalier.tracking.reach import is_reachable
 from espalier.tracking.record import StepRecord
@@ -21,7 +28,9 @@ from espalier.tracking.wandb_settings import WANDB, WandbConfig
 if TYPE_CHECKING:
     import wandb
 
-_CONNECT_SECONDS = 60.0  # of init and of finish: the longest that W&B may keep the caller's thread
+_ASKED = "asked to stop in W&B"
+_STALE_SECONDS = 30.0  # the library asks every 15 s whether somebody has pressed the button
+_TITLE_LETTERS = 63
 
 
 class WandbTracker:
@@ -34,12 +43,14 @@ class WandbTracker:
         self._key = next((run.secrets[name] for name in WANDB.secrets if name in run.secrets), None)
         self._missed = ""
         self._run: wandb.Run | None = None
+        self._started = time.monotonic()
+        self._marks = payload.PlanMarks(run.folder)
 
     def start(self) -> Position | None:
         """Start online if wanted and possible, else offline; None when the settings or WANDB_MODE switch W&B off."""
         if self._settings.mode == "off":
             return None
-        asked, url = _environment()
+        asked, url = wandb_session.mode_and_url()
         if asked == "disabled":
             return None
         online = self._wants_online(asked)
@@ -47,59 +58,99 @@ class WandbTracker:
             self._missed, online = "W&B cannot be reached", False
             self._report(f"{self._missed} at {url}, mirrored offline")
         try:
-            self._run = _init(self._tracked, self._settings, online=online, key=self._key)
+            self._run = self._begin(online=online)
         except Exception as fault:
             if not online:
                 raise
             self._missed = "W&B did not take this run"
             self._report(f"{self._missed}, mirrored offline: {type(fault).__name__}: {fault}")
-            _forget_run()
-            self._run = _init(self._tracked, self._settings, online=False)
+            wandb_session.forget_run()
+            self._run = self._begin(online=False)
         if not self._run.offline and self._run.url:
             write_link(RunFolder(self._tracked.folder), self._tracked.id, WANDB.name, self._run.url)
         self._run.define_metric(payload.AXIS)
         self._run.define_metric("*", step_metric=payload.AXIS)
-        if not self._run.resumed:
-            return Position()
-        return Position(int(self._run.summary.get(payload.AXIS, 0)), self._last_epoch)
+        return Position(self._last_step, self._last_epoch)
 
     def restart(self) -> Position | None:
         """Write an offline run again from the start; None online, because a server keeps what it was sent first."""
         if not self._live.offline:
             return None
-        self._live.finish()
+        wandb_session.end(self._live)
         return self.start()
 
     def log_step(self, record: StepRecord) -> None:
-        self._live.log(payload.step_values(record))
+        self._live.log(payload.step_values(record) | self._marks.of(record.stage), step=record.global_step)
 
     def log_epoch(self, record: EpochRecord) -> None:
-        values = payload.epoch_values(record)
         folder = self._tracked.folder
+        # After a stop between the last step of an epoch and its end, the row of that step is closed: the next one.
+        row = max(record.global_step, self._live.starting_step)
+        self._live.log(payload.epoch_values(record), step=row)
         if record.samples and (folder / record.samples).exists():
-            values |= self._sample_values(record)
-            artifact = self._samples_artifact(record)
-            self._live.log_artifact(artifact, aliases=["latest", f"epoch-{record.epoch}"])
-        self._live.log(values)  # last, because it marks the epoch as logged
+            values, aliases = self._sample_values(record), ["latest", f"epoch-{record.epoch}"]
+            with self._without(f"the samples of epoch {record.epoch}"):
+                self._live.log(values, step=row)
+                self._live.log_artifact(self._samples_artifact(record), aliases=aliases)
 
     def log_result(self, result: StageResult) -> None:
         self._live.summary.update(payload.result_values(result))
 
+    def alert(self, event: Event) -> None:
+        what = "missed its gate" if event.kind == "gate" else event.kind
+        self._live.alert(
+            title=f"{self._tracked.name}: {event.stage} {what}"[:_TITLE_LETTERS],
+            text=event.message or what,
+            level="WARN" if event.kind == "gate" else "ERROR",
+            wait_duration=0,
+        )
+
     def finish(self, results: Sequence[StageResult]) -> None:
-        """Log the tables of stages and models, and finish the run."""
-        if results:
-            self._live.log({"stages": _table(payload.stage_table(results))})
-        for result in results:
-            if result.measured is not None:
-                self._live.log({f"stage/{result.stage}/models": _table(payload.model_table(result))})
-        self._live.finish()
+        """Put the tables of stages and models into the summary, and finish the run."""
+        tables = {"stages": payload.stage_table(results)} if results else {}
+        tables |= {f"stage/{one.stage}/models": payload.model_table(one) for one in results if one.measured is not None}
+        for name, table in tables.items():
+            with self._without(f"the table {name}"):
+                self._live.summary.update({name: _table(table)})
+        if not wandb_session.end(self._live):
+            self._missed = "W&B has not taken all of this run"
+            self._report(self._missed)
 
     def advice(self) -> str:
-        """How to send a run that should have been online but was kept offline."""
-        folders = sorted((self._tracked.folder / "wandb").glob("offline-run-*"))
-        if not self._missed or not folders:
+        """How to send what W&B does not have. `wandb sync` would append the whole run to what the server has of it."""
+        if not self._missed:
             return ""
-        return f"{self._missed}; the whole run is kept: `wandb sync {shlex.quote(str(folders[-1]))}` sends it to W&B"
+        command = f"espalier sync {shlex.quote(str(self._tracked.folder))}"
+        return f"{self._missed}; nothing is lost: `{command}` sends what it lacks"
+
+    @contextmanager
+    def _without(self, what: str) -> Iterator[None]:
+        """Go on without a table or artifact that the server does not take: the library asks it before it sends one."""
+        try:
+            yield
+        except Exception as fault:  # of the library's own, for whatever the server answers
+            self._report(f"W&B has not taken {what}: {type(fault).__name__}: {fault}")
+
+    def _begin(self, *, online: bool) -> wandb.Run:
+        self._started = time.monotonic()
+        key, folder = self._key, self._tracked.folder
+        obeyed = any(event.message.startswith(_ASKED) for event in read_known(folder / EVENTS, Event))
+        return wandb_session.begin(
+            self._tracked, self._settings, online=online, key=key, on_stop=lambda: self._obey(before=obeyed)
+        )
+
+    def _obey(self, *, before: bool) -> None:
+        """Pass on that somebody has pressed "Stop run".
+
+        Args:
+            before: whether an earlier start was stopped so. W&B does not take the wish back when a run is resumed, and
+                would stop each start at once, for good.
+        """
+        if before and time.monotonic() - self._started < _STALE_SECONDS:
+            self._report("W&B still tells of the earlier wish to stop, which is done; now stop it by `espalier stop`")
+        else:
+            self._report(f"{_ASKED}: the run saves and stops")
+            self._tracked.stop()
 
     @property
     def _live(self) -> wandb.Run:
@@ -110,21 +161,29 @@ class WandbTracker:
         mode = self._settings.mode
         if mode == "offline" or (mode == "auto" and asked in ("offline", "dryrun")):
             return False
-        found = self._key is not None or has_key()
+        found = self._key is not None or wandb_session.has_key()
         if mode == "online" and not found:
             self._missed = "no W&B key was found (`wandb login` stores one)"
-            self._report("no W&B key found, mirrored offline; `wandb login` stores one, `wandb sync` sends the run")
+            self._report("no W&B key found, mirrored offline; `wandb login` stores one")
         return found
 
+    @property
+    def _last_step(self) -> int:
+        """The last step that the server has. Its summary may be ahead of that when a run was killed."""
+        return max(0, self._live.starting_step - 1)
+
     def _last_epoch(self, stage: str) -> int:
-        return int(self._live.summary.get(f"stage/{stage}/epoch", 0))
+        """The last epoch that the server has: one with a row, and in the summary."""
+        rows = (one for one in read_epochs(self._tracked.folder / EPOCHS) if one.global_step <= self._last_step)
+        last = max((one.epoch for one in rows if one.stage == stage), default=0)
+        return min(last, int(self._live.summary.get(f"stage/{stage}/epoch", 0)))
 
     def _data_of(self, stage: str) -> Mapping[str, Any]:
         """The data section that a stage works on."""
         planned, job = RunFolder(self._tracked.folder).planned(stage), self._tracked.job
         return job["data_sets"][planned.data] if planned is not None and planned.data else job["data"]
 
-    def _sample_values(self, record: EpochRecord) -> dict[str, Any]:
+    def _sample_values(self, record: EpochRecord) -> payload.Row:
         """The histogram of the sample weights and the table of the largest ones."""
         import wandb
 
@@ -132,7 +191,8 @@ class WandbTracker:
         weights = sample_reader.weight_column(folder / str(record.samples))
         table = payload.heaviest_table(folder, record, weights, names)
         histogram = wandb.Histogram(np_histogram=payload.weight_histogram(weights))
-        return {f"stage/{record.stage}/weights": histogram, f"stage/{record.stage}/heaviest": _table(table)}
+        group = payload.weights_group(record.stage)
+        return {f"{group}/histogram": histogram, f"{group}/heaviest": _table(table)}
 
     def _samples_artifact(self, record: EpochRecord) -> wandb.Artifact:
         """The epoch's table of samples as an artifact version. The file is not copied, because it never changes."""
@@ -144,72 +204,6 @@ class WandbTracker:
         path = self._tracked.folder / str(record.samples)
         artifact.add_file(str(path), name="samples.parquet", policy="immutable")
         return artifact
-
-
-def has_key() -> bool:
-    """Whether W&B finds an API key (environment, settings file, netrc), without a prompt or the network."""
-    import wandb
-
-    wandb.setup(settings=wandb.Settings(silent=True))
-    return wandb.login(prompt=False, verify=False)
-
-
-def _environment() -> tuple[str, str]:
-    """The mode that WANDB_MODE sets, and the URL of the server."""
-    import wandb
-
-    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
-    return settings.mode, settings.base_url
-
-
-def _forget_run() -> None:
-    """Shut down W&B's service process: after a failed start it refuses a second run with the same id."""
-    import wandb
-
-    wandb.teardown()
-
-
-def _init(run: TrackedRun, settings: WandbConfig, *, online: bool, key: str | None = None) -> wandb.Run:
-    import wandb
-
-    # The new offline folder will hold the run from its first step on, so those of earlier starts are superseded.
-    for old in (run.folder / "wandb").glob(f"offline-run-*-{run.id}"):
-        shutil.rmtree(old, ignore_errors=True)
-    return wandb.init(
-        project=settings.project,
-        entity=settings.entity,
-        id=run.id,
-        name=run.name,
-        resume="allow",
-        config=dict(run.job),
-        settings=_library_settings(run, online=online, key=key if online else None),
-    )
-
-
-def _library_settings(run: TrackedRun, *, online: bool, key: str | None) -> wandb.Settings:
-    """Settings that keep W&B from uploading console output, code, git state, command line or machine information."""
-    import wandb
-
-    return wandb.Settings(
-        mode="online" if online else "offline",
-        api_key=key,
-        root_dir=str(run.folder),
-        reinit="create_new",
-        silent=True,
-        quiet=True,
-        console="off",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        host="unnamed",  # left out, it is the name of this machine
-        init_timeout=_CONNECT_SECONDS,
-        finish_timeout=_CONNECT_SECONDS,
-    )
 
 
 def _table(values: payload.Table) -> wandb.Table:

@@ -15,10 +15,11 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from espalier.jobs.job import Job
 from espalier.stages.result import Cost, StageResult
-from espalier.tracking import wandb_tracker
+from espalier.tracking import wandb_session, wandb_tracker
+from espalier.tracking.epochs import EPOCHS, EpochLog
 from espalier.tracking.events import EVENTS, Event, EventLog, read_events
 from espalier.tracking.follow import Follower, News
-from espalier.tracking.mirror import Mirror
+from espalier.tracking.mirror import Access, Mirror
 from espalier.tracking.record import STEPS, StepLog
 from espalier.tracking.wandb_settings import WANDB
 from framework.tracking.epochs import epoch
@@ -32,7 +33,7 @@ def opened(folder: Path, mode: str = "offline", *, key: str | None = None) -> Mi
     asked: Job = job(mode=mode)
     secrets = {} if key is None else {"WANDB_API_KEY": key}
     events = EventLog(folder / EVENTS)
-    return Mirror.open(folder, asked, events, kind=WANDB, settings=asked.tracking.wandb, secrets=secrets)
+    return Mirror.open(folder, asked, events, kind=WANDB, settings=asked.tracking.wandb, access=Access(secrets))
 
 
 def records(folder: Path) -> list[Record]:
@@ -70,7 +71,7 @@ def history(folder: Path) -> list[dict]:
 
 
 def steps_sent(folder: Path) -> list[tuple[int, int]]:
-    return [(row["trainer/step"], row["attempt"]) for row in history(folder) if "attempt" in row]
+    return [(row["trainer/step"], row["progress/attempt"]) for row in history(folder) if "progress/attempt" in row]
 
 
 def write_result(folder: Path) -> None:
@@ -90,8 +91,8 @@ def test_an_offline_run_holds_steps_config_axis_and_results(folder):
     assert read_events(folder / EVENTS) == []
     assert steps_sent(folder) == [(1, 1), (2, 1), (3, 1)]
     second = history(folder)[1]
-    assert second["loss"] == second["loss/forward_kl"] == second["stage/heal/loss"] == 2.25
-    assert (second["tokens"], second["peak_gib"]) == (2048, 3.0)
+    assert second["train/loss"] == second["loss/forward_kl"] == second["stage/heal/loss"] == 2.25
+    assert (second["train/tokens"], second["perf/peak_gib"]) == (2048, 3.0)
     held = records(folder)
     started = next(record.run for record in held if record.HasField("run"))
     config = {item.key: json.loads(item.value_json) for item in started.config.update}
@@ -99,7 +100,7 @@ def test_an_offline_run_holds_steps_config_axis_and_results(folder):
     assert any(record.metric.glob_name == "*" and record.metric.step_metric == "trainer/step" for record in held)
     summary = [i for r in held if r.HasField("summary") for i in r.summary.update]
     assert any(json.loads(item.value_json) == 24.125 for item in summary)
-    assert any("stages/nrows" in row for row in history(folder))
+    assert any((item.key or item.nested_key[0]) == "stages" for item in summary)
 
 
 def test_steps_taken_again_are_there_once_with_the_value_that_survived(folder):
@@ -163,7 +164,7 @@ def test_a_failure_is_reported_once_and_never_raised(folder):
     mirror = opened(folder)
 
     class Dead:
-        def log(self, values):
+        def log(self, values, *, step):
             raise OSError("the service is gone")
 
     mirror._tracker._run = Dead()
@@ -178,15 +179,14 @@ def test_a_failure_is_reported_once_and_never_raised(folder):
 def test_where_nothing_answers_the_run_is_kept_offline_at_once_and_says_how_to_send_it(folder, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setattr(wandb_tracker, "_environment", lambda: ("online", url))
+    monkeypatch.setattr(wandb_session, "mode_and_url", lambda: ("online", url))
     began = time.monotonic()
     mirror = opened(folder, "auto", key=KEY)
     assert time.monotonic() - began < 5.0
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
-    (kept,) = folder.glob("wandb/offline-run-*")
-    assert f"`wandb sync {kept}`" in mirror.advice()
+    assert f"`espalier sync {folder}`" in mirror.advice()
     assert ["cannot be reached" in event.message for event in read_events(folder / EVENTS)] == [True]
 
 
@@ -199,26 +199,26 @@ def new_service() -> Iterator[None]:
 
 
 def test_a_server_that_begins_no_run_is_left_for_an_offline_one_of_the_same_id(new_service, folder, monkeypatch):
-    real = wandb_tracker._library_settings
+    real = wandb_session.library_settings
 
-    def settings(run, *, online, key):
-        made = real(run, online=online, key=key)
+    def settings(run, *, online, **how):
+        made = real(run, online=online, **how)
         return made.model_copy(update={"init_timeout": 1.0}) if online else made
 
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        monkeypatch.setattr(wandb_tracker, "_library_settings", settings)
+        monkeypatch.setattr(wandb_session, "library_settings", settings)
         mirror = opened(folder, "auto", key=KEY)
         mirror.receive(News(steps=(step(1),)))
         mirror.close()
-    assert steps_sent(folder) == [(1, 1)] and "`wandb sync " in mirror.advice()
+    assert steps_sent(folder) == [(1, 1)] and "`espalier sync " in mirror.advice()
     assert ["did not take this run" in event.message for event in read_events(folder / EVENTS)] == [True]
 
 
 @pytest.mark.parametrize(("asked", "mode", "is_kept"), [("disabled", "online", False), ("offline", "auto", True)])
 def test_the_mode_of_the_environment_is_heeded(folder, monkeypatch, asked, mode, is_kept):
-    monkeypatch.setattr(wandb_tracker, "_environment", lambda: (asked, "http://127.0.0.1:9"))
+    monkeypatch.setattr(wandb_session, "mode_and_url", lambda: (asked, "http://127.0.0.1:9"))
     mirror = opened(folder, mode, key=KEY)
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
@@ -226,21 +226,21 @@ def test_the_mode_of_the_environment_is_heeded(folder, monkeypatch, asked, mode,
 
 
 def test_asked_to_be_online_without_a_key_it_says_so_and_goes_offline(folder, monkeypatch):
-    monkeypatch.setattr(wandb_tracker, "has_key", lambda: False)
+    monkeypatch.setattr(wandb_session, "has_key", lambda: False)
     mirror = opened(folder, "online")
     mirror.receive(News(steps=(step(1),)))
     mirror.close()
     assert steps_sent(folder) == [(1, 1)]
     assert ["wandb login" in event.message for event in read_events(folder / EVENTS)] == [True]
-    assert "wandb login" in mirror.advice() and "`wandb sync " in mirror.advice()
+    assert "wandb login" in mirror.advice() and "`espalier sync " in mirror.advice()
 
 
 def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):
-    assert not wandb_tracker.has_key()
+    assert not wandb_session.has_key()
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine api.wandb.ai login user password {CANARY}\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    assert wandb_tracker.has_key()
+    assert wandb_session.has_key()
 
 
 def test_off_writes_nothing(folder):
@@ -271,19 +271,21 @@ def test_a_server_s_run_goes_on_where_it_was_and_keeps_what_it_has(folder, monke
 
     class Online:
         url = "https://wandb.ai/we/espalier/runs/w"
-        offline, resumed, id, summary = False, True, "w", {"trainer/step": 2, "stage/heal/epoch": 1}
+        offline, starting_step, id, summary = False, 4, "w", {"trainer/step": 4, "stage/heal/epoch": 1}
 
-        def log(self, values):
-            sent.append(values["trainer/step"])
+        def log(self, values, *, step):
+            sent.append(step)
 
         def define_metric(self, *names, **settings):
             pass
 
-    monkeypatch.setattr(wandb_tracker, "_environment", lambda: ("online", ""))
+    monkeypatch.setattr(wandb_session, "mode_and_url", lambda: ("online", ""))
     monkeypatch.setattr(wandb_tracker, "is_reachable", lambda url: True)
-    monkeypatch.setattr(wandb_tracker, "_init", lambda run, settings, **how: Online())
+    monkeypatch.setattr(wandb_session, "begin", lambda run, settings, **how: Online())
     mirror = opened(folder, "online", key=KEY)
     ends = tuple(epoch(number, plain=True) for number in (1, 2))
+    for end in ends:
+        EpochLog(folder / EPOCHS).append(end)
     mirror.receive(News(steps=tuple(step(number) for number in range(1, 8)), epochs=ends))
     mirror.receive(News(steps=(step(7, attempt=2), step(8)), num_forgotten_steps=1))
-    assert sent == [3, 4, 5, 6, 6, 7, 8], "the end of epoch 1, after step 3, is there; that of 2 comes after step 6"
+    assert sent == [4, 5, 6, 6, 7, 8], "the end of epoch 1, at step 3, is there; that of 2 joins step 6"

@@ -13,7 +13,7 @@ from framework.tracking.epochs import NUM_SAMPLES, STEPS_EACH, epoch, weights, w
 from framework.tracking.samples import step
 from framework.tracking.test_mirror import history, opened, records, write_result
 
-OWN = "stage/heal"
+OWN, WEIGHTS = "stage/heal", "weights/heal"
 
 
 def write_steps(folder: Path, numbers: range, *, attempt: int = 1) -> None:
@@ -31,7 +31,7 @@ def artifacts(folder: Path) -> list:
 
 
 def table_of(folder: Path, row: dict) -> dict:
-    (path,) = folder.glob(f"wandb/offline-run-*/files/{row[f'{OWN}/heaviest/path']}")
+    (path,) = folder.glob(f"wandb/offline-run-*/files/{row[f'{WEIGHTS}/heaviest/path']}")
     return json.loads(path.read_text())
 
 
@@ -48,13 +48,13 @@ def test_every_epoch_has_figures_histogram_table_and_artifact(folder):
     assert [(row[f"{OWN}/epoch"], row["trainer/step"]) for row in rows] == [(1, 3), (2, 6), (3, 9)]
     for number, (row, artifact) in enumerate(zip(rows, artifacts(folder), strict=True), 1):
         for name, value in epoch(number).correction.items():
-            assert row[f"{OWN}/{name}"] == value
+            assert row[f"{WEIGHTS}/{name}"] == value
         for name, value in epoch(number).metrics.items():
             assert row[f"{OWN}/valid/{name}"] == value
-        assert row[f"{OWN}/weights/_type"] == "histogram"
-        assert sum(row[f"{OWN}/weights/values"]) == NUM_SAMPLES
-        assert row[f"{OWN}/weights/bins"][-1] == pytest.approx(weights(number).max())
-        assert row[f"{OWN}/heaviest/_type"] == "table-file"
+        assert row[f"{WEIGHTS}/histogram/_type"] == "histogram"
+        assert sum(row[f"{WEIGHTS}/histogram/values"]) == NUM_SAMPLES
+        assert row[f"{WEIGHTS}/histogram/bins"][-1] == pytest.approx(weights(number).max())
+        assert row[f"{WEIGHTS}/heaviest/_type"] == "table-file"
         table = table_of(folder, row)
         assert table["columns"] == ["name", "text", "label", "teacher", "student", "weight"]
         assert len(table["data"]) == 50
@@ -76,7 +76,9 @@ def test_steps_and_epochs_are_sent_in_the_order_they_happened(folder):
     mirror.close()
     sent = [(row["trainer/step"], row.get(f"{OWN}/epoch")) for row in history(folder)]
     steps = [(number, None) for number in range(1, 8)]
-    assert sent == [*steps[:3], (3, 1), *steps[3:6], (6, 2), steps[6], (9, 3)]
+    assert sent == [*steps[:2], (3, 1), *steps[3:5], (6, 2), steps[6], (9, 3)], (
+        "an epoch is in the row of its last step"
+    )
 
 
 def test_epochs_that_were_taken_back_are_there_once_as_they_came_out(folder):
@@ -155,8 +157,8 @@ def test_samples_of_text_and_samples_that_are_gone(folder):
     assert read_events(folder / EVENTS) == []
     first, second = epoch_rows(folder)
     assert table_of(folder, first)["data"][0][:5] == ["96", None, None, None, None]
-    assert second[f"{OWN}/alpha"] == epoch(2).correction["alpha"]
-    assert f"{OWN}/weights/_type" not in second
+    assert second[f"{WEIGHTS}/alpha"] == epoch(2).correction["alpha"]
+    assert f"{WEIGHTS}/histogram/_type" not in second
     assert len(artifacts(folder)) == 1
 
 

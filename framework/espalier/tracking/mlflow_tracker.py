@@ -1,0 +1,213 @@
+"""The tracker that shows a run in an MLflow server, by its REST API (2.0), without its library, which takes seconds.
+
+A step is one request, and MLflow does not promise to take it whole: what of the first step after a start is there
+already is left out. The server finds a run by the tag `espalier.run`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from espalier.config.faults import Fault, RefusedInput
+from espalier.stages.result import StageResult
+from espalier.tracking import payload
+from espalier.tracking.epochs import EpochRecord
+from espalier.tracking.events import Event
+from espalier.tracking.mlflow_settings import MLFLOW, MlflowConfig
+from espalier.tracking.record import StepRecord
+from espalier.tracking.tracker import Position, Report, TrackedRun
+
+_TAG = "espalier.run"
+_SECONDS = 30.0  # of a request
+_MAX_BYTES = 2**26
+_NUM_PARAMS, _PARAM_LETTERS = 100, 500  # that MLflow takes in one request, and of one value
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+class MlflowTracker:
+    """One run of an MLflow experiment. See `Tracker`."""
+
+    def __init__(self, run: TrackedRun, settings: MlflowConfig, report: Report) -> None:
+        self._tracked = run
+        self._experiment = settings.experiment
+        self._server = MlflowServer(settings.uri or os.environ.get("MLFLOW_TRACKING_URI", ""), run.secrets)
+        self._marks = payload.PlanMarks(run.folder)
+        self._id = ""
+        self._known: dict[str, float] = {}
+        self._is_unsure = False
+        self._step = 0
+
+    def start(self) -> Position:
+        experiment = self._experiment_id()
+        asked = {"experiment_ids": [experiment], "filter": f"tags.`{_TAG}` = '{self._tracked.id}'", "max_results": 1}
+        found = self._server.post("runs/search", asked).get("runs", [])
+        if found:
+            self._id = found[0]["info"]["run_id"]
+            self._known = {one["key"]: one["value"] for one in found[0]["data"].get("metrics", [])}
+            self._step, self._is_unsure = int(self._known.get(payload.AXIS, 0)), True
+            self._server.post("runs/update", {"run_id": self._id, "status": "RUNNING"})
+        else:
+            self._id = self._make(experiment)
+        return Position(self._step, lambda stage: int(self._known.get(f"stage/{stage}/epoch", 0)))
+
+    def restart(self) -> None:
+        """Keep what the server was sent first."""
+
+    def log_step(self, record: StepRecord) -> None:
+        values = payload.numbers(payload.step_values(record) | self._marks.of(record.stage))
+        values |= {payload.AXIS: record.global_step}  # last, as it says that all others are there
+        self._log(values, step=record.global_step, at=record.time, checks=self._is_unsure)
+        self._step, self._is_unsure = record.global_step, False
+
+    def log_epoch(self, record: EpochRecord) -> None:
+        values = payload.numbers(payload.epoch_values(record))
+        last = f"stage/{record.stage}/epoch"  # as the axis in a step
+        self._log(values | {last: values.pop(last)}, step=record.global_step, at=record.time, checks=True)
+
+    def log_result(self, result: StageResult) -> None:
+        values = payload.numbers(payload.result_values(result))
+        new = {name: value for name, value in values.items() if self._known.get(name) != value}
+        if new:
+            self._log(new, step=self._step, at=time.time())
+            self._known |= new
+
+    def alert(self, event: Event) -> None:
+        self._server.post(
+            "runs/set-tag", self._run(key=f"espalier.{event.kind}", value=f"{event.stage}: {event.message}")
+        )
+
+    def finish(self, results: Sequence[StageResult]) -> None:
+        self._server.post("runs/update", self._run(status="FINISHED", end_time=_milliseconds(time.time())))
+
+    def advice(self) -> str:
+        return ""
+
+    def _log(self, values: Mapping[str, float], *, step: int, at: float, checks: bool = False) -> None:
+        """Send metrics in the order given; with `checks` without those that the server has of this step."""
+        lacking = {name: one for name, one in values.items() if not (checks and self._has(name, step))}
+        made = {"timestamp": _milliseconds(at), "step": step}
+        metrics = [{"key": name, "value": _json_number(one), **made} for name, one in lacking.items()]
+        if metrics:
+            self._server.post("runs/log-batch", self._run(metrics=metrics))
+
+    def _has(self, name: str, step: int) -> bool:
+        if name not in self._known:
+            return False
+        history = self._server.get("metrics/get-history", self._run(metric_key=name)).get("metrics", [])
+        return any(int(one.get("step", 0)) >= step for one in history)
+
+    def _run(self, **more: Any) -> dict[str, Any]:
+        return {"run_id": self._id, **more}
+
+    def _experiment_id(self) -> str:
+        name = self._experiment
+        try:
+            return self._server.get("experiments/get-by-name", {"experiment_name": name})["experiment"]["experiment_id"]
+        except MlflowRefused as refused:
+            if refused.code != _MISSING:
+                raise
+        return self._server.post("experiments/create", {"name": name})["experiment_id"]
+
+    def _make(self, experiment: str) -> str:
+        asked = {
+            "experiment_id": experiment,
+            "run_name": self._tracked.name,
+            "start_time": _milliseconds(time.time()),
+            "tags": [{"key": _TAG, "value": self._tracked.id}],
+        }
+        run_id = self._server.post("runs/create", asked)["run"]["info"]["run_id"]
+        params = [{"key": key, "value": value[:_PARAM_LETTERS]} for key, value in _flat(self._tracked.job) if value]
+        for first in range(0, len(params), _NUM_PARAMS):
+            some = params[first : first + _NUM_PARAMS]
+            self._server.post("runs/log-batch", {"run_id": run_id, "params": some})
+        return run_id
+
+
+class MlflowRefused(Exception):
+    """The server's answer to a request that it did not carry out.
+
+    Attributes:
+        code: MLflow's name of the error, such as RESOURCE_DOES_NOT_EXIST; empty for answers of another shape.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"MLflow answers {status} {code}: {message}")
+        self.code = code
+
+
+class MlflowServer:
+    """Requests to a server; the keys are sent in a header and kept nowhere.
+
+    Raises:
+        RefusedInput: no server is named.
+    """
+
+    def __init__(self, uri: str, secrets: Mapping[str, str]) -> None:
+        if not uri.startswith(("http://", "https://")):
+            allowed = "the http(s) address of an MLflow server, here or in MLFLOW_TRACKING_URI"
+            raise RefusedInput([Fault("tracking.mlflow.uri", uri or None, allowed)])
+        self._root = f"{uri.rstrip('/')}/api/2.0/mlflow"
+        self._headers = {"Content-Type": "application/json"} | _authorization(secrets)
+
+    def post(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a call.
+
+        Raises:
+            MlflowRefused: by the server.
+            OSError: it was not reached.
+        """
+        return self._ask(Request(f"{self._root}/{method}", json.dumps(body).encode(), self._headers))
+
+    def get(self, method: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """As `post`, for calls that only look."""
+        return self._ask(Request(f"{self._root}/{method}?{urlencode(query)}", headers=self._headers))
+
+    def _ask(self, request: Request) -> dict[str, Any]:
+        try:
+            with urlopen(request, timeout=_SECONDS) as answer:
+                return json.loads(answer.read(_MAX_BYTES) or b"{}")
+        except HTTPError as error:
+            told = _error_of(error.read(_MAX_BYTES))
+            raise MlflowRefused(error.code, str(told.get("error_code", "")), str(told.get("message", ""))) from None
+
+
+def _error_of(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _authorization(secrets: Mapping[str, str]) -> dict[str, str]:
+    token, user, password = (secrets.get(name, "") for name in MLFLOW.secrets)
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {pair}"} if user else {}
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Path and text of each setting of a job."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    if not pairs and value is not None and not isinstance(value, Mapping | list | tuple):
+        yield path, str(value)
+    for name, inner in pairs:
+        yield from _flat(inner, f"{path}.{name}" if path else str(name))
+
+
+def _json_number(value: float) -> float | str:
+    finite = value == value and abs(value) != float("inf")
+    return value if finite else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
