@@ -19,6 +19,7 @@ from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submission, Submissions
 from espalier.tracking.number_format import plain_text
+from espalier_cluster.driver_log import parts
 from espalier_cluster.jobs_address import names_a_cluster
 from espalier_cluster.jobs_server import JobsServer
 from espalier_cluster.log_reader import DriverLines, LogFile, RunEnd, follow
@@ -81,10 +82,8 @@ def logs(
     """
     folder = find_run(run, storage)
     submission = Submissions(folder).newest()
-    if rank is None and submission is None:
-        allowed = (
-            "a run that was submitted; one of `espalier run` prints to its terminal: give --rank for a worker's log"
-        )
+    if rank is None and submission is None and not parts(folder.files):
+        allowed = "a run of a cluster or scheduler; one of `espalier run` prints to its terminal: give --rank"
         raise RefusedInput([Fault("run", str(folder.path), allowed)])
     if stage is not None and rank is not None:
         raise RefusedInput([Fault("--stage", stage, "left out with --rank, as workers' logs are of all stages")])
@@ -97,6 +96,7 @@ def stop(
     address: Address = None,
     insecure: Insecure = False,
     now: Annotated[bool, typer.Option("--now", help="Do not finish the step and do not save.")] = False,
+    preempted: Annotated[bool, typer.Option("--preempted", help="For schedulers: the run is started again.")] = False,
 ) -> None:
     """Have a run save, stop and leave its cluster; `espalier resume` goes on with it.
 
@@ -108,7 +108,7 @@ def stop(
     folder = find_run(run, storage)
     console = open_terminal()
     server = _server_of(folder, address, insecure=insecure, console=console)
-    code, sentence = stop_run(Stopper(folder, server), now=now)
+    code, sentence = stop_run(Stopper(folder, server), now=now, preempted=preempted)
     say(console, sentence, style="red" if code else None)
     raise SystemExit(code)
 

@@ -115,11 +115,26 @@ def run(
     in_process: Annotated[bool, typer.Option(help="One worker in this process, without Ray.")] = False,
     verbose: Annotated[bool, typer.Option(help="Let Ray, DeepSpeed and transformers speak.")] = False,
     submission: Annotated[str | None, typer.Option(hidden=True, help="What `submit` starts this command for.")] = None,
+    scheduled: Annotated[
+        bool,
+        typer.Option(help="For schedulers that start it again: exit with 0 after `espalier stop`, keep the log."),
+    ] = False,
 ) -> None:
     """Run a job, or go on with one that was stopped."""
     from espalier_cluster.drive import HowToRun
 
-    how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose, submission=submission)
+    how = HowToRun(
+        address=address,
+        insecure=insecure,
+        in_process=in_process,
+        verbose=verbose,
+        submission=submission,
+        scheduled=scheduled,
+    )
+    if submission is None and scheduled:
+        from espalier_cluster.scheduled import drive_scheduled
+
+        raise SystemExit(drive_scheduled(_read_job(job_file, overrides), lambda: _run(job_file, overrides, how)))
     if submission is None:
         _run(job_file, overrides, how)
     from espalier_cluster.submitted import drive_submission
