@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -45,6 +45,7 @@ Storage = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="The cluster: `auto`, `host:port` of its head, or `http://host:port`.")
 ]
+Scheduler = Literal["kuberay", "slurm", "rest"]
 Insecure = Annotated[bool, typer.Option(help="Use a cluster that no token protects.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show its log until it ends; exit with its exit code.")]
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
@@ -60,12 +61,23 @@ def submit(
     address: Address = None,
     insecure: Insecure = False,
     follow: Follow = False,
+    dry_run: Annotated[
+        Scheduler | None, typer.Option(help="Print what this scheduler would be given; nothing is started.")
+    ] = None,
 ) -> None:
     """Start a run on a cluster, or find it there; it goes on without this command.
 
     Example: espalier submit job.yaml --address http://127.0.0.1:8265 --follow storage=/shared/runs
     """
-    job = read_job(job_file, overrides or (), warn=lambda text: say(open_terminal(stderr=True), f"warning: {text}"))
+    from espalier_cluster.manifest_settings import split_overrides
+
+    own, deploy = split_overrides(overrides or ())
+    if deploy and dry_run is None:
+        raise RefusedInput([Fault(deploy[0].partition("=")[0], None, "left out without --dry-run", given="is set")])
+    job = read_job(job_file, own, warn=lambda text: say(open_terminal(stderr=True), f"warning: {text}"))
+    if dry_run is not None:
+        _print_dry_run(job, dry_run, deploy, insecure=insecure)
+        return
     _submit(job, address=address, insecure=insecure, follow_log=follow)
 
 
@@ -136,6 +148,19 @@ def resume(
     if point.is_planned and not point.stage:
         raise SystemExit(ExitCode.DONE)
     _submit(job, address=address or _last_address(folder), insecure=insecure, follow_log=follow)
+
+
+def _print_dry_run(job: Job, scheduler: Scheduler, deploy: list[str], *, insecure: bool) -> None:
+    from espalier_cluster.dry_run import dry_run
+    from espalier_cluster.secret_text import refuse_secrets
+
+    if faults := graph_faults(stages_of(job)):
+        raise RefusedInput(faults)
+    refuse_secrets(job)
+    sys.stdout.write(dry_run(job, scheduler, deploy, insecure=insecure))
+    if scheduler == "rest":
+        note = "nothing was written: `submit` writes the job and the record of the submission before it sends this"
+        say(open_terminal(stderr=True), note)
 
 
 def _submit(job: Job, *, address: str | None, insecure: bool, follow_log: bool) -> None:

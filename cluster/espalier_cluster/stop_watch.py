@@ -64,7 +64,7 @@ def _watch(
             if not wish.preempted:
                 wished.set()
             if num_sent == 0:
-                signal_self()
+                _hang_up() if wish.preempted else signal_self()
                 num_sent = 1
             if wish.now and num_sent == 1:
                 done.wait(_LOOK_SECONDS / 10)  # signals of one kind that wait are merged into one
@@ -80,6 +80,11 @@ def _known_wish(folder: RunFolder) -> StopWish | None:
         return read_wish(folder)
     except (OSError, RefusedInput):
         return None
+
+
+def _hang_up() -> None:
+    """Ask the driver to save as SIGTERM does, but never as a second signal: the scheduler may have sent one itself."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _terminate() -> None:

@@ -146,15 +146,11 @@ def _refuse_other_job(job: Job, submissions: Submissions, found: Submission) -> 
 
 
 def _start(submission: Submission, submissions: Submissions, client: Client) -> None:
-    metadata = {
-        "run": submissions.run.path.name,
-        "run_folder": str(submissions.run.path),
-        "attempt": str(submission.number),
-    }
+    described = metadata(submission, submissions)
     deadline = client.clock() + _AWAY_SECONDS
     while True:  # a lost answer: asking again under the same id starts nothing twice
         try:
-            client.server.start(submission.id, entrypoint(submission, submissions, client.insecure), metadata)
+            client.server.start(submission.id, entrypoint(submission, submissions, client.insecure), described)
             return
         except ServerAway:
             if client.clock() > deadline:
@@ -166,6 +162,12 @@ def entrypoint(submission: Submission, submissions: Submissions, insecure: bool)
     """The driver's command. It computes nothing, so no GPU is asked for it: workers are placed by the driver."""
     command = ["espalier", "run", submissions.job_path(submission), "--address", "auto", "--submission", submission.id]
     return shlex.join(command + ["--insecure"] * insecure)
+
+
+def metadata(submission: Submission, submissions: Submissions) -> dict[str, str]:
+    """What the cluster lists beside the job, for people."""
+    run = submissions.run.path
+    return {"run": run.name, "run_folder": str(run), "attempt": str(submission.number)}
 
 
 def _await_begin(submission: Submission, submissions: Submissions, client: Client) -> bool:
