@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+
 from espalier.config.faults import Fault, RefusedInput
 from espalier.jobs.job import Job
 from espalier.stages.run_folder import RunFolder

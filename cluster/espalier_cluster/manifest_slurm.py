@@ -12,6 +12,7 @@ from espalier_cluster.manifest_settings import SlurmSettings, workers_per_node
 
 _SPARE_CPUS = 2  # of each node: for Ray, and on the first one for the driver
 _MORE_SECONDS = 90  # beyond the job's own grace: the driver closes its trackers and writes its report
+_CHECK = "# shellcheck disable=SC2329  # functions are called by name"
 _END = "ESPALIER_JOB"
 
 
@@ -43,5 +44,5 @@ def slurm_script(job: Job, settings: SlurmSettings) -> str:
         settled.append(f"PATH={shlex.quote(settings.environment)}/bin:$PATH")
     content = json.dumps(resolved(job), indent=2, allow_nan=False)
     described = ["job() {", f"    cat <<'{_END}'", content, _END, "}"]
-    lines = ["#!/bin/bash", *header, "#SBATCH --requeue", "", *settled, "", *described, ""]
+    lines = ["#!/bin/bash", _CHECK, *header, "#SBATCH --requeue", "", *settled, "", *described, ""]
     return "\n".join(lines) + "\n" + files("espalier_cluster").joinpath("slurm_job.sh").read_text()

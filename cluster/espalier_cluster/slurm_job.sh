@@ -1,5 +1,4 @@
 # What follows is the same for every job.
-# shellcheck disable=SC2329  # functions are called by name
 set -euo pipefail
 umask 077
 cd /
