@@ -42,7 +42,7 @@ def dry_run(job: Job, scheduler: str, overrides: Sequence[str], *, insecure: boo
 
 
 def rest_body(job: Job, *, insecure: bool) -> str:
-    """What `submit` would send to `/api/jobs/`. Sent by hand it starts nothing, as `submit` writes its job file first."""
+    """What `submit` would send to `/api/jobs/`, after it has written the job file that is named in it."""
     submissions = Submissions(RunFolder.of(job))
     submission, _ = submissions.draft(job, session="", address="", versions=own_versions())
     command = entrypoint(submission, submissions, insecure)

@@ -1,4 +1,4 @@
-"""Pods of a Ray cluster on Kubernetes: an ordinary user, a read-only root, and a hook that saves before the pod goes."""
+"""Pods of a Ray cluster on Kubernetes: an ordinary user, a read-only root, a hook that saves before the pod goes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def head_pod(shape: PodShape, settings: KubeRaySettings, *, config_map: str | No
 
 
 def worker_pod(shape: PodShape, workers: WorkersConfig, settings: KubeRaySettings, *, num_workers: int) -> Pod:
-    """A pod for so many workers, with their GPUs. It waits for a driver that saves, as all pods of a cluster go at once."""
+    """A pod for so many workers, with their GPUs.
+
+    All pods of a cluster are asked to go at once: this one waits until the driver has saved.
+    """
     number, unit = int(settings.memory_each[:-2]), settings.memory_each[-2:]
     memory = f"{number * num_workers}{unit}"
     gpus = {"nvidia.com/gpu": str(num_workers * workers.gpus_each)} if workers.gpus_each else {}

@@ -94,7 +94,7 @@ def read_settings(kind: type[Settings], overrides: Sequence[str]) -> Settings:
     root = create_model("Deploy", __base__=Config, deploy=(kind, kind()))
     document = apply_overrides(Document({}, {}), overrides)
     try:
-        return root.model_validate(document.values).deploy  # type: ignore[attr-defined, no-any-return]
+        return root.model_validate(document.values).deploy  # type: ignore[attr-defined]
     except ValidationError as error:
         raise RefusedInput(faults_of(error, document, root)) from None
 
