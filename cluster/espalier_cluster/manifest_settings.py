@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from espalier.config.base import Config, Words
 from espalier.config.document import Document
@@ -18,6 +18,7 @@ from espalier.jobs.job import Job
 PREFIX = "deploy."
 
 _MOST_PER_NODE = 8  # the usual number of GPUs of a node
+_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Label = Annotated[
     str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63), Words("lower-case letters, digits and dashes")
 ]
@@ -61,11 +62,11 @@ class KubeRaySettings(Config):
 class SlurmSettings(Config):
     """Settings of a Slurm script."""
 
-    time: Annotated[str, Field(pattern=r"^[0-9]{1,4}(-[0-9]{1,2})?(:[0-9]{2}){0,2}$")] = "24:00:00"
+    time: Annotated[str, _AS_TEXT, Field(pattern=r"^[0-9]{1,4}(-[0-9]{1,2})?(:[0-9]{2}){0,2}$")] = "24:00:00"
     """After this the job saves, and is queued again."""
     partition: _Text | None = None
     account: _Text | None = None
-    memory: Annotated[str, Field(pattern=r"^[0-9]{1,9}[KMGT]?$")] | None = None
+    memory: Annotated[str, _AS_TEXT, Field(pattern=r"^[0-9]{1,9}[KMGT]?$")] | None = None
     """Of each node; 0 is all that it has."""
     workers_per_node: _Number | None = None
     """A divisor of workers.count; left out: the largest one up to 8."""

@@ -11,12 +11,13 @@ wait_seconds=900
 
 tell() { printf '%(%H:%M:%S)T %s\n' -1 "$*"; }
 
-# Waits until a command succeeds: await WHAT COMMAND...; fails when time is up, or what it waits for has ended.
+# Waits until a command succeeds: await WHAT COMMAND...; fails when time is up, a node has failed, or all is to end.
 await() {
     local what=$1 deadline=$((SECONDS + wait_seconds))
     shift
     until "$@"; do
-        if ((SECONDS > deadline)) || { [[ -n ${nodes-} ]] && ! kill -0 "$nodes" 2>/dev/null; }; then
+        [[ -z ${asked-} ]] || return 1
+        if ((SECONDS > deadline)) || [[ -e $control/failed || -e $control/ended ]]; then
             tell "$what did not come" >&2
             return 1
         fi
@@ -36,6 +37,7 @@ node() {
     )
     mkdir -m 700 "$ray_temp" 2>/dev/null || [[ -O $ray_temp && ! -L $ray_temp ]] || {
         tell "$ray_temp on $(hostname) is another user's" >&2
+        touch "$control/failed"
         return 1
     }
     if ((SLURM_NODEID == 0)); then
@@ -45,11 +47,15 @@ node() {
         await "the head" test -e "$control/head"
         options+=(--address="$head_address:$port")
     fi
+    trap : TERM # Ray has it, too, and ends; what it leaves is removed below
     ray start "${options[@]}" >"$control/ray-$SLURM_NODEID.log" 2>&1 &
     ray=$!
     until [[ -e $control/ended ]] || ! kill -0 "$ray" 2>/dev/null; do sleep 1; done
-    kill "$ray" 2>/dev/null || tell "Ray has ended on $(hostname): $(tail -n 3 "$control/ray-$SLURM_NODEID.log")" >&2
-    wait "$ray" || :
+    if ! kill "$ray" 2>/dev/null; then
+        tell "Ray has ended on $(hostname): $(tail -n 3 "$control/ray-$SLURM_NODEID.log")" >&2
+        touch "$control/failed" # a run that goes on takes other nodes; one that waits for this node ends
+    fi
+    wait "$ray" || wait "$ray" || : # the first one may be ended by the signal
     rm -rf "$ray_temp"
 }
 
@@ -58,7 +64,7 @@ head_answers() { ray health-check --address "$head_address:$port" >/dev/null 2>&
 all_nodes_are_there() {
     local alive
     alive=$(ray list nodes --address "http://127.0.0.1:$((port + 7))" --filter state=ALIVE --limit 10000 --format json \
-        2>/dev/null | grep -c '"node_id"') || :
+        2>/dev/null | grep -o '"node_id"' | wc -l) || :
     ((alive >= SLURM_JOB_NUM_NODES))
 }
 
@@ -101,13 +107,13 @@ export control ray_temp port port_stride wait_seconds head_address cpus_per_node
 env -u WANDB_API_KEY srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     --kill-on-bad-exit=0 bash -euc "$functions; node" &
 nodes=$!
-await "the head" head_answers
+await "the head" head_answers || [[ -n $asked ]]
 touch "$control/head"
-await "every node" all_nodes_are_there
-tell "Ray is up on $SLURM_JOB_NUM_NODES nodes, its head at $head_address:$port"
+await "every node" all_nodes_are_there || [[ -n $asked ]]
 
 code=75
 if [[ -z $asked ]]; then
+    tell "Ray is up on $SLURM_JOB_NUM_NODES nodes, its head at $head_address:$port"
     espalier run "$control/job.json" --address "$head_address:$port" --scheduled &
     driver=$!
     while true; do # a signal ends `wait`, but not the driver
