@@ -20,6 +20,7 @@ from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
 from espalier_cluster.cluster_commands import logs, resume, stop, submit
 from espalier_cluster.status_commands import list_runs, status, wait
+from espalier_cluster.doctor import doctor
 from espalier_cluster.terminal import open_terminal, print_path, say
 from espalier_cluster.told import told
 
@@ -255,6 +256,7 @@ for cluster_command in (submit, status, wait, logs, stop, resume):
 app.command("list")(list_runs)
 app.command()(suspects)
 app.command()(score)
+app.command()(doctor)
 
 
 def require_run(folder: Path) -> None:

@@ -45,12 +45,14 @@ CLUSTER_RULES: dict[str, Rule] = {
     "a group's sizes are given, and in order": lambda one: all(
         0 <= group.get("minReplicas", -1) <= group.get("maxReplicas", -1) for group in one.get("workerGroupSpecs", [])
     ),
-    "resources of a group are given in one way": lambda one: not any(
-        group.get("resources") and {"num-cpus", "num-gpus", "memory", "resources"} & set(group["rayStartParams"])
-        for group in _groups(one)
+    "resources of a group are given in one way": lambda one: (
+        not any(
+            group.get("resources") and {"num-cpus", "num-gpus", "memory", "resources"} & set(group["rayStartParams"])
+            for group in _groups(one)
+        )
     ),
-    "labels are no parameter of ray start": lambda one: not any(
-        "labels" in group.get("rayStartParams", {}) for group in _groups(one)
+    "labels are no parameter of ray start": lambda one: (
+        not any("labels" in group.get("rayStartParams", {}) for group in _groups(one))
     ),
     "tokens need Ray 2.52": lambda one: _auth(one).get("mode") != "token" or _version(one) >= _AUTH_SINCE,
     "tokens of Kubernetes need Ray 2.55, the mode token, and no secret": lambda one: (
@@ -62,10 +64,12 @@ CLUSTER_RULES: dict[str, Rule] = {
 
 JOB_RULES: dict[str, Rule] = {
     "its name is a DNS-1035 label with room for a suffix": lambda one: _named(one, LONGEST_JOB),
-    "a cluster of its own, or a selector": lambda one: "rayClusterSpec" in one["spec"]
-    or bool(one["spec"].get("clusterSelector")),
-    "suspend needs shutdownAfterJobFinishes": lambda one: not one["spec"].get("suspend")
-    or bool(one["spec"].get("shutdownAfterJobFinishes")),
+    "a cluster of its own, or a selector": lambda one: (
+        "rayClusterSpec" in one["spec"] or bool(one["spec"].get("clusterSelector"))
+    ),
+    "suspend needs shutdownAfterJobFinishes": lambda one: (
+        not one["spec"].get("suspend") or bool(one["spec"].get("shutdownAfterJobFinishes"))
+    ),
     "clusterSelector forbids suspend, backoffLimit and SidecarMode": lambda one: (
         not one["spec"].get("clusterSelector")
         or not (
@@ -81,14 +85,19 @@ JOB_RULES: dict[str, Rule] = {
             or _pods(_cluster(one))[0].get("restartPolicy", "Never") != "Never"
         )
     ),
-    "InteractiveMode forbids backoffLimit": lambda one: one["spec"].get("submissionMode") != "InteractiveMode"
-    or not one["spec"].get("backoffLimit"),
-    "the submission mode is known": lambda one: one["spec"].get("submissionMode", "K8sJobMode")
-    in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"),
-    "ttlSecondsAfterFinished needs shutdownAfterJobFinishes": lambda one: not one["spec"].get("ttlSecondsAfterFinished")
-    or bool(one["spec"].get("shutdownAfterJobFinishes")),
-    "shutdownAfterJobFinishes excludes deletion rules": lambda one: not one["spec"].get("shutdownAfterJobFinishes")
-    or not one["spec"].get("deletionStrategy", {}).get("deletionRules"),
+    "InteractiveMode forbids backoffLimit": lambda one: (
+        one["spec"].get("submissionMode") != "InteractiveMode" or not one["spec"].get("backoffLimit")
+    ),
+    "the submission mode is known": lambda one: (
+        one["spec"].get("submissionMode", "K8sJobMode") in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+    ),
+    "ttlSecondsAfterFinished needs shutdownAfterJobFinishes": lambda one: (
+        not one["spec"].get("ttlSecondsAfterFinished") or bool(one["spec"].get("shutdownAfterJobFinishes"))
+    ),
+    "shutdownAfterJobFinishes excludes deletion rules": lambda one: (
+        not one["spec"].get("shutdownAfterJobFinishes")
+        or not one["spec"].get("deletionStrategy", {}).get("deletionRules")
+    ),
     "limits and deadlines are positive": lambda one: (
         one["spec"].get("backoffLimit", 0) >= 0
         and all(one["spec"].get(name, 1) > 0 for name in ("activeDeadlineSeconds", "preRunningDeadlineSeconds"))

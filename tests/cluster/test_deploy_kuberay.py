@@ -1,4 +1,4 @@
-"""Manifests for KubeRay: its validation rules hold, pods are an ordinary user's, secrets stand in them by name alone."""
+"""Manifests for KubeRay: its validation rules hold, pods are an ordinary user's, secrets stand in them by name."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def put(path: str, value: object) -> Callable[[Manifest], None]:
 
 
 BREAKING = {
-    "its name is a DNS-1035 label with room for a suffix": [put("metadata/name", "1slim"), put("metadata/name", "a" * 48)],
+    "its name is a DNS-1035 label with room for a suffix": [
+        put("metadata/name", "1slim"),
+        put("metadata/name", "a" * 48),
+    ],
     "a cluster of its own, or a selector": [lambda one: one["spec"].pop("rayClusterSpec")],
     "suspend needs shutdownAfterJobFinishes": [
         lambda one: one["spec"].update(suspend=True, shutdownAfterJobFinishes=False)
@@ -131,7 +134,9 @@ def test_workers_are_spread_over_equal_pods(shared: Job) -> None:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         found = group["replicas"], limits["nvidia.com/gpu"], group["rayStartParams"]["num-cpus"], limits["memory"]
         assert found == expected
-    assert "deploy.workers_per_pod` is 3; allowed: a divisor of workers.count" in refusal(shared, "deploy.workers_per_pod=3")
+    assert "deploy.workers_per_pod` is 3; allowed: a divisor of workers.count" in refusal(
+        shared, "deploy.workers_per_pod=3"
+    )
 
 
 @pytest.mark.parametrize("path", [None, *sorted(SAMPLE.glob("ray_*.yaml"))], ids=str)
