@@ -46,13 +46,14 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def kuberay_yaml(job: Job, settings: KubeRaySettings) -> str:
-    """The manifest as YAML: a ConfigMap with the job, and the RayJob.
+    """The manifest as YAML: a ConfigMap with the job and the RayJob, or a RayCluster that such jobs fit on.
 
     Raises:
         RefusedInput: a name, a mount or a number of workers that KubeRay, or a pod, cannot have.
     """
     needs = f"# Needs the Secret {settings.token_secret} and the PersistentVolumeClaim {settings.claim}.\n"
-    return needs + as_yaml(kuberay_manifests(job, settings))
+    make = ray_job if settings.kind == "RayJob" else ray_cluster
+    return needs + as_yaml(make(job, settings))
 
 
 def as_yaml(manifests: Iterable[Manifest]) -> str:
@@ -60,8 +61,15 @@ def as_yaml(manifests: Iterable[Manifest]) -> str:
     return yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=120)
 
 
-def kuberay_manifests(job: Job, settings: KubeRaySettings) -> list[Manifest]:
-    """As `kuberay_yaml`, as plain values."""
+def ray_cluster(job: Job, settings: KubeRaySettings) -> list[Manifest]:
+    """A RayCluster that outlives runs."""
+    metadata = _metadata(settings.name or "espalier", settings)
+    spec = _cluster_spec(job, settings, config_map=None)
+    return [{"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": spec}]
+
+
+def ray_job(job: Job, settings: KubeRaySettings) -> list[Manifest]:
+    """A ConfigMap with the job, and a RayJob that runs it."""
     name = settings.name or _name(job)
     if job.seeds > 1:
         allowed = "1: apply one manifest for each seed (seed=0 deploy.name=... name=...)"
@@ -88,13 +96,12 @@ def kuberay_manifests(job: Job, settings: KubeRaySettings) -> list[Manifest]:
         "shutdownAfterJobFinishes": True,
         "backoffLimit": settings.retries,
         **({"suspend": True} if settings.queue is not None else {}),
-        "rayClusterSpec": ray_cluster(job, settings, config_map=config),
+        "rayClusterSpec": _cluster_spec(job, settings, config_map=config),
     }
-    ray_job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
-    return [config_map, ray_job]
+    return [config_map, {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}]
 
 
-def ray_cluster(job: Job, settings: KubeRaySettings, *, config_map: str | None) -> Manifest:
+def _cluster_spec(job: Job, settings: KubeRaySettings, *, config_map: str | None) -> Manifest:
     """The spec of a RayCluster for a job: a head that computes nothing, and one group of equal worker pods.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 
@@ -31,8 +31,10 @@ _Pair = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./_-]{0,250}=[A-Za-
 class KubeRaySettings(Config):
     """Settings of a KubeRay manifest."""
 
+    kind: Literal["RayJob", "RayCluster"] = "RayJob"
+    """A cluster for this run alone, or one that takes runs by `submit` and outlives them."""
     name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=47)] | None = None
-    """Of the RayJob; left out: the job's name."""
+    """Left out: the job's name; of a RayCluster `espalier`."""
     namespace: _Label | None = None
     image: _Text | None = None
     """Left out: espalier:gpu, or espalier:cpu where workers have no GPU."""

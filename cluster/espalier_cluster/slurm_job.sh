@@ -124,6 +124,7 @@ if [[ -z $asked ]]; then
 fi
 finish
 trap - EXIT
+((code != 128 + 15)) || code=75 # ended before it could listen to signals: nothing was begun
 if [[ -n $asked ]] && ((code == 75)); then
     tell "queued again; the run goes on from its last checkpoint"
     scontrol requeue "$SLURM_JOB_ID" || :
