@@ -77,11 +77,19 @@ address_of_head() {
 
 # The time is nearly up, or the nodes are taken away: the driver saves and ends.
 asked=
+driver=
 on_signal() {
-    [[ -z $asked ]] || return 0 # a second signal would end the driver at once
+    [[ -n $asked ]] || tell "asked to go: saving"
     asked=yes
-    tell "asked to go: saving"
-    [[ -z ${driver-} ]] || kill -TERM "$driver" 2>/dev/null || :
+    pass_on
+}
+
+# Once only: a second signal would end the driver at once.
+pass_on() {
+    if [[ -n $driver && -z ${passed_on-} ]]; then
+        passed_on=yes
+        kill -TERM "$driver" 2>/dev/null || :
+    fi
 }
 
 finish() {
@@ -116,6 +124,7 @@ if [[ -z $asked ]]; then
     tell "Ray is up on $SLURM_JOB_NUM_NODES nodes, its head at $head_address:$port"
     espalier run "$control/job.json" --address "$head_address:$port" --scheduled &
     driver=$!
+    [[ -z $asked ]] || pass_on # a signal that came between these lines
     while true; do # a signal ends `wait`, but not the driver
         code=0
         wait "$driver" || code=$?

@@ -42,8 +42,8 @@ start)
     while :; do sleep 1; done ;;
 esac""",
     "espalier": """
-echo "$@" >>"$SEEN/driven"; cp "$2" "$SEEN/job.json"; echo "${WANDB_API_KEY-}" >"$SEEN/key of the driver"
-trap 'echo >>"$SEEN/saved"; exit 75' TERM
+[[ -n ${EARLY-} ]] || trap 'echo >>"$SEEN/saved"; exit 75' TERM
+cp "$2" "$SEEN/job.json"; echo "${WANDB_API_KEY-}" >"$SEEN/key of the driver"; echo "$@" >>"$SEEN/driven"
 for try in {1..600}; do [[ ! -e $SEEN/code ]] || exit "$(cat "$SEEN/code")"; sleep 1; done""",
 }
 
@@ -147,11 +147,20 @@ def test_who_is_asked_to_go_saves_and_is_queued_again(start: Start, number: sign
     assert script.lines("requeued") == [f"requeue {os.getpid()}"]
 
 
-def test_a_run_that_ended_just_when_it_was_asked_to_go_is_not_queued_again(start: Start) -> None:
-    script = start()
-    (script.seen / "code").write_text("0")
-    script.process.send_signal(signal.SIGURG)  # no signal of ours
-    assert script.end()[0] == 0 and not (script.seen / "requeued").exists()
+def test_a_driver_that_cannot_listen_yet_is_queued_again(start: Start) -> None:
+    script = start(EARLY="yes")
+    script.wait_for("driven")
+    script.process.send_signal(signal.SIGUSR1)
+    assert script.end()[0] == 75 and script.lines("requeued") and not script.lines("saved")
+
+
+def test_a_run_that_ended_when_it_was_asked_to_go_is_not_queued_again(start: Start) -> None:
+    script = start(EARLY="yes")
+    script.wait_for("driven")
+    (script.seen / "code").write_text("3")
+    script.until(lambda: bool(script.lines("node ended")))
+    script.process.send_signal(signal.SIGUSR1)
+    assert script.end()[0] == 3 and not (script.seen / "requeued").exists()
 
 
 @pytest.mark.parametrize("broken", ["0", "1"])
@@ -225,10 +234,8 @@ def test_settings_that_slurm_cannot_have_are_refused(job: Job, setting: str) -> 
 )
 def test_the_files_to_copy_are_those_that_are_made(path: str, scheduler: str, settings: list[str]) -> None:
     made = dry_run(read_job(DEPLOY / "job.yaml"), scheduler, settings)
-    remedy = (
-        f"espalier submit cluster/deploy/job.yaml --dry-run {scheduler} {' '.join(settings)} > cluster/deploy/{path}"
-    )
-    assert (DEPLOY / path).read_text() == made, remedy
+    command = f"espalier submit cluster/deploy/job.yaml --dry-run {scheduler} {' '.join(settings)}"
+    assert (DEPLOY / path).read_text() == made, f"{command} > cluster/deploy/{path}"
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
