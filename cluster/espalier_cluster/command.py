@@ -19,8 +19,8 @@ from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
 from espalier_cluster.cluster_commands import logs, resume, stop, submit
-from espalier_cluster.status_commands import list_runs, status, wait
 from espalier_cluster.doctor import doctor
+from espalier_cluster.status_commands import list_runs, status, wait
 from espalier_cluster.terminal import open_terminal, print_path, say
 from espalier_cluster.told import told
 

@@ -76,14 +76,16 @@ def test_what_it_prints_is_kept_and_its_exit_code_is_the_actions(job: Job) -> No
 
 def test_a_persons_wish_is_told_from_a_preemption(folder: RunFolder) -> None:
     signals: list[str] = []
-    with stop_on_wish(folder, None, signal_self=lambda: signals.append("stop")) as wished:
+    wished = threading.Event()
+    with stop_on_wish(folder, None, wished=wished, signal_self=lambda: signals.append("stop")):
         write_wish(folder, StopWish())
         wait_until(wished.is_set)
     assert signals == ["stop"]
 
 
 def test_a_preemption_saves_and_is_never_the_second_signal(folder: RunFolder) -> None:
-    with stop_on_signal(lambda text: None) as stopping, stop_on_wish(folder, None) as wished:
+    wished = threading.Event()
+    with stop_on_signal(lambda text: None) as stopping, stop_on_wish(folder, None, wished=wished):
         os.kill(os.getpid(), signal.SIGTERM)  # the scheduler's own
         wait_until(stopping.is_set)
         write_wish(folder, StopWish(preempted=True))
