@@ -57,8 +57,7 @@ def head_pod(shape: PodShape, settings: KubeRaySettings, *, config_map: str | No
         {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": str(shape.grace_seconds)},  # 3 by default: no time to save
     ]
     if shape.run_folder is not None:
-        saving = shlex.join(["espalier", "stop", str(shape.run_folder), "--preempted"])
-        container["lifecycle"] = _before_stop(f"{saving}; ray stop")
+        container["lifecycle"] = _before_stop("espalier", "stop", str(shape.run_folder), "--preempted")
     pod = _pod(container, shape, settings)
     if config_map is not None:
         container["volumeMounts"].append({"name": "job", "mountPath": "/etc/espalier", "readOnly": True})
@@ -82,7 +81,8 @@ def worker_pod(shape: PodShape, workers: WorkersConfig, settings: KubeRaySetting
     if shape.run_folder is not None:
         wish = shlex.quote(str(shape.run_folder / STOP_FILE))  # there from the head's hook until the driver has saved
         asked = f"for second in 1 2 3 4 5 6 7 8 9 10; do [ -e {wish} ] && break; sleep 1; done"
-        container["lifecycle"] = _before_stop(f"{asked}; while [ -e {wish} ]; do sleep 1; done; ray stop")
+        waiting = f"{asked}; while [ -e {wish} ]; do sleep 1; done"
+        container["lifecycle"] = _before_stop("/bin/sh", "-c", waiting)
     pod = _pod(container, shape, settings)
     if workers.gpus_each:
         pod["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -151,5 +151,5 @@ def _probe(*, failures: int, first: int) -> Pod:
     }
 
 
-def _before_stop(command: str) -> Pod:
-    return {"preStop": {"exec": {"command": ["/bin/sh", "-c", command]}}}
+def _before_stop(*command: str) -> Pod:
+    return {"preStop": {"exec": {"command": list(command)}}}

@@ -167,7 +167,7 @@ def test_secrets_stand_in_it_by_name_alone(shared: Job, monkeypatch: pytest.Monk
 def test_pods_that_are_asked_to_go_wait_for_the_run_to_save(shared: Job) -> None:
     head, worker = pods(ray_job(shared))
     hook = head["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
-    assert hook[-1].startswith("espalier stop /shared/runs/slim --preempted;")
+    assert hook == ["espalier", "stop", "/shared/runs/slim", "--preempted"]
     assert "/shared/runs/slim/stop.json" in worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
     longest = shared.retry.grace_seconds + 120
     assert head["terminationGracePeriodSeconds"] == worker["terminationGracePeriodSeconds"] >= longest
