@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier.stages.submissions import Submission, Submissions
 from espalier.tracking.number_format import plain_text
+from espalier_cluster.driver_log import parts
 from espalier_cluster.jobs_address import names_a_cluster
 from espalier_cluster.jobs_server import JobsServer
 from espalier_cluster.log_reader import DriverLines, LogFile, RunEnd, follow
@@ -46,6 +47,7 @@ Storage = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="The cluster: `auto`, `host:port` of its head, or `http://host:port`.")
 ]
+Scheduler = Literal["kuberay", "slurm", "rest"]
 Insecure = Annotated[bool, typer.Option(help="Use a cluster that no token protects.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show its log until it ends; exit with its exit code.")]
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
@@ -61,12 +63,23 @@ def submit(
     address: Address = None,
     insecure: Insecure = False,
     follow: Follow = False,
+    dry_run: Annotated[
+        Scheduler | None, typer.Option(help="Print what this scheduler would be given; nothing is started.")
+    ] = None,
 ) -> None:
     """Start a run on a cluster, or find it there; it goes on without this command.
 
     Example: espalier submit job.yaml --address http://127.0.0.1:8265 --follow storage=/shared/runs
     """
-    job = read_job(job_file, overrides or (), warn=lambda text: say(open_terminal(stderr=True), f"warning: {text}"))
+    from espalier_cluster.manifest_settings import split_overrides
+
+    own, deploy = split_overrides(overrides or ())
+    if deploy and dry_run is None:
+        raise RefusedInput([Fault(deploy[0].partition("=")[0], None, "left out without --dry-run", given="is set")])
+    job = read_job(job_file, own, warn=lambda text: say(open_terminal(stderr=True), f"warning: {text}"))
+    if dry_run is not None:
+        _print_dry_run(job, dry_run, deploy, insecure=insecure)
+        return
     _submit(job, address=address, insecure=insecure, follow_log=follow)
 
 
@@ -83,10 +96,8 @@ def logs(
     """
     folder = find_run(run, storage)
     submission = Submissions(folder).newest()
-    if rank is None and submission is None:
-        allowed = (
-            "a run that was submitted; one of `espalier run` prints to its terminal: give --rank for a worker's log"
-        )
+    if rank is None and submission is None and not parts(folder.files):
+        allowed = "a run of a cluster or scheduler; one of `espalier run` prints to its terminal: give --rank"
         raise RefusedInput([Fault("run", str(folder.path), allowed)])
     if stage is not None and rank is not None:
         raise RefusedInput([Fault("--stage", stage, "left out with --rank, as workers' logs are of all stages")])
@@ -99,6 +110,7 @@ def stop(
     address: Address = None,
     insecure: Insecure = False,
     now: Annotated[bool, typer.Option("--now", help="Do not finish the step and do not save.")] = False,
+    preempted: Annotated[bool, typer.Option("--preempted", help="For schedulers: the run is started again.")] = False,
 ) -> None:
     """Have a run save, stop and leave its cluster; `espalier resume` goes on with it.
 
@@ -110,7 +122,7 @@ def stop(
     folder = find_run(run, storage)
     console = open_terminal()
     server = _server_of(folder, address, insecure=insecure, console=console)
-    code, sentence = stop_run(Stopper(folder, server), now=now)
+    code, sentence = stop_run(Stopper(folder, server), now=now, preempted=preempted)
     say(console, sentence, style="red" if code else None)
     raise SystemExit(code)
 
@@ -150,6 +162,19 @@ def sync(run: Named, overrides: Overrides = None, storage: Storage = None) -> No
 
     folder = find_run(run, storage)
     raise SystemExit(sync_run(folder, job_to_resume(folder, overrides or ()), open_terminal()))
+
+
+def _print_dry_run(job: Job, scheduler: Scheduler, deploy: list[str], *, insecure: bool) -> None:
+    from espalier_cluster.dry_run import dry_run
+    from espalier_cluster.secret_text import refuse_secrets
+
+    if faults := graph_faults(stages_of(job)):
+        raise RefusedInput(faults)
+    refuse_secrets(job)
+    sys.stdout.write(dry_run(job, scheduler, deploy, insecure=insecure))
+    if scheduler == "rest":
+        note = "nothing was written: `submit` writes the job and the record of the submission before it sends this"
+        say(open_terminal(stderr=True), note)
 
 
 def _submit(job: Job, *, address: str | None, insecure: bool, follow_log: bool) -> None:

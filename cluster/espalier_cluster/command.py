@@ -20,6 +20,7 @@ from espalier.stages.graph import graph_faults
 from espalier.stages.run_folder import RunFolder
 from espalier_cluster.audit_commands import score, suspects
 from espalier_cluster.cluster_commands import logs, resume, stop, submit, sync
+from espalier_cluster.doctor import doctor
 from espalier_cluster.status_commands import list_runs, status, wait
 from espalier_cluster.terminal import open_terminal, print_path, say
 from espalier_cluster.told import told
@@ -117,12 +118,29 @@ def run(
     in_process: Annotated[bool, typer.Option(help="One worker in this process, without Ray.")] = False,
     verbose: Annotated[bool, typer.Option(help="Let Ray, DeepSpeed and transformers speak.")] = False,
     submission: Annotated[str | None, typer.Option(hidden=True, help="What `submit` starts this command for.")] = None,
+    scheduled: Annotated[
+        bool,
+        typer.Option(help="For schedulers that start it again: exit with 0 after `espalier stop`, keep the log."),
+    ] = False,
 ) -> None:
     """Run a job, or go on with one that was stopped."""
     from espalier_cluster.drive import HowToRun
     from espalier_cluster.preflight_table import Preflight
 
-    how = HowToRun(address=address, insecure=insecure, in_process=in_process, verbose=verbose, submission=submission)
+    how = HowToRun(
+        address=address,
+        insecure=insecure,
+        in_process=in_process,
+        verbose=verbose,
+        submission=submission,
+        scheduled=scheduled,
+    )
+    if submission is None and scheduled:
+        from espalier_cluster.scheduled import drive_scheduled
+
+        raise SystemExit(
+            drive_scheduled(_read_job(job_file, overrides), lambda: _run(job_file, overrides, how, Preflight()))
+        )
     if submission is None:
         _run(job_file, overrides, how, Preflight())
     from espalier_cluster.submitted import drive_submission
@@ -245,6 +263,7 @@ for cluster_command in (submit, status, wait, logs, stop, resume, sync):
 app.command("list")(list_runs)
 app.command()(suspects)
 app.command()(score)
+app.command()(doctor)
 
 
 def require_run(folder: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -66,6 +66,7 @@ class HowToRun:
         verbose: do not filter the logs of libraries.
         submission: id of the submission that this is the driver of; None for a command of a person.
         is_connected: this process has joined the cluster at `address`, and has checked it.
+        scheduled: a scheduler starts the command again when it fails; so a stop that a person wished for is no failure.
     """
 
     address: str | None = None
@@ -74,6 +75,7 @@ class HowToRun:
     verbose: bool = False
     submission: str | None = None
     is_connected: bool = False
+    scheduled: bool = False
 
     def options(self) -> tuple[str, ...]:
         """The words of the command line for another driver that is to run likewise."""
@@ -99,19 +101,26 @@ def drive(prepared: PreparedJob, how: HowToRun, console: Console) -> ExitCode:
     ):
         claim(folder, versions=_versions())
         with driver_file(folder, how.submission, how.options(), may_write=lambda: not lock.lost) as file:
-            stop = _hold(prepared, folder, how, _Held(lock, file, secrets), console)
+            held = _Held(lock, file, secrets)
+            stop = _hold(prepared, folder, how, held, console)
             file.end(stop.code, stop.reason)
     say_end(console, stop, folder)
-    return stop.code
+    is_wished = how.scheduled and held.wished.is_set() and stop.code is ExitCode.RESUMABLE
+    return ExitCode.DONE if is_wished else stop.code
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What a driver has once it holds the lock: that, its heartbeats, and the values of the trackers' secrets."""
+    """What a driver has once it holds the lock: that, its heartbeats, and the values of the trackers' secrets.
+
+    Attributes:
+        wished: set once a person has wished that the run stops.
+    """
 
     lock: RunLock
     file: DriverFile
     secrets: Mapping[str, str]
+    wished: threading.Event = field(default_factory=threading.Event)
 
 
 def _hold(prepared: PreparedJob, folder: RunFolder, how: HowToRun, held: _Held, console: Console) -> Stop:
@@ -133,7 +142,7 @@ def _hold(prepared: PreparedJob, folder: RunFolder, how: HowToRun, held: _Held, 
     is_idle = isinstance(stop, Stop)
     access = Access(held.secrets, stop=partial(wish_to_stop, folder, how.submission))
     following = _followed(prepared, folder, events, console, access)
-    wishes = stop_on_wish(folder, how.submission)
+    wishes = stop_on_wish(folder, how.submission, wished=held.wished)
     with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
         held.file.is_stopping = stopping.is_set
         if not isinstance(stop, Stop):

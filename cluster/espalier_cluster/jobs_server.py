@@ -94,8 +94,7 @@ class RayJobsServer:
         self.ray_version = str(told.get("ray_version", ""))[:64]
 
     def start(self, job: str, entrypoint: str, metadata: dict[str, str]) -> None:
-        body = {"submission_id": job, "entrypoint": entrypoint, "metadata": metadata, "runtime_env": {}}
-        answer = self._ask("POST", "/api/jobs/", json=body)
+        answer = self._ask("POST", "/api/jobs/", json=start_body(job, entrypoint, metadata))
         if answer.status_code != 200 and self.look(job) is None:
             raise self._failed(answer)
 
@@ -168,6 +167,11 @@ class RayJobsServer:
     def _failed(self, answer: requests.Response) -> ServerAway:
         last = answer.text.strip().splitlines()[-1:] or [""]
         return ServerAway(f"the cluster at {self.address} answers with status {answer.status_code} ({last[0][:200]})")
+
+
+def start_body(job: str, entrypoint: str, metadata: dict[str, str]) -> dict[str, Any]:
+    """The body of the request that starts a job. It ships no files and no environment."""
+    return {"submission_id": job, "entrypoint": entrypoint, "metadata": metadata, "runtime_env": {}}
 
 
 def asks_for_token(url: str, *, address: str) -> bool:

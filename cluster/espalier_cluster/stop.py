@@ -34,18 +34,19 @@ class Stopper:
     clock: Callable[[], float] = field(default=time.monotonic)
 
 
-def stop(stopper: Stopper, *, now: bool) -> tuple[ExitCode, str]:
+def stop(stopper: Stopper, *, now: bool, preempted: bool = False) -> tuple[ExitCode, str]:
     """Stop a run; returns the exit code of the command, and how it went in a sentence.
 
     Args:
         now: do not wait for the end of a step, and do not save.
+        preempted: for the scheduler that takes the driver's machine away, and starts the run again.
     """
-    folder, submission = stopper.folder, Submissions(stopper.folder).newest()
+    folder, submission = stopper.folder, _driven_submission(stopper.folder)
     name = folder.path.name
     if _has_ended(stopper, submission):
         left = _leftovers(stopper, submission)
         return (ExitCode.ERROR, f"{name} is not running, but {left}") if left else (ExitCode.DONE, _at_rest(name))
-    wish = StopWish(submission=submission.id if submission else None, now=now)
+    wish = StopWish(submission=submission.id if submission else None, now=now, preempted=preempted)
     write_wish(folder, wish)
     state = _state(stopper, submission)
     if submission and state and not state.has_ended and Submissions(folder).begun(submission) is None:
@@ -62,6 +63,16 @@ def stop(stopper: Stopper, *, now: bool) -> tuple[ExitCode, str]:
     how = "was ended by force, as it did not stop in time" if was_killed else "has stopped"
     rest = left or ("nothing of it is left on the cluster" if stopper.server else "the cluster was not asked")
     return ExitCode.ERROR if left else ExitCode.DONE, f"{name} {how}; {find_resume_point(folder)}; {rest}"
+
+
+def _driven_submission(folder: RunFolder) -> Submission | None:
+    """The last submission; None also when the lock's holder was started by other means, as by a scheduler."""
+    submission, holder = Submissions(folder).newest(), living_holder(folder.path / "lock")
+    if submission is None or holder is None:
+        return submission
+    begun = Submissions(folder).begun(submission)
+    is_its_driver = begun is None or (begun.host, begun.pid) == (holder.host, holder.pid)
+    return submission if is_its_driver else None
 
 
 def _at_rest(name: str) -> str:

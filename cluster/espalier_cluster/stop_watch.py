@@ -20,7 +20,11 @@ _LOOK_SECONDS = 1.0
 
 @contextlib.contextmanager
 def stop_on_wish(
-    folder: RunFolder, submission: str | None, *, signal_self: Callable[[], None] | None = None
+    folder: RunFolder,
+    submission: str | None,
+    *,
+    wished: threading.Event | None = None,
+    signal_self: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Send this process SIGTERM when somebody wishes that it stops, for the time of the block.
 
@@ -28,6 +32,7 @@ def stop_on_wish(
 
     Args:
         submission: whose driver this process is; None when it was not submitted.
+        wished: set once a person's wish came, which a scheduler must not undo by starting the run again.
         signal_self: replaces the sending of the signal.
     """
     wish = _known_wish(folder)
@@ -35,9 +40,8 @@ def stop_on_wish(
         with contextlib.suppress(OSError):
             remove_wish(folder)
     done = threading.Event()
-    watch = threading.Thread(
-        target=_watch, args=(folder, submission, done, signal_self or _terminate), name="stop-wish", daemon=True
-    )
+    told = (done, wished or threading.Event(), signal_self or _terminate)
+    watch = threading.Thread(target=_watch, args=(folder, submission, *told), name="stop-wish", daemon=True)
     watch.start()
     try:
         yield
@@ -53,13 +57,21 @@ def wish_to_stop(folder: RunFolder, submission: str | None) -> None:
         write_wish(folder, StopWish(submission=submission))
 
 
-def _watch(folder: RunFolder, submission: str | None, done: threading.Event, signal_self: Callable[[], None]) -> None:
+def _watch(
+    folder: RunFolder,
+    submission: str | None,
+    done: threading.Event,
+    wished: threading.Event,
+    signal_self: Callable[[], None],
+) -> None:
     num_sent = 0
     while True:
         wish = _known_wish(folder)
         if wish is not None and wish.submission == submission:
+            if not wish.preempted:
+                wished.set()
             if num_sent == 0:
-                signal_self()
+                _hang_up() if wish.preempted else signal_self()
                 num_sent = 1
             if wish.now and num_sent == 1:
                 done.wait(_LOOK_SECONDS / 10)  # signals of one kind that wait are merged into one
@@ -75,6 +87,11 @@ def _known_wish(folder: RunFolder) -> StopWish | None:
         return read_wish(folder)
     except (OSError, RefusedInput):
         return None
+
+
+def _hang_up() -> None:
+    """Ask the driver to save as SIGTERM does, but never as a second signal: the scheduler may have sent one itself."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _terminate() -> None:

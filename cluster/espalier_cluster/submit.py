@@ -181,15 +181,11 @@ def _refuse_other_job(job: Job, submissions: Submissions, found: Submission) -> 
 
 
 def _start(submission: Submission, submissions: Submissions, client: Client) -> None:
-    metadata = {
-        RUN: submissions.run.path.name,
-        "run_folder": str(submissions.run.path),
-        "attempt": str(submission.number),
-    }
+    described = metadata(submission, submissions)
     deadline = client.clock() + _AWAY_SECONDS
     while True:  # a lost answer: asking again under the same id starts nothing twice
         try:
-            client.server.start(submission.id, entrypoint(submission, submissions, client.insecure), metadata)
+            client.server.start(submission.id, entrypoint(submission, submissions, client.insecure), described)
             return
         except ServerAway:
             if client.clock() > deadline:
@@ -201,6 +197,12 @@ def entrypoint(submission: Submission, submissions: Submissions, insecure: bool)
     """The driver's command. It computes nothing, so no GPU is asked for it: workers are placed by the driver."""
     command = ["espalier", "run", submissions.job_path(submission), "--address", "auto", "--submission", submission.id]
     return shlex.join(command + ["--insecure"] * insecure)
+
+
+def metadata(submission: Submission, submissions: Submissions) -> dict[str, str]:
+    """What the cluster lists beside the job, for people."""
+    run = submissions.run.path
+    return {RUN: run.name, "run_folder": str(run), "attempt": str(submission.number)}
 
 
 def _await_begin(submission: Submission, submissions: Submissions, client: Client) -> bool:

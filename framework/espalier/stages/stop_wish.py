@@ -23,11 +23,13 @@ class StopWish(Versioned):
     Attributes:
         submission: whose driver is meant; None: the driver that holds the run's lock and was not submitted.
         now: do not wait for the end of a step, and do not save.
+        preempted: the driver's machine is taken away, and a scheduler starts the run again.
         asked: unix seconds, by the client's clock.
     """
 
     submission: SubmissionId | None = None
     now: bool = False
+    preempted: bool = False
     asked: Time = Field(default_factory=time.time)
 
 

@@ -103,26 +103,30 @@ class Submissions:
 
     def add(self, job: Job, *, session: str, address: str, versions: dict[str, str]) -> Submission | None:
         """Write the next submission durably, after its job; None when another client has just written one."""
-        number = self._last_number() + 1
-        content = json.dumps(resolved(job), indent=2, allow_nan=False).encode()
-        job_file = f"job-{hashlib.sha256(content).hexdigest()[:32]}.json"
-        added = Submission(
-            id=f"espalier-{job.name}-{number}-{secrets.token_hex(4)}",
-            number=number,
-            job_file=job_file,
-            session=session,
-            address=address,
-            submitted=time.time(),
-            versions=versions,
-        )
+        added, content = self.draft(job, session=session, address=address, versions=versions)
         files = self.run.files
         files.make_folder(FOLDER)
-        files.replace(f"{FOLDER}/{job_file}", content)
+        files.replace(f"{FOLDER}/{added.job_file}", content)
         try:
             files.publish(self._path(added, "json"), added.model_dump_json().encode())
         except FileExistsError:
             return None
         return added
+
+    def draft(self, job: Job, *, session: str, address: str, versions: dict[str, str]) -> tuple[Submission, bytes]:
+        """The next submission, and the content of its job file. Nothing is written."""
+        number = self._last_number() + 1
+        content = json.dumps(resolved(job), indent=2, allow_nan=False).encode()
+        drafted = Submission(
+            id=f"espalier-{job.name}-{number}-{secrets.token_hex(4)}",
+            number=number,
+            job_file=f"job-{hashlib.sha256(content).hexdigest()[:32]}.json",
+            session=session,
+            address=address,
+            submitted=time.time(),
+            versions=versions,
+        )
+        return drafted, content
 
     def withdraw(self, submission: Submission) -> None:
         """Remove a submission that no driver has taken up, last the file that makes it one."""
