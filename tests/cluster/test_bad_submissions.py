@@ -62,7 +62,7 @@ def with_variables(head: Head, **variables: str) -> Head:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif(not can_hide_folders(), reason="needs root and `unshare`, to hide a folder from one node")
 def test_bad_submissions_are_refused_in_a_sentence_each_and_leave_nothing(tmp_path: Path) -> None:
     job, own = str(write_job(tmp_path)), tmp_path / "own"
