@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 from test_killed_run import exported, recorded
 
 from espalier.jobs.schema import resolved
@@ -31,10 +32,12 @@ RunStopChecker.__init__.__kwdefaults__["poll_interval"] = 0.5  # the library's o
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    wandb.teardown()  # it remembers the server of an earlier test
     with wandb_server() as served:
         monkeypatch.setenv("WANDB_BASE_URL", served.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         yield served
+        wandb.teardown()
 
 
 def job_file(root: Path, mode: str) -> Path:
