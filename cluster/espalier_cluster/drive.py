@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,16 +28,15 @@ from espalier.stages.ownership import claim, require_own
 from espalier.stages.run_folder import RunFolder
 from espalier.tracking.driver_file import DriverFile
 from espalier.tracking.events import EVENTS, EventLog
-from espalier.tracking.follow import Follower
-from espalier.tracking.mirror import Access, Mirror, mirrors
-from espalier.tracking.progress import open_display
+from espalier.tracking.mirror import Access
 from espalier.tracking.time_log import TIME, TimeLog, end_killed_driver
 from espalier_cluster.driver_end import driver_file
 from espalier_cluster.environment import default_variables, hide_secrets, wandb_folders
 from espalier_cluster.event_recorder import EventRecorder
+from espalier_cluster.follow_run import followed
 from espalier_cluster.local_cluster import cluster
 from espalier_cluster.log_filter import filter_logs
-from espalier_cluster.outcome import failure_reported, say_end, show_end
+from espalier_cluster.outcome import say_end, show_end
 from espalier_cluster.resume import (
     apply_resume,
     clear_resume_note,
@@ -50,9 +48,6 @@ from espalier_cluster.show import show_remarks
 from espalier_cluster.stop_watch import stop_on_wish, wish_to_stop
 from espalier_cluster.stopping import stop_on_signal
 from espalier_cluster.terminal import say
-
-_POLL_SECONDS = 0.5
-_MIRROR_SECONDS = 90.0  # how long a finished run waits for its trackers
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def _hold(prepared: PreparedJob, folder: RunFolder, how: HowToRun, held: _Held, 
     stop = decide(prepared.plan, earlier, job.retry)
     is_idle = isinstance(stop, Stop)
     access = Access(held.secrets, stop=partial(wish_to_stop, folder, how.submission))
-    following = _followed(prepared, folder, events, console, access)
+    following = followed(prepared, folder, events, console, access)
     wishes = stop_on_wish(folder, how.submission, wished=held.wished)
     with stop_on_signal(lambda text: say(console, text)) as stopping, wishes, following as advice:
         held.file.is_stopping = stopping.is_set
@@ -261,66 +256,6 @@ def _connected(prepared: PreparedJob, how: HowToRun) -> Iterator[None]:
         needed_bytes = storage_bytes(prepared.job, prepared.previews)
         check_cluster(workers, Path(prepared.job.storage), needed_bytes=needed_bytes)
         yield
-
-
-@contextlib.contextmanager
-def _followed(
-    prepared: PreparedJob, folder: RunFolder, events: EventLog, console: Console, access: Access
-) -> Iterator[list[str]]:
-    """Follow the run's records in one thread for the terminal and one for each tracker, so that none blocks another.
-
-    Yields:
-        The trackers' advice for the user; filled after the block.
-    """
-    done, advice = threading.Event(), list[str]()
-    show = threading.Thread(target=_show, args=(prepared, folder, console, done), daemon=True)
-    threads = [show]
-    for title, opened in mirrors(folder.path, prepared.job, events, access=access):
-        mirror = partial(_mirror, opened, folder, console, done, advice, title=title)
-        threads.append(threading.Thread(target=mirror, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        yield advice
-    finally:
-        done.set()
-        show.join()
-        deadline = time.monotonic() + _MIRROR_SECONDS
-        for thread in threads[1:]:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _show(prepared: PreparedJob, folder: RunFolder, console: Console, done: threading.Event) -> None:
-    follower = Follower(folder.path)
-    with failure_reported(console, "the run goes on without being shown here"):
-        earlier = follower.poll()
-        with open_display([stage.name for stage in prepared.plan.stages], console) as display:
-            display.show(replace(earlier, events=tuple(one for one in earlier.events if one.kind == "finished")))
-            _poll_until(done, lambda: display.show(follower.poll()))
-
-
-def _mirror(
-    opened: Callable[[], Mirror],
-    folder: RunFolder,
-    console: Console,
-    done: threading.Event,
-    advice: list[str],
-    *,
-    title: str,
-) -> None:
-    follower = Follower(folder.path)
-    mirror = opened()
-    with contextlib.closing(mirror), failure_reported(console, f"the run goes on without being shown in {title}"):
-        _poll_until(done, lambda: mirror.receive(follower.poll()))
-    if line := mirror.advice():
-        advice.append(line)
-
-
-def _poll_until(done: threading.Event, poll: Callable[[], None]) -> None:
-    """Call `poll` at intervals until `done` is set, and once more after that."""
-    while not done.wait(_POLL_SECONDS):
-        poll()
-    poll()
 
 
 @contextlib.contextmanager
