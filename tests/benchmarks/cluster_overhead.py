@@ -1,6 +1,6 @@
 """What a cluster costs beside doing it by hand: the start of a submitted run, steps of 20 ms, the next stage.
 
-    python tests/benchmarks/cluster_overhead.py [--pairs 5] [--steps 200]
+    python tests/benchmarks/cluster_overhead.py [--pairs 5] [--steps 200] [--without-starts]
 
 On a real head on this machine. Three tables: seconds from the command to the run's first line, `espalier submit
 --follow` beside `ray job submit -- espalier run`; seconds of steps of 20 ms on two workers, through Ray beside
@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--without-starts", action="store_true", help="leave out the first table")
     parser.add_argument("--steps-of", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.steps_of:
@@ -42,7 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="espalier-overhead-") as made:
         folder = Path(made)
         with ray_head(folder, num_cpus=4, variables={"PYTHONPATH": os.pathsep.join([str(_HERE), *sys.path])}) as head:
-            tell_starts(folder, head, asked.pairs)
+            if not asked.without_starts:
+                tell_starts(folder, head, asked.pairs)
             tell_steps(folder, head, asked.pairs, asked.steps)
 
 

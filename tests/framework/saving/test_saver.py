@@ -88,3 +88,15 @@ def test_a_failed_save_of_the_best_epoch_stops_the_stage(opened, tmp_path: Path)
         save(opened, 6, best=6)
     assert failed.value.cause == "storage"
     assert steps(tmp_path) == [3, 4]
+
+
+def test_many_workers_agree_about_requests_to_stop_only_at_some_steps(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(World, "sum_flags", lambda world, *flags: looked.append(step) or (0, 0, 0, 0))
+    monkeypatch.setattr(opened, "_begin", lambda *given, **named: None)
+    opened.context.config.checkpoint.every = 7
+    for size in (128, 512):
+        opened.context.world = World(0, size, torch.device("cpu"))
+        for step in range(1, 13):
+            opened.after_step(step, list, state={}, last=step == 11)
+    assert looked == [*range(1, 13), 4, 7, 8, 11, 12]
