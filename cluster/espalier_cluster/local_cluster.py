@@ -24,7 +24,6 @@ _RAY = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the delay until a lost worker is noticed; Ray's default is 2
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # ranks that wait for a lost one never leave
 }
@@ -33,6 +32,7 @@ _LOCAL = {
     "RAY_enable_metrics_collection": "false",
     "RAY_prestart_worker_first_driver": "0",  # our workers need another environment than prestarted processes
 }
+_CHECKS_A_SECOND = 256  # of workers by Ray Train, all by one process of the driver's node
 _STORE_BYTES = 256 * 2**20  # for orders and results; tensors never travel through Ray
 _END_SECONDS = 5.0
 
@@ -67,7 +67,8 @@ def cluster(
     with contextlib.ExitStack() as stack:
         stack.callback(forget_token)  # runs last, when the variables are restored
         stack.enter_context(_environment_kept())
-        stack.enter_context(default_variables(_RAY))
+        variables = _RAY | _health_checks(workers.count)
+        stack.enter_context(default_variables(variables))
         access = require_access(address, insecure=insecure)
         if address is None:
             stack.enter_context(default_variables(_LOCAL))
@@ -76,12 +77,17 @@ def cluster(
             options = _local_options(workers, folder)
         else:
             stack.enter_context(override_variables(access))
-            options = {"address": resolve(address), "runtime_env": {"env_vars": {**_RAY, **_code_path()}}}
+            options = {"address": resolve(address), "runtime_env": {"env_vars": {**variables, **_code_path()}}}
         _connect(options, verbose=verbose, run=run)
         try:
             yield
         finally:
             _disconnect()
+
+
+def _health_checks(num_workers: int) -> dict[str, str]:
+    """How often Ray Train looks after each worker, which is how soon a lost one is noticed; its own default is 2 s."""
+    return {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(max(0.25, num_workers / _CHECKS_A_SECOND))}
 
 
 def require_access(address: str | None, *, insecure: bool) -> dict[str, str | None]:

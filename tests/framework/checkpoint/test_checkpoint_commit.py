@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkpoint_cases import SHAPES, cut, make_origin, make_tensors, save_ranks
 
+from espalier.checkpoint import manifest_file
 from espalier.checkpoint.fragments import Fragment
 from espalier.checkpoint.manifest import DamagedCheckpoint
 from espalier.checkpoint.manifest_file import is_committed
@@ -44,6 +45,16 @@ def test_fragments_that_do_not_cover_are_not_committed(tmp_path: Path, ranks, re
     storage = LocalStorage(tmp_path)
     with pytest.raises(DamagedCheckpoint, match=reason):
         save_ranks(storage, FOLDER, ranks=ranks)
+    assert not is_committed(storage, FOLDER)
+
+
+def test_a_manifest_that_could_not_be_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path)
+    monkeypatch.setattr(manifest_file, "_MAX_BYTES", 500)
+    with pytest.raises(ValueError, match="bytes where 500 can be read"):
+        save_ranks(storage, FOLDER, ranks=cut(make_tensors(1), num_ranks=2))
     assert not is_committed(storage, FOLDER)
 
 
