@@ -1,6 +1,6 @@
 """Steps per second of a run that is shown in W&B, beside a server that fails and a healthy one, pair by pair.
 
-    python tests/benchmarks/wandb_faults.py [--pairs 5] [--steps 300]
+    python tests/benchmarks/wandb_faults.py [--pairs 5] [--steps 300] [--faults 401 500 ...]
 
 A step is what a driver in one process with its worker sees: work of about 20 ms, half of it on the processor, then a
 line in the record. The mirror follows the record in a thread of the same process, as in `espalier run --in-process`;
@@ -38,6 +38,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--pairs", type=int, default=5)
     asked.add_argument("--steps", type=int, default=300)
+    asked.add_argument("--faults", nargs="*", choices=FAULTS, default=[*FAULTS])
     asked.add_argument("--arm", help=argparse.SUPPRESS)
     given = asked.parse_args()
     if given.arm:
@@ -46,7 +47,8 @@ def main() -> None:
     print(
         f"{'fault':>10}  {'healthy':>14}  {'faulty':>14}  ratio of each pair: median (least to most)   sent afterwards"
     )
-    for name, trouble in FAULTS.items():
+    for name in given.faults:
+        trouble = FAULTS[name]
         pairs, complete = [], True
         for _ in range(given.pairs):
             with ThreadPoolExecutor(2) as both:
