@@ -64,6 +64,6 @@ def test_rays_messages_are_filtered_before_ray_is_imported() -> None:
         "def look(address, insecure): sys.exit(int('ray' in sys.modules or 'Raylet' not in os.environ["
         "'RAY_DEDUP_LOGS_SKIP_REGEX']))\n"
         "local.require_access, command._read_job = look, lambda *_: None\n"
-        "command._run(None, None, drive.HowToRun(address='auto'))"
+        "command._run(None, None, drive.HowToRun(address='auto'), None)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
