@@ -95,6 +95,14 @@ class Host:
             return self.first.children(recursive=True) + _entered(self.first)
         return []
 
+    def end_processes(self) -> None:
+        """SIGKILL for all that runs on it; the host stays."""
+        there = self.processes()
+        for one in there:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(there, timeout=10)
+
     @contextmanager
     def network(self) -> Iterator[None]:
         """Sockets that this thread opens inside the block are the host's."""
