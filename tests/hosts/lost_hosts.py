@@ -14,7 +14,7 @@ from support.kill import num_steps
 
 _MORE_STEPS = 15
 _BRIEF_SECONDS = 6.0
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 400.0
 
 
 def play(hosts: RayHosts, table: Table) -> None:
@@ -46,8 +46,8 @@ def play(hosts: RayHosts, table: Table) -> None:
             hosts.start_node(host)
         hosts.wait_for_nodes()
         where = ("--storage", str(run.parent), "--address", hosts.address)
-        told = hosts.espalier("resume", NAME, *where, "--follow", seconds=400)
-        seen.append(next((line for line in told.stdout.splitlines() if "goes on from" in line), told.stdout[-500:]))
+        told = hosts.espalier("resume", NAME, *where, "--follow", seconds=900)
+        seen.append(next((line for line in told.stdout.splitlines() if ": it goes on " in line), told.stdout[-500:]))
         assert told.returncode == 0, told.stdout[-2000:]
     with table.row("hosts", "weights, states and record beside the undisturbed run's") as seen:
         different = differences(expected, outcome(run))
