@@ -29,6 +29,8 @@ from espalier_cluster.order_queue import Instruction, WorkerAddress
 CONTROL = Control()
 """Shared by this process's threads: the main thread sets stop requests from signals, the working thread reads them."""
 
+_SAVE_SECONDS, _EXIT_SECONDS = 20.0, 40.0  # without an answer; after a minute another driver may take the run over
+_LOOK_SECONDS = 1.0
 _LEAVE_SECONDS = 30.0  # longer than writing the stacks and Ray's own shutdown of the group take
 
 _group = 0
@@ -97,14 +99,30 @@ def send_heartbeats(queue: ActorHandle, group: int, rank: int, control: Control,
         while True:
             pulse = control.pulse()
             if timer.is_due(pulse, time.monotonic()):
-                answer: ray.ObjectRef[Instruction] = queue.beat.remote(group, rank, pulse)
-                instruction = ray.get(answer)
+                instruction = _await_answer(queue.beat.remote(group, rank, pulse), control)
                 if instruction == "stop":
                     control.stop.set()
                 if instruction == "leave":
                     time.sleep(_LEAVE_SECONDS)
                     os._exit(1)  # the driver and Ray failed to kill it
             time.sleep(LOOK_SECONDS)
+
+
+def _await_answer(answer: ray.ObjectRef[Instruction], control: Control) -> Instruction:
+    """Wait for the queue's answer; while there is none, have this worker save, then end it.
+
+    The queue is on the driver's node. When that loses its power or its network, nothing refuses connections, and Ray
+    notices minutes later (2.60); this worker would go on without a driver beside those of the next one.
+    """
+    asked_at = time.monotonic()
+    while not ray.wait([answer], timeout=_LOOK_SECONDS)[0]:
+        silent_seconds = time.monotonic() - asked_at
+        if silent_seconds > _SAVE_SECONDS:
+            control.preempted.set()
+        if silent_seconds > _EXIT_SECONDS:
+            print(f"the driver's node has not answered for {silent_seconds:.0f} s: this worker ends", flush=True)
+            os._exit(1)
+    return ray.get(answer)
 
 
 def find_work(path: str) -> Callable[[StageOrder, Control], StageResult]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from hosts import cut_logs, killed_submits, lost_hosts, stops
-from hosts.network import why_not
+from hosts.namespaces import why_not
 from hosts.ray_hosts import ray_hosts
 from hosts.rows import Abandoned, Table
 

@@ -16,7 +16,7 @@ from support.kill import num_steps
 _NUM_CUTS = 3
 _CUT_SECONDS = 4.0
 _MORE_STEPS = 20
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 400.0
 _LINE = re.compile(r"^numbered line (\d+)$", re.MULTILINE)
 
 

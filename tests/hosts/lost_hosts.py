@@ -14,7 +14,7 @@ from support.kill import num_steps
 
 _MORE_STEPS = 15
 _BRIEF_SECONDS = 6.0
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 400.0
 
 
 def play(hosts: RayHosts, table: Table) -> None:
@@ -31,19 +31,23 @@ def play(hosts: RayHosts, table: Table) -> None:
     _replace_worker(hosts, table, run)
     with table.row("hosts", "the head killed, the driver on it") as seen:
         step = num_steps(run)
+        assert hosts.head is not None
         hosts.kill(hosts.head)
         seen.append(f"after step {step}; `logs -f` ended with {follower.wait(150)}")
         assert follower.returncode == 75, hosts.client.output("followed.log")
-        wait_for(lambda: not any(processes_of(one, "raylet") for one in hosts.workers), seconds=120)
-        seen.append("the other nodes ended by themselves")
+        left = [one.name for one in hosts.workers if processes_of(one, "ray::RayTrainWorker")]
+        assert not left, f"workers go on without a driver on {left}"
+        seen.append(f"the workers ended by themselves, after step {num_steps(run)}")
+        for host in hosts.workers:  # where Ray has not noticed yet; a person would say `ray stop`
+            host.end_processes()
     with table.row("hosts", "a new cluster, and `resume NAME` on the client") as seen:
         hosts.start_head("head-2")
         for host in hosts.workers:
             hosts.start_node(host)
         hosts.wait_for_nodes()
         where = ("--storage", str(run.parent), "--address", hosts.address)
-        told = hosts.espalier("resume", NAME, *where, "--follow", seconds=400)
-        seen.append(next((line for line in told.stdout.splitlines() if "goes on from" in line), told.stdout[-500:]))
+        told = hosts.espalier("resume", NAME, *where, "--follow", seconds=900)
+        seen.append(next((line for line in told.stdout.splitlines() if ": it goes on " in line), told.stdout[-500:]))
         assert told.returncode == 0, told.stdout[-2000:]
     with table.row("hosts", "weights, states and record beside the undisturbed run's") as seen:
         different = differences(expected, outcome(run))

@@ -23,7 +23,7 @@ from hosts.jobs import run_of, submit, undisturbed
 from hosts.ray_hosts import RayHosts, processes_of, wait_for
 from hosts.rows import Table
 
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 400.0
 _HANG = "retry.hang_seconds=100"  # held processes are silent, which is no hang here
 _OF_A_RUN = ("espalier run", "ray::RayTrainWorker", "ray::OrderQueue", "ray::_train", "ray::TrainController")
 _OF_THE_CLUSTER = ("_AutoscalingCoordinatorActor",)  # the first run of Ray Train starts it for all that follow
@@ -79,7 +79,7 @@ def play(hosts: RayHosts, table: Table) -> None:
             _stop_at(hosts, run, moment, follower, seen)
         command = ("resume", str(run), "--address", hosts.address)
     with table.row("stops", "resumed to its end, beside the undisturbed run") as seen:
-        told = hosts.espalier(*command, "--follow")
+        told = hosts.espalier(*command, "--follow", seconds=900)
         assert told.returncode == 0, told.stdout[-2000:]
         different = differences(expected, outcome(run))
         assert not different, "; ".join(different[:3])
