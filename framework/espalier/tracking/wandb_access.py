@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from espalier.jobs.tracker import TrackerAnswer
 from espalier.tracking.reach import is_reachable
+from espalier.tracking.wandb_session import mode_and_url
 from espalier.tracking.wandb_settings import WandbConfig
 
 _ANSWER_SECONDS = 10.0
 _QUESTION = "query Viewer { viewer { id } }"
-_LATER = "the run is kept offline, and `wandb sync` sends it"
+_LATER = "the run is kept offline, and `espalier sync` sends it"
 
 
 def look(settings: WandbConfig) -> TrackerAnswer:
     """See `TrackerKind.look`. Only `mode: online` demands that a server takes the key; W&B ends no other run."""
     if settings.mode == "off":
         return TrackerAnswer("off")
-    asked, url = _mode_and_url()
+    asked, url = mode_and_url()
     if asked == "disabled":
         return TrackerAnswer("switched off by WANDB_MODE")
     if settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun")):
-        return TrackerAnswer("offline; `wandb sync` sends the run")
+        return TrackerAnswer("offline; `espalier sync` sends the run")
     has_key, key = _find_key(url)
     if not has_key:
         return _missing("no key is there", settings)
@@ -40,13 +41,6 @@ def _missing(found: str, settings: WandbConfig) -> TrackerAnswer:
         f"a key that W&B takes, in WANDB_API_KEY or ~/.netrc of the machine that drives the run ({found}); or auto"
     )
     return TrackerAnswer(found, is_good=False, refused=allowed)
-
-
-def _mode_and_url() -> tuple[str, str]:
-    import wandb
-
-    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
-    return settings.mode, settings.base_url
 
 
 def _find_key(url: str) -> tuple[bool, str | None]:
