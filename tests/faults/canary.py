@@ -62,7 +62,7 @@ def _ways() -> dict[str, tuple[dict[str, Any], Disturb]]:
     """Way to end -> settings of the middle stage, and what is done to the run while it trains."""
     return {
         "success": ({}, lambda run: None),
-        "failure": ({"optimizer": {"lr": 1000.0}, "guard": {"spike_ratio": 1.01}}, lambda run: None),
+        "failure": ({"optimizer": {"lr": 10.0}, "guard": {"spike_ratio": 1.01}}, lambda run: None),
         "crash": ({}, lambda run: _signal_worker(run, signal.SIGKILL)),
         "driver": ({}, _kill_driver),
         "hang": ({}, lambda run: _signal_worker(run, signal.SIGSTOP)),
@@ -70,7 +70,8 @@ def _ways() -> dict[str, tuple[dict[str, Any], Disturb]]:
 
 
 def _as_expected(ended: dict[str, list[int]]) -> bool:
-    return all(ended[way][-1] == 0 for way in ("success", "crash", "driver", "hang"))
+    codes = {"success": 0, "failure": 1, "crash": 0, "driver": 0, "hang": 0}
+    return {way: ended[way][-1] for way in ended} == {way: codes[way] for way in ended}
 
 
 def _play(root: Path, head: Head, settings: dict[str, Any], disturb: Disturb) -> list[int]:
