@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from hosts.jobs import run_of, submit
 from hosts.ray_hosts import RayHosts, wait_for
@@ -15,17 +17,25 @@ _SEED = 7
 _END_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Seconds from the start of a submit to its first file, and from there to its job and to its end."""
+
+    first_file: float
+    job: float
+    end: float
+
+
 def play(hosts: RayHosts, table: Table) -> None:
-    """Half of the instants are drawn over the whole command, half over the time after its first file."""
+    """A third of the instants each is drawn before the first file, from there to the job, and from there to the end."""
     with table.row("submits", f"the client killed at {NUM_KILLS} instants of a submit") as seen:
-        from_start, from_file = _times(hosts)
-        draw = random.Random(_SEED)
+        moments, draw = _moments(hosts), random.Random(_SEED)
+        ranges = ((0.0, moments.first_file), (0.0, moments.job), (moments.job, moments.end))
         counts = {0: 0, 1: 0}
         for number in range(NUM_KILLS):
-            name = f"killed-{number:02d}"
-            after_file = number % 2 == 1
-            delay = draw.uniform(0.0, from_file if after_file else from_start)
-            counts[_kill_and_repeat(hosts, name, delay, after_file=after_file)] += 1
+            delay = draw.uniform(*ranges[number % 3])
+            num_jobs = _kill_and_repeat(hosts, f"killed-{number:02d}", delay, after_file=number % 3 > 0)
+            counts[num_jobs] += 1
         seen.append(
             f"{counts[0]} times no job, {counts[1]} times one; the next submit found it or started the only one"
         )
@@ -33,10 +43,14 @@ def play(hosts: RayHosts, table: Table) -> None:
 
 
 def _kill_and_repeat(hosts: RayHosts, name: str, delay: float, *, after_file: bool) -> int:
-    """Kill one submit, look how many jobs there are, and submit again; returns how many there were."""
+    """Kill one submit, look how many jobs there are, and submit again; returns how many there were.
+
+    Args:
+        delay: seconds until the kill, from the start or from the first file.
+    """
     client = _start(hosts, name)
     if after_file:
-        wait_for(lambda: (run_of(hosts, name) / "submits").is_dir(), pause=0.002)
+        wait_for(_has_file(hosts, name), pause=0.002)
     time.sleep(delay)
     hosts.client.kill_started(client)
     found = _jobs_of(hosts, name)
@@ -46,21 +60,30 @@ def _kill_and_repeat(hosts: RayHosts, name: str, delay: float, *, after_file: bo
     after = _jobs_of(hosts, name)
     assert len(after) == 1 and after[0] in told.stdout, f"{name}: {after}, but {told.stdout}"
     assert not found or (found == after and "goes on already" in told.stdout), f"{name}: {found} before, {told.stdout}"
-    hosts.ask(f"/api/jobs/{after[0]}/stop", method="POST")
-    wait_for(lambda: hosts.jobs()[after[0]]["status"] not in ("PENDING", "RUNNING"), seconds=_END_SECONDS)
+    _stop(hosts, after[0])
     return len(found)
 
 
-def _times(hosts: RayHosts) -> tuple[float, float]:
-    """Seconds that a submit takes, from its start and from its first file."""
-    began = time.monotonic()
-    client = _start(hosts, "timed")
-    wait_for(lambda: (run_of(hosts, "timed") / "submits").is_dir(), pause=0.002)
-    first_file = time.monotonic()
-    assert client.wait(60) == 0, hosts.client.output("submits.log")
-    ended = time.monotonic()
-    hosts.ask(f"/api/jobs/{_jobs_of(hosts, 'timed')[0]}/stop", method="POST")
-    return ended - began, ended - first_file
+def _moments(hosts: RayHosts) -> Moments:
+    """Of one submit that nobody kills, after one that has read the programs from the disk."""
+    for name in ("warm", "timed"):
+        began = time.monotonic()
+        client = _start(hosts, name)
+        first_file = wait_for(_has_file(hosts, name), pause=0.002)
+        job = wait_for(lambda name=name: bool(_jobs_of(hosts, name)), pause=0.002)  # type: ignore[misc]
+        assert client.wait(60) == 0, hosts.client.output("submits.log")
+        end = time.monotonic() - began - first_file
+        _stop(hosts, _jobs_of(hosts, name)[0])
+    return Moments(first_file, job, end)
+
+
+def _has_file(hosts: RayHosts, name: str) -> Callable[[], bool]:
+    return (run_of(hosts, name) / "submits").is_dir
+
+
+def _stop(hosts: RayHosts, job: str) -> None:
+    hosts.ask(f"/api/jobs/{job}/stop", method="POST")
+    wait_for(lambda: hosts.jobs()[job]["status"] not in ("PENDING", "RUNNING"), seconds=_END_SECONDS)
 
 
 def _start(hosts: RayHosts, name: str) -> subprocess.Popen[bytes]:
