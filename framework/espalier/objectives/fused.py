@@ -24,7 +24,6 @@ from espalier.objectives.terms import Term
 
 KINDS = (CrossEntropy, ForwardKL, ReverseKL, JensenShannon, SkewedForwardKL, SkewedReverseKL)
 """Settings of the losses that the kernel knows; the place of each is its number there."""
-_NEED_MEAN = (ReverseKL, JensenShannon, SkewedForwardKL, SkewedReverseKL)
 _MIN_CAPABILITY = (8, 0)  # the first cards with matrix products of bfloat16
 _SLICES = (2048, 4096, 8192)  # sizes of slices to choose from
 _LOGITS_A_WARP = 512  # of each model, in the registers of its threads
@@ -128,7 +127,7 @@ class FusedTerms:
             GROUPS=self.groups,
             TEACHER_GROUPS=self.teacher_groups,
             HAS_TEACHER=any(self.teacher_groups),
-            NEEDS_MEAN=any(KINDS[kind] in _NEED_MEAN for kind in self.kinds),
+            NEEDS_MEAN=any(kind > KINDS.index(ForwardKL) for kind in self.kinds)  # as the kernel tells them apart,
             WITH_GRADIENT=wanted is not None,
             SLICE=self.slice_size,
             SLICES=_power_of_two(num_slices),
@@ -149,11 +148,11 @@ def fused_terms(
     known = all(type(term.settings) in KINDS for term in terms)
     if device.type != "cuda" or dtype != torch.bfloat16 or not known:
         return None
-    return _tried(tuple(terms), vocabulary, device)
+    return _checked_terms(tuple(terms), vocabulary, device)
 
 
 @cache
-def _tried(terms: tuple[Term, ...], vocabulary: int, device: torch.device) -> FusedTerms | None:
+def _checked_terms(terms: tuple[Term, ...], vocabulary: int, device: torch.device) -> FusedTerms | None:
     """The terms for the kernel, once it has been compiled and has computed a few tokens rightly on this device."""
     card = torch.cuda.get_device_properties(device)
     size = slice_size(vocabulary, num_processors=card.multi_processor_count)
@@ -199,7 +198,8 @@ def largest_error(fused: FusedTerms, terms: Sequence[Term], vocabulary: int, dev
     factors = [scale * weights[:, None] for scale in scales]
     right_values, right = scaled_gradient(terms, factors, student, teacher_logits=teacher, labels=labels)
     pairs = ((values, right_values), (gradient.float(), right))
-    return max(float((got - true).norm() / true.norm()) for got, true in pairs)
+    errors = torch.stack([(got - true).norm() / true.norm() for got, true in pairs])
+    return float(errors.amax())  # keeps what is no number, as of a gradient that was not written
 
 
 def slice_size(vocabulary: int, *, num_processors: int) -> int | None:

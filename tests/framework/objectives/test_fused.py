@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -29,9 +30,9 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """The properties of a card, to be changed; nothing runs on it."""
     card = SimpleNamespace(major=9, minor=0, multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    fused._tried.cache_clear()
+    fused._checked_terms.cache_clear()
     yield card
-    fused._tried.cache_clear()
+    fused._checked_terms.cache_clear()
 
 
 def chosen(terms: Sequence[Term] = TERMS, dtype: torch.dtype = torch.bfloat16, vocabulary: int = 128_256) -> object:
@@ -144,6 +145,20 @@ class Plain:
         values, total = scaled_gradient(self.terms, factors, student, teacher_logits=teacher, labels=labels)
         gradient.copy_(total)
         return values
+
+
+class WithoutGradient(Plain):
+    """Computes values and leaves the gradient as it was."""
+
+    def values_and_gradient(self, student: Tensor, teacher: Tensor | None, labels: Tensor, **given: Any) -> Tensor:
+        given["gradient"] = given["gradient"].clone()
+        return super().values_and_gradient(student, teacher, labels, **given)
+
+
+@pytest.mark.parametrize(("kernel", "is_right"), [(Plain, True), (WithoutGradient, False)])
+def test_a_gradient_that_is_not_written_is_an_error_of_the_trial(kernel: type[Plain], is_right: bool) -> None:
+    error = fused.largest_error(kernel(TERMS), TERMS, VOCABULARY, torch.device("cpu"))  # type: ignore[arg-type]
+    assert (error < 1e-2) is is_right
 
 
 @pytest.mark.parametrize("own_weights", [False, True])
