@@ -127,7 +127,7 @@ class FusedTerms:
             GROUPS=self.groups,
             TEACHER_GROUPS=self.teacher_groups,
             HAS_TEACHER=any(self.teacher_groups),
-            NEEDS_MEAN=any(kind > KINDS.index(ForwardKL) for kind in self.kinds)  # as the kernel tells them apart,
+            NEEDS_MEAN=any(kind > KINDS.index(ForwardKL) for kind in self.kinds),  # as the kernel tells
             WITH_GRADIENT=wanted is not None,
             SLICE=self.slice_size,
             SLICES=_power_of_two(num_slices),
