@@ -142,7 +142,8 @@ class Plain:
         self.sizes.append(len(student))
         own = weights.double().expand(len(self.terms), -1)
         factors = [scale * one[:, None] for scale, one in zip(scales, own, strict=True)]
-        values, total = scaled_gradient(self.terms, factors, student.clone(), teacher_logits=teacher, labels=labels)
+        student, teacher = student.clone(), None if teacher is None else teacher.clone()  # the plain code writes there
+        values, total = scaled_gradient(self.terms, factors, student, teacher_logits=teacher, labels=labels)
         gradient.copy_(total)
         return values
 
