@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 class MlflowStandIn:
-    """What the server has; `status` other than 200 is the answer to everything."""
+    """What the server has; `status` other than 200 is the answer to everything, `location` goes with a redirect."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.status = 200
+        self.status, self.location = 200, ""
         self.experiments: list[str] = []
         self.runs: dict[str, dict[str, Any]] = {}
         self.authorizations: set[str | None] = set()
@@ -72,10 +72,6 @@ class MlflowStandIn:
         self.runs[given["run_id"]]["tags"].append({"key": given["key"], "value": given["value"]})
         return 200, {}
 
-    def _metrics_get_history(self, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        found = [one for one in self.runs[given["run_id"]]["metrics"] if one["key"] == given["metric_key"]]
-        return 200, {"metrics": found}
-
 
 @contextmanager
 def mlflow_server() -> Iterator[MlflowStandIn]:
@@ -94,6 +90,8 @@ def mlflow_server() -> Iterator[MlflowStandIn]:
             status, body = served.answer(urlsplit(self.path).path.removeprefix("/api/2.0/mlflow/"), given)
             content = json.dumps(body).encode()
             self.send_response(status)
+            if served.location:
+                self.send_header("Location", served.location + self.path)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

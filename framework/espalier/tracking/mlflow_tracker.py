@@ -1,4 +1,4 @@
-"""The tracker that shows a run in an MLflow server, by its REST API (2.0), without its library, which takes seconds.
+"""The tracker that shows a run in an MLflow server.
 
 A step is one request, and MLflow does not promise to take it whole: what of the first step after a start is there
 already is left out. The server finds a run by the tag `espalier.run`.
@@ -6,28 +6,22 @@ already is left out. The server finds a run by the tag `espalier.run`.
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
-from espalier.config.faults import Fault, RefusedInput
 from espalier.stages.result import StageResult
 from espalier.tracking import payload
 from espalier.tracking.epochs import EpochRecord
 from espalier.tracking.events import Event
-from espalier.tracking.mlflow_settings import MLFLOW, MlflowConfig
+from espalier.tracking.mlflow_server import MlflowRefused, MlflowServer
+from espalier.tracking.mlflow_settings import MlflowConfig
 from espalier.tracking.record import StepRecord
 from espalier.tracking.tracker import Position, Report, TrackedRun
 
 _TAG = "espalier.run"
-_SECONDS = 30.0  # of a request
-_MAX_BYTES = 2**26
 _NUM_PARAMS, _PARAM_LETTERS = 100, 500  # that MLflow takes in one request, and of one value
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
@@ -41,7 +35,7 @@ class MlflowTracker:
         self._server = MlflowServer(settings.uri or os.environ.get("MLFLOW_TRACKING_URI", ""), run.secrets)
         self._marks = payload.PlanMarks(run.folder)
         self._id = ""
-        self._known: dict[str, float] = {}
+        self._known: dict[str, tuple[float, int]] = {}  # of each metric the newest value, and its step
         self._is_unsure = False
         self._step = 0
 
@@ -51,12 +45,13 @@ class MlflowTracker:
         found = self._server.post("runs/search", asked).get("runs", [])
         if found:
             self._id = found[0]["info"]["run_id"]
-            self._known = {one["key"]: one["value"] for one in found[0]["data"].get("metrics", [])}
-            self._step, self._is_unsure = int(self._known.get(payload.AXIS, 0)), True
+            metrics = found[0]["data"].get("metrics", [])
+            self._known = {one["key"]: (float(one["value"]), int(one.get("step", 0))) for one in metrics}
+            self._step, self._is_unsure = self._whole(payload.AXIS), True
             self._server.post("runs/update", {"run_id": self._id, "status": "RUNNING"})
         else:
             self._id = self._make(experiment)
-        return Position(self._step, lambda stage: int(self._known.get(f"stage/{stage}/epoch", 0)))
+        return Position(self._step, lambda stage: self._whole(f"stage/{stage}/epoch"))
 
     def restart(self) -> None:
         """Keep what the server was sent first."""
@@ -74,10 +69,11 @@ class MlflowTracker:
 
     def log_result(self, result: StageResult) -> None:
         values = payload.numbers(payload.result_values(result))
-        new = {name: value for name, value in values.items() if self._known.get(name) != value}
+        known = {name: value for name, (value, _) in self._known.items()}
+        new = {name: value for name, value in values.items() if not _is_same(known.get(name, math.inf), value)}
         if new:
             self._log(new, step=self._step, at=time.time())
-            self._known |= new
+            self._known |= {name: (value, self._step) for name, value in new.items()}
 
     def alert(self, event: Event) -> None:
         self._server.post(
@@ -99,10 +95,11 @@ class MlflowTracker:
             self._server.post("runs/log-batch", self._run(metrics=metrics))
 
     def _has(self, name: str, step: int) -> bool:
-        if name not in self._known:
-            return False
-        history = self._server.get("metrics/get-history", self._run(metric_key=name)).get("metrics", [])
-        return any(int(one.get("step", 0)) >= step for one in history)
+        return name in self._known and self._known[name][1] >= step
+
+    def _whole(self, name: str) -> int:
+        """The newest value of a metric that counts; 0 where the server has none."""
+        return int(self._known[name][0]) if name in self._known else 0
 
     def _run(self, **more: Any) -> dict[str, Any]:
         return {"run_id": self._id, **more}
@@ -131,70 +128,6 @@ class MlflowTracker:
         return run_id
 
 
-class MlflowRefused(Exception):
-    """The server's answer to a request that it did not carry out.
-
-    Attributes:
-        code: MLflow's name of the error, such as RESOURCE_DOES_NOT_EXIST; empty for answers of another shape.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"MLflow answers {status} {code}: {message}")
-        self.code = code
-
-
-class MlflowServer:
-    """Requests to a server; the keys are sent in a header and kept nowhere.
-
-    Raises:
-        RefusedInput: no server is named.
-    """
-
-    def __init__(self, uri: str, secrets: Mapping[str, str]) -> None:
-        if not uri.startswith(("http://", "https://")):
-            allowed = "the http(s) address of an MLflow server, here or in MLFLOW_TRACKING_URI"
-            raise RefusedInput([Fault("tracking.mlflow.uri", uri or None, allowed)])
-        self._root = f"{uri.rstrip('/')}/api/2.0/mlflow"
-        self._headers = {"Content-Type": "application/json"} | _authorization(secrets)
-
-    def post(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a call.
-
-        Raises:
-            MlflowRefused: by the server.
-            OSError: it was not reached.
-        """
-        return self._ask(Request(f"{self._root}/{method}", json.dumps(body).encode(), self._headers))
-
-    def get(self, method: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """As `post`, for calls that only look."""
-        return self._ask(Request(f"{self._root}/{method}?{urlencode(query)}", headers=self._headers))
-
-    def _ask(self, request: Request) -> dict[str, Any]:
-        try:
-            with urlopen(request, timeout=_SECONDS) as answer:
-                return json.loads(answer.read(_MAX_BYTES) or b"{}")
-        except HTTPError as error:
-            told = _error_of(error.read(_MAX_BYTES))
-            raise MlflowRefused(error.code, str(told.get("error_code", "")), str(told.get("message", ""))) from None
-
-
-def _error_of(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _authorization(secrets: Mapping[str, str]) -> dict[str, str]:
-    token, user, password = (secrets.get(name, "") for name in MLFLOW.secrets)
-    if token:
-        return {"Authorization": f"Bearer {token}"}
-    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {pair}"} if user else {}
-
-
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Path and text of each setting of a job."""
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
@@ -205,8 +138,14 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _json_number(value: float) -> float | str:
-    finite = value == value and abs(value) != float("inf")
-    return value if finite else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    """JSON has no name for what is not finite; MLflow takes these."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _is_same(known: float, value: float) -> bool:
+    return known == value or (math.isnan(known) and math.isnan(value))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -162,6 +162,15 @@ def test_keys_for_mlflow_come_from_the_environment(folder, mlflow, secrets, sent
     assert mlflow.authorizations == {sent}
 
 
+def test_keys_for_mlflow_do_not_follow_a_redirect(folder, mlflow):
+    secrets = {"MLFLOW_TRACKING_TOKEN": "sekret"}
+    with mlflow_server() as elsewhere:
+        mlflow.status, mlflow.location = 302, elsewhere.url.replace("127.0.0.1", "localhost")
+        mirror(folder, "mlflow", uri=mlflow.url, secrets=secrets).close()
+        assert mlflow.authorizations == {"Bearer sekret"} and not elsewhere.authorizations
+    assert "a redirect" in (folder / EVENTS).read_text()
+
+
 def test_a_key_in_mlflow_s_address_is_refused():
     with pytest.raises(ValueError, match=r"tracking\.mlflow\.uri"):
         asked(mlflow={"uri": "https://me:secret@host"})
