@@ -32,10 +32,8 @@ def resume_command(folder: RunFolder, standing: Standing) -> str:
 
 def _was_submitted(standing: Standing) -> bool:
     """Whether the last driver was a submission's, or the submission is newer than the last driver."""
-    driver, submission = standing.driver, standing.submission
-    return submission is not None and (
-        driver is None or driver.submission is not None or submission.number > driver.num_submissions
-    )
+    is_its_driver = standing.driver is not None and standing.driver.submission is not None
+    return standing.submission is not None and (is_its_driver or standing.is_newly_submitted)
 
 
 def _resume(folder: RunFolder) -> list[str]:

@@ -119,7 +119,6 @@ def _heard(standing: Standing, folder: RunFolder, *, now: float) -> float | None
 
 
 def _began(standing: Standing) -> float | None:
-    driver, submission = standing.driver, standing.submission
-    if submission is not None and (driver is None or submission.number > driver.num_submissions):
-        return submission.submitted
-    return None if driver is None else driver.started
+    if standing.submission is not None and standing.is_newly_submitted:
+        return standing.submission.submitted
+    return None if standing.driver is None else standing.driver.started

@@ -19,7 +19,7 @@ RunState = Literal[
     "waiting", "running", "stopping", "stopped", "done", "failed", "gate_failed", "refused", "lost", "unreadable"
 ]
 STATES: tuple[RunState, ...] = get_args(RunState)
-GOES_ON: tuple[RunState, ...] = ("waiting", "running", "stopping")
+_GOES_ON: tuple[RunState, ...] = ("waiting", "running", "stopping")
 
 Found = TypeVar("Found")
 
@@ -56,7 +56,12 @@ class Standing:
 
     @property
     def goes_on(self) -> bool:
-        return self.state in GOES_ON
+        return self.state in _GOES_ON
+
+    @property
+    def is_newly_submitted(self) -> bool:
+        """Whether there is a submission that was made after the last driver had started."""
+        return _is_newer(self.submission, self.driver)
 
 
 def read_standing(
@@ -71,9 +76,9 @@ def read_standing(
         watch: called where clocks disagree on whether the driver lives; returns whether it does.
     """
     now, notes = time.time() if now is None else now, list[str]()
-    driver = _tried(lambda: read_driver(folder), notes)
-    submission = _tried(Submissions(folder).newest, notes)
-    sign = _tried(lambda: last_sign(folder, driver, now=now), notes)
+    driver = _read_or_note(lambda: read_driver(folder), notes)
+    submission = _read_or_note(Submissions(folder).newest, notes)
+    sign = _read_or_note(lambda: last_sign(folder, driver, now=now), notes)
     if sign is not None and sign.is_doubtful and watch():
         sign = replace(sign, is_alive=True, is_doubtful=False)
     standing = _standing(folder, driver, submission, sign, now=now)
@@ -86,7 +91,7 @@ def _standing(
 ) -> Standing:
     if sign is not None and sign.is_alive:
         return _alive(folder, driver, sign)
-    if submission is not None and submission.number > (driver.num_submissions if driver else 0):
+    if submission is not None and _is_newer(submission, driver):
         return _of_submission(folder, submission, now=now)
     if driver is None:
         return Standing("lost", ExitCode.RESUMABLE, _LOST, sign=sign) if sign else _of_results(folder)
@@ -94,7 +99,7 @@ def _standing(
         return _ended(driver.exit_code, driver.reason)
     ended = None
     if submission is not None and driver.submission == submission.id and driver.exit_code is None:
-        ended = _tried(lambda: Submissions(folder).ended(submission), [])
+        ended = _read_or_note(lambda: Submissions(folder).ended(submission), [])
     if ended is not None:
         return replace(_ended(ended.exit_code, ended.reason), sign=sign)
     return Standing("lost", ExitCode.RESUMABLE, _LOST, sign=sign)
@@ -103,10 +108,14 @@ def _standing(
 _LOST = "its driver was not heard of any more, and has not said how it ended"
 
 
+def _is_newer(submission: Submission | None, driver: DriverRecord | None) -> bool:
+    return submission is not None and submission.number > (driver.num_submissions if driver else 0)
+
+
 def _alive(folder: RunFolder, driver: DriverRecord | None, sign: LastSign) -> Standing:
     if driver is None or driver.exit_code is not None:
         return Standing("waiting", waits_for="its driver to start", sign=sign)
-    wish = _tried(lambda: read_wish(folder), [])
+    wish = _read_or_note(lambda: read_wish(folder), [])
     if driver.is_stopping or (wish is not None and wish.submission == driver.submission):
         return Standing("stopping", sign=sign)
     if driver.waits_for:
@@ -117,10 +126,10 @@ def _alive(folder: RunFolder, driver: DriverRecord | None, sign: LastSign) -> St
 def _of_submission(folder: RunFolder, submission: Submission, *, now: float) -> Standing:
     """The state of a submission whose driver has not taken the run up."""
     submissions, notes = Submissions(folder), list[str]()
-    ended = _tried(lambda: submissions.ended(submission), notes)
+    ended = _read_or_note(lambda: submissions.ended(submission), notes)
     if ended is not None:
         return _ended(ended.exit_code, ended.reason)
-    begun, renewed = _tried(lambda: submissions.begun(submission), notes), submissions.renewed(submission)
+    begun, renewed = _read_or_note(lambda: submissions.begun(submission), notes), submissions.renewed(submission)
     if begun is not None and renewed is not None:
         sign = submission_sign(renewed, host=begun.host, pid=begun.pid, now=now)
         if sign.is_alive:
@@ -149,7 +158,7 @@ def _ended(exit_code: int, reason: str) -> Standing:
     return Standing(_ENDS.get(exit_code, "failed"), exit_code, reason)
 
 
-def _tried(read: Callable[[], Found], notes: list[str]) -> Found | None:
+def _read_or_note(read: Callable[[], Found], notes: list[str]) -> Found | None:
     """What a file holds; None, with a note, when somebody has written something else there."""
     try:
         return read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,10 +105,8 @@ def read_attempts(path: Path) -> list[Attempt]:
         if entry.state == "ordered":
             known = Attempt(entry.attempt, entry.stage, entry.time, {})
         elif entry.state == "placed":
-            known = Attempt(known.number, known.stage, known.began, entry.hosts)
+            known = replace(known, hosts=entry.hosts)
         else:
-            known = Attempt(
-                known.number, known.stage, known.began, known.hosts, entry.time, entry.end, entry.message[:_LONGEST]
-            )
+            known = replace(known, ended=entry.time, end=entry.end, message=entry.message[:_LONGEST])
         found[entry.attempt] = known
     return [found[number] for number in sorted(found)]

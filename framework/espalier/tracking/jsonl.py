@@ -91,8 +91,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def read_last(path: Path, kind: type[Kind], *, max_bytes: int) -> list[Kind]:
-    """The complete lines at the end of a file that are records of this kind, in order, without reading more than so
-    much; lines of another schema are skipped."""
+    """The records of a kind among the last complete lines of a file, in order.
+
+    Args:
+        max_bytes: what is read of the file's end. Lines of another schema are skipped.
+    """
     data = _named(path, lambda files: files.read_end(path.name, max_bytes))
     lines = data[: data.rfind(b"\n") + 1].splitlines()  # the first may be cut off, and is no record then
     return [value for line in lines if (value := parse_as(line, kind)) is not None]

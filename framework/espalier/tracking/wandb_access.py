@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from espalier.jobs.tracker import TrackerAnswer
 from espalier.tracking.reach import is_reachable
-from espalier.tracking.wandb_session import mode_and_url
+from espalier.tracking.wandb_session import has_key, is_offline, mode_and_url
 from espalier.tracking.wandb_settings import WandbConfig
 
 _ANSWER_SECONDS = 10.0
@@ -19,10 +19,10 @@ def look(settings: WandbConfig) -> TrackerAnswer:
     asked, url = mode_and_url()
     if asked == "disabled":
         return TrackerAnswer("switched off by WANDB_MODE")
-    if settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun")):
+    if is_offline(settings, asked):
         return TrackerAnswer("offline; `espalier sync` sends the run")
-    has_key, key = _find_key(url)
-    if not has_key:
+    is_there, key = _find_key(url)
+    if not is_there:
         return _missing("no key is there", settings)
     if not is_reachable(url):
         return TrackerAnswer(f"{url} cannot be reached; {_LATER}", is_good=False)
@@ -44,15 +44,10 @@ def _missing(found: str, settings: WandbConfig) -> TrackerAnswer:
 
 
 def _find_key(url: str) -> tuple[bool, str | None]:
-    """Whether W&B finds credentials (environment, settings file, netrc) without a prompt, and the key among them."""
-    import wandb
-    from wandb.errors import AuthenticationError
+    """Whether W&B finds credentials, and the key among them."""
     from wandb.sdk.lib import wbauth  # private (wandb 0.31)
 
-    try:
-        if not wandb.login(prompt=False, verify=False):
-            return False, None
-    except AuthenticationError:  # what is there does not look like a key
+    if not has_key():
         return False, None
     found = wbauth.session_credentials(host=url)
     return True, found.api_key if isinstance(found, wbauth.AuthApiKey) else None

@@ -20,11 +20,20 @@ _GAVE_UP = b"filestream: fatal error"  # wandb 0.31 says so nowhere else; the te
 
 
 def has_key() -> bool:
-    """Whether W&B finds an API key (environment, settings file, netrc), without a prompt or the network."""
+    """Whether W&B finds credentials (environment, settings file, netrc), without a prompt or the network."""
     import wandb
+    from wandb.errors import AuthenticationError
 
     wandb.setup(settings=wandb.Settings(silent=True))
-    return wandb.login(prompt=False, verify=False)
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except AuthenticationError:  # what is there does not look like a key
+        return False
+
+
+def is_offline(settings: WandbConfig, asked: str) -> bool:
+    """Whether a run is only written, by the job or by the mode that WANDB_MODE asks for."""
+    return settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun"))
 
 
 def mode_and_url() -> tuple[str, str]:

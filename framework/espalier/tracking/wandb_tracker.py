@@ -158,11 +158,10 @@ class WandbTracker:
         return self._run
 
     def _wants_online(self, asked: str) -> bool:
-        mode = self._settings.mode
-        if mode == "offline" or (mode == "auto" and asked in ("offline", "dryrun")):
+        if wandb_session.is_offline(self._settings, asked):
             return False
         found = self._key is not None or wandb_session.has_key()
-        if mode == "online" and not found:
+        if self._settings.mode == "online" and not found:
             self._missed = "no W&B key was found (`wandb login` stores one)"
             self._report("no W&B key found, mirrored offline; `wandb login` stores one")
         return found

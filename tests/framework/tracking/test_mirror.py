@@ -243,6 +243,11 @@ def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):
     assert wandb_session.has_key()
 
 
+def test_what_does_not_look_like_a_key_is_none(folder, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    assert not wandb_session.has_key()
+
+
 def test_off_writes_nothing(folder):
     mirror = opened(folder, "off")
     mirror.receive(News(steps=(step(1),)))
