@@ -107,7 +107,7 @@ def test_arrows_and_doors(room: str) -> None:
 def test_the_files_of_one_tracker_alone_import_wandb() -> None:
     """Following the record, and what is sent after a stop, know no tracker."""
     knowing = sorted(path.name for path in FRAMEWORK.rglob("*.py") if "wandb" in imports(path))
-    assert knowing == ["wandb_access.py", "wandb_session.py", "wandb_tracker.py"]
+    assert knowing == ["wandb_session.py", "wandb_tracker.py"]
 
 
 def test_the_cluster_leaves_the_doors_alone() -> None:

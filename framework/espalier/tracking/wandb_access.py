@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from espalier.jobs.tracker import TrackerAnswer
 from espalier.tracking.reach import is_reachable
-from espalier.tracking.wandb_session import has_key, is_offline, mode_and_url
+from espalier.tracking.wandb_session import find_key, is_offline, mode_and_url
 from espalier.tracking.wandb_settings import WandbConfig
 
 _ANSWER_SECONDS = 10.0
@@ -21,7 +21,7 @@ def look(settings: WandbConfig) -> TrackerAnswer:
         return TrackerAnswer("switched off by WANDB_MODE")
     if is_offline(settings, asked):
         return TrackerAnswer("offline; `espalier sync` sends the run")
-    is_there, key = _find_key(url)
+    is_there, key = find_key(url)
     if not is_there:
         return _missing("no key is there", settings)
     if not is_reachable(url):
@@ -41,16 +41,6 @@ def _missing(found: str, settings: WandbConfig) -> TrackerAnswer:
         f"a key that W&B takes, in WANDB_API_KEY or ~/.netrc of the machine that drives the run ({found}); or auto"
     )
     return TrackerAnswer(found, is_good=False, refused=allowed)
-
-
-def _find_key(url: str) -> tuple[bool, str | None]:
-    """Whether W&B finds credentials, and the key among them."""
-    from wandb.sdk.lib import wbauth  # private (wandb 0.31)
-
-    if not has_key():
-        return False, None
-    found = wbauth.session_credentials(host=url)
-    return True, found.api_key if isinstance(found, wbauth.AuthApiKey) else None
 
 
 def _is_taken(url: str, key: str) -> bool | None:

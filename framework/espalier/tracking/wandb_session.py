@@ -31,6 +31,16 @@ def has_key() -> bool:
         return False
 
 
+def find_key(url: str) -> tuple[bool, str | None]:
+    """Whether W&B finds credentials, and the key among them."""
+    from wandb.sdk.lib import wbauth  # private (wandb 0.31)
+
+    if not has_key():
+        return False, None
+    found = wbauth.session_credentials(host=url)
+    return True, found.api_key if isinstance(found, wbauth.AuthApiKey) else None
+
+
 def is_offline(settings: WandbConfig, asked: str) -> bool:
     """Whether a run is only written, by the job or by the mode that WANDB_MODE asks for."""
     return settings.mode == "offline" or (settings.mode == "auto" and asked in ("offline", "dryrun"))

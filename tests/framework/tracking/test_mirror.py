@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from wandb.errors import AuthenticationError
 from wandb.proto.wandb_internal_pb2 import Record
 
 from espalier.jobs.job import Job
@@ -244,7 +245,10 @@ def test_a_key_is_found_where_wandb_keeps_it(folder, tmp_path, monkeypatch):
 
 
 def test_what_does_not_look_like_a_key_is_none(folder, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "short")
+    def refuse(**given: object) -> bool:
+        raise AuthenticationError("API key must have 40+ characters")
+
+    monkeypatch.setattr(wandb, "login", refuse)
     assert not wandb_session.has_key()
 
 

@@ -41,7 +41,7 @@ def server(status: int, answer: object) -> Iterator[str]:
 
 def seen(monkeypatch: pytest.MonkeyPatch, url: str, *, key: str | None = KEY, asked: str = "online") -> None:
     monkeypatch.setattr(wandb_access, "mode_and_url", lambda: (asked, url))
-    monkeypatch.setattr(wandb_access, "_find_key", lambda at: (key is not None, key))
+    monkeypatch.setattr(wandb_access, "find_key", lambda at: (key is not None, key))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_server_that_cannot_be_reached_is_a_warning(monkeypatch: pytest.Monkey
 
 
 def test_nobody_is_asked_where_w_and_b_is_off_or_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wandb_access, "_find_key", lambda at: pytest.fail("asked"))
+    monkeypatch.setattr(wandb_access, "find_key", lambda at: pytest.fail("asked"))
     monkeypatch.setattr(wandb_access, "mode_and_url", lambda: ("offline", "http://127.0.0.1:9"))
     assert all(look(WandbConfig(mode=mode)).is_good for mode in ("off", "offline", "auto"))
     monkeypatch.setattr(wandb_access, "mode_and_url", lambda: ("disabled", "http://127.0.0.1:9"))
