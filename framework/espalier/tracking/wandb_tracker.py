@@ -86,7 +86,7 @@ class WandbTracker:
         folder = self._tracked.folder
         # After a stop between the last step of an epoch and its end, the row of that step is closed: the next one.
         row = max(record.global_step, self._live.starting_step)
-        self._live.log(payload.epoch_values(record), step=row)
+        self._live.log(payload.epoch_values(record) | {_epoch_row(record.stage): row}, step=row)
         if record.samples and (folder / record.samples).exists():
             values, aliases = self._sample_values(record), ["latest", f"epoch-{record.epoch}"]
             with self._without(f"the samples of epoch {record.epoch}"):
@@ -174,8 +174,11 @@ class WandbTracker:
     def _last_epoch(self, stage: str) -> int:
         """The last epoch that the server has: one with a row, and in the summary."""
         rows = (one for one in read_epochs(self._tracked.folder / EPOCHS) if one.global_step <= self._last_step)
-        last = max((one.epoch for one in rows if one.stage == stage), default=0)
-        return min(last, int(self._live.summary.get(f"stage/{stage}/epoch", 0)))
+        last, summary = max((one.epoch for one in rows if one.stage == stage), default=0), self._live.summary
+        told = int(summary.get(f"stage/{stage}/epoch", 0))
+        if told <= last and int(summary.get(_epoch_row(stage), 0)) > self._last_step:
+            return told - 1  # it was to stand in a row after its last step, which the server has not
+        return min(last, told)
 
     def _data_of(self, stage: str) -> Mapping[str, Any]:
         """The data section that a stage works on."""
@@ -203,6 +206,11 @@ class WandbTracker:
         path = self._tracked.folder / str(record.samples)
         artifact.add_file(str(path), name="samples.parquet", policy="immutable")
         return artifact
+
+
+def _epoch_row(stage: str) -> str:
+    """The key of the step whose row has the end of the newest epoch."""
+    return f"stage/{stage}/epoch_row"
 
 
 def _table(values: payload.Table) -> wandb.Table:

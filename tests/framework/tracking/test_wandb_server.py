@@ -154,6 +154,20 @@ def test_the_end_of_an_epoch_that_comes_after_a_stop_is_sent_by_the_next_start(s
     assert len(served(server, folder).history) == 5
 
 
+def test_the_end_of_an_epoch_whose_later_row_did_not_arrive_is_sent_again(server, folder):
+    write_steps(folder, range(1, 4))
+    show(folder)
+    EpochLog(folder / EPOCHS).append(epoch(1, plain=True))
+    write_steps(folder, range(4, 6))
+    show(folder)
+    for line in (3, 4):  # steps 4, with the end of epoch 1, and 5
+        del served(server, folder).files[HISTORY][line]
+    summary = served(server, folder).summary | {"_step": 3}
+    served(server, folder).files[SUMMARY] = {0: json.dumps(summary)}
+    show(folder)
+    assert [row.get("stage/heal/epoch") for row in served(server, folder).history] == [None, None, None, 1, None]
+
+
 def test_what_was_kept_offline_between_is_sent_by_the_next_start_that_is_online(server, folder):
     write_steps(folder, range(1, 6))
     show(folder)
